@@ -1,0 +1,59 @@
+// What a backend is: memory, prepared weights and the ops of ops.h. `reference` defines correct (plain
+// float32 loops), `cpu` and later `cuda` are held to it by test/native/conformance.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "backend/ops.h"
+#include "tensor/tensor_view.h"
+
+namespace ardiff {
+
+// Identity for logs, metrics and `EngineInfo`.
+struct BackendInfo {
+  std::string name;       // "reference", "cpu"
+  DType dtype;            // compute dtype of matrix products: kF32 or kBF16
+  int threads;
+  std::string isa;        // "generic", "avx512_bf16", "amx_bf16", ...
+  std::string libraries;  // "oneDNN 2.6.3"
+};
+
+// Not thread safe: one engine thread owns a backend and everything made by it. Asynchronous backends order
+// all calls; upload/download are the only points where host memory is touched, download waits.
+class Backend : public Ops {
+ public:
+  virtual const BackendInfo& info() const = 0;
+
+  // Dtype in which matrix products take their inputs (norm outputs, attention outputs, ...): kF32 or kBF16.
+  virtual DType activation_dtype() const = 0;
+  // Dtype of cached keys and values.
+  virtual DType kv_dtype() const = 0;
+
+  // Zeroed, 64-byte aligned. Throws kOutOfMemory.
+  virtual Storage allocate(size_t bytes) = 0;
+  // Host -> backend, dst contiguous, src of the same dtype and size.
+  virtual void upload(const TensorView& dst, const void* src) = 0;
+  // Backend -> host, src contiguous. Returns when the bytes are there.
+  virtual void download(const TensorView& src, void* dst) = 0;
+
+  Tensor make(DType dtype, const Shape& shape) {
+    Tensor out;
+    out.storage = allocate(static_cast<size_t>(shape.size()) * dtype_size(dtype));
+    out.view = TensorView(out.storage.get(), dtype, shape);
+    return out;
+  }
+};
+
+struct BackendOptions {
+  std::string name;   // "reference" | "cpu"
+  std::string dtype;  // "auto" | "float32" | "bfloat16"
+  int threads = 0;    // 0 = one per core available to the process
+};
+
+// Throws kInvalidArgument when the named backend is not compiled in or cannot do what was asked; there is no
+// silent fallback to another one.
+std::unique_ptr<Backend> make_backend(const BackendOptions& options);
+
+}  // namespace ardiff

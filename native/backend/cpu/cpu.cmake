@@ -1,0 +1,12 @@
+# Debian's oneDNN config file asks for OpenCL headers, so header and library are looked for by hand.
+find_path(DNNL_INCLUDE_DIR dnnl.hpp)
+find_library(DNNL_LIBRARY dnnl)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+if(NOT DNNL_INCLUDE_DIR OR NOT DNNL_LIBRARY)
+  message(FATAL_ERROR "oneDNN was not found (Debian: libdnnl-dev). Build with -DWITH_ONEDNN=OFF to leave the cpu backend out.")
+endif()
+file(GLOB CPU_SOURCES CONFIGURE_DEPENDS native/backend/cpu/*.cpp)
+target_sources(engine PRIVATE ${CPU_SOURCES})
+target_include_directories(engine PRIVATE ${DNNL_INCLUDE_DIR})
+target_compile_definitions(engine PRIVATE ARDIFF_WITH_CPU=1)
+target_link_libraries(engine PUBLIC ${DNNL_LIBRARY} OpenMP::OpenMP_CXX)

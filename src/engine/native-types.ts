@@ -1,0 +1,231 @@
+/**
+ * The whole native surface as types: every value that crosses between TypeScript and C++.
+ * TypeScript decides (what to run), C++ computes (how). One call per engine step, plain data both ways.
+ *
+ * Mirrors native/engine/step_plan.h field for field; change both in one commit and raise `ABI_VERSION`.
+ * Ranges are half open: [begin, end). Typed arrays passed in are copied before the call returns, so the
+ * caller may reuse them; typed arrays handed out are owned by the caller.
+ */
+
+/** Checked against `abiVersion` of the loaded binary. */
+export const ABI_VERSION = 1;
+
+export type BackendName = 'reference' | 'cpu';
+
+/** `auto`: bfloat16 where the processor multiplies it natively (AMX or AVX512-BF16), else float32. */
+export type ComputeDtype = 'auto' | 'float32' | 'bfloat16';
+
+export type SamplerName = 'A' | 'B' | 'C-sde' | 'C-cps' | 'C-ode';
+
+/**
+ * `linear` decreases from the scale to 1 (released code of 2025), `linear-increasing` is that of 2026
+ * (spec: nextstep 6.3).
+ */
+export type GuidanceSchedule = 'constant' | 'linear' | 'linear-increasing';
+
+export interface EngineOptions {
+  backend: BackendName;
+  dtype: ComputeDtype;
+  /** Compute threads; 0 = one per physical core available to the process. */
+  threads: number;
+}
+
+export interface EngineInfo {
+  backend: BackendName;
+  dtype: 'float32' | 'bfloat16';
+  threads: number;
+  /** Instruction set the kernels were chosen for, e.g. `avx512_bf16`. */
+  isa: string;
+  /** Libraries and their versions, e.g. `oneDNN 2.6.3`. */
+  libraries: string;
+}
+
+export interface LoadOptions {
+  /** KV blocks in the pool of this model; one block holds `blockTokens` positions of one row. */
+  kvBlocks: number;
+  /** Largest number of backbone rows (tokens) of one step; sizes the workspace. */
+  maxStepTokens: number;
+}
+
+/** What the loaded checkpoint is; every number read from its config and cross-checked with tensor shapes. */
+export interface ModelInfo {
+  family: 'nextstep';
+  hiddenSize: number;
+  numLayers: number;
+  vocabSize: number;
+  /** D: numbers of one image token. */
+  tokenSize: number;
+  latentChannels: number;
+  latentPatchSize: number;
+  /** Pixels per side of one image token: VAE factor x patch. */
+  pixelFactor: number;
+  maxPositions: number;
+  boiTokenId: number;
+  imagePlaceholderId: number;
+  /** Positions of one KV block. */
+  blockTokens: number;
+  /** Bytes of one KV block over all layers, K and V. */
+  blockBytes: number;
+  kvBlocks: number;
+  parameters: number;
+  weightBytes: number;
+}
+
+/** One picture to draw. Its guidance rows share every drawn token and differ in their prompt. */
+export interface SequenceSpec {
+  /** uint32, unique among the live sequences of the model. */
+  id: number;
+  /**
+   * Token ids of 1, 2 or 3 rows: [conditional], [conditional, unconditional] or
+   * [conditional, image-only, unconditional]. Each ends with boi.
+   */
+  promptRows: Int32Array[];
+  /** (n, D) tokens of an input picture; they replace the image placeholders of each row, in order. */
+  inputImageTokens?: Float32Array;
+  /** Token grid; the picture has gridHeight x pixelFactor rows of gridWidth x pixelFactor pixels. */
+  gridHeight: number;
+  gridWidth: number;
+  /** Integer in [0, 2^53). With the token number it determines all randomness of the picture. */
+  seed: number;
+  sampler: SamplerName;
+  /** Noise level of sampler C (sde, cps); 0.8 in the released code. Ignored by A and B. */
+  samplerLevel: number;
+  /** Network evaluations per token. */
+  timesteps: number;
+  timestepShift: number;
+  guidanceScale: number;
+  imageGuidanceScale: number;
+  guidanceSchedule: GuidanceSchedule;
+  /** Layer-normalise each drawn token (no affine, eps 1e-6). */
+  useNorm: boolean;
+  /**
+   * Recorded noise instead of drawn noise, for golden cases: (L, draws, D) with draws = timesteps for
+   * sampler A and timesteps + 1 for the others (C-ode reads only draw 0).
+   */
+  noise?: Float32Array;
+}
+
+/** Run the backbone over known inputs (prompt ids, then emitted image tokens) of one row. */
+export interface PrefillEntry {
+  sequence: number;
+  /** Guidance row, index into promptRows. */
+  row: number;
+  /** Positions [begin, end); begin = positions of this row already in its KV blocks. */
+  begin: number;
+  end: number;
+  /** Pool indices of the blocks that hold positions [0, end); block i holds [i*blockTokens, …). */
+  blockTable: Uint32Array;
+}
+
+/** Draw one image token of the sequence and (unless it is the last) append it to every row. */
+export interface DecodeEntry {
+  sequence: number;
+  /** One table per row, large enough for the row's next position. */
+  blockTables: Uint32Array[];
+}
+
+/** Tokens drawn so far -> RGB. Tokens not yet drawn are latent 0. */
+export interface VaeEntry {
+  sequence: number;
+}
+
+/**
+ * One engine step. Order of execution: release, admit, copies, decode's flow heads, one backbone pass over
+ * all prefill and decode rows, VAE decodes.
+ */
+export interface StepPlan {
+  /** Sequences whose state is dropped. */
+  release: number[];
+  admit: SequenceSpec[];
+  /** Copy-on-write: (source, destination) block pairs, flattened. */
+  copies: Uint32Array;
+  prefill: PrefillEntry[];
+  decode: DecodeEntry[];
+  vae: VaeEntry[];
+}
+
+export interface DecodeResult {
+  sequence: number;
+  /** Image tokens drawn so far, after this step. */
+  emittedTokens: number;
+  /** The cancel flag was seen: nothing was emitted, the sequence must be released. */
+  cancelled: boolean;
+}
+
+export interface DecodedImage {
+  sequence: number;
+  width: number;
+  height: number;
+  /** height x width x 3, row major, RGB. */
+  rgb: Uint8Array;
+}
+
+/** Wall time inside the step, in seconds. */
+export interface StepTimings {
+  total: number;
+  flowHead: number;
+  backbone: number;
+  vae: number;
+}
+
+export interface StepResult {
+  /** In the order of plan.decode. */
+  decode: DecodeResult[];
+  /** In the order of plan.vae. */
+  images: DecodedImage[];
+  timings: StepTimings;
+  /** Flow-head network evaluations (timestep x guidance row), for metrics. */
+  flowHeadEvaluations: number;
+  /** Rows of the backbone pass. */
+  backboneTokens: number;
+}
+
+/** A dense float32 tensor. */
+export interface Tensor {
+  data: Float32Array;
+  shape: number[];
+}
+
+/** Runs one part of the model on given inputs: golden cases, calibration. Never part of serving. */
+export interface ProbeRequest {
+  kind: 'flow_head' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode' | 'tokens';
+  /**
+   * flow_head: x (R, D), t (R), condition (R, H) -> out (R, D).
+   * sampler: condition (rows, H), noise (draws, D) -> out (D).
+   * backbone: ids (T), step_embedding (S, H) -> prefill (T, H), step (S, H).
+   * vae_decode: latent (B, C, h, w) -> image (B, 3, H, W). vae_encode: pixels (B, 3, H, W) -> latent (B, C, h, w).
+   * tokens: no input, params.sequence -> tokens (emitted, D) of a live sequence.
+   */
+  tensors: Record<string, Tensor>;
+  params: Record<string, number | string | boolean>;
+}
+
+/** Error codes thrown by the addon as `error.code`; each maps to one class in src/errors.ts. */
+export type NativeErrorCode =
+  | 'invalid_argument' // a value of the wrong type or range crossed the boundary
+  | 'invalid_plan' // the plan contradicts the engine's state; a bug above, no state was changed
+  | 'invalid_model' // the model folder is broken; the message names file, tensor and offset
+  | 'out_of_memory'
+  | 'closed' // the engine was closed
+  | 'internal';
+
+/** A handle to one loaded model. */
+export type ModelHandle = number;
+
+/** Class exported by the addon. All methods that compute run on the engine's own thread, in call order. */
+export interface NativeEngine {
+  readonly info: EngineInfo;
+  load(directory: string, options: LoadOptions): Promise<{ handle: ModelHandle; model: ModelInfo }>;
+  unload(model: ModelHandle): Promise<void>;
+  step(model: ModelHandle, plan: StepPlan): Promise<StepResult>;
+  probe(model: ModelHandle, request: ProbeRequest): Promise<Record<string, Tensor>>;
+  /** Sets the sequence's atomic cancel flag; polled at every timestep. Unknown ids are ignored. Never waits. */
+  cancel(model: ModelHandle, sequence: number): void;
+  /** Joins the engine thread; later calls reject with `closed`. Idempotent. */
+  close(): void;
+}
+
+export interface NativeModule {
+  readonly abiVersion: number;
+  Engine: new (options: EngineOptions) => NativeEngine;
+}
