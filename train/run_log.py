@@ -1,0 +1,73 @@
+"""What every stage shares: a CSV that survives a restart, a plot of it, an atomic checkpoint, a clock that resumes."""
+import csv
+import os
+import time
+
+import torch
+
+
+class Log:
+    """Appends rows to PATH; the first row's keys are the columns."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def add(self, **row):
+        new = not os.path.exists(self.path)
+        with open(self.path, "a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+
+
+def plot(csv_path, columns, png_path):
+    """columns against the first column; silently nothing where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    if not os.path.exists(csv_path):
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    with open(csv_path) as file:
+        rows = list(csv.DictReader(file))
+    if len(rows) < 2:
+        return
+    x_name = next(iter(rows[0]))
+    figure, axes = pyplot.subplots(1, len(columns), figsize=(4 * len(columns), 3))
+    for axis, column in zip(axes if len(columns) > 1 else [axes], columns):
+        points = [(float(r[x_name]), float(r[column])) for r in rows if r.get(column)]
+        axis.plot(*zip(*points))
+        axis.set(title=column, xlabel=x_name)
+    figure.tight_layout()
+    figure.savefig(png_path, dpi=80)
+    pyplot.close(figure)
+
+
+def save_checkpoint(state, path):
+    torch.save(state, f"{path}.part")
+    os.replace(f"{path}.part", path)
+
+
+class Clock:
+    """Seconds spent in a stage over all its runs, so that a budget in minutes can be resumed."""
+
+    def __init__(self, spent=0.0):
+        self.spent, self.mark = spent, time.time()
+
+    def tick(self):
+        now = time.time()
+        self.spent += now - self.mark
+        self.mark = now
+        return self.spent
+
+
+def use_threads(count):
+    torch.set_num_threads(count)
+
+
+def device():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,272 @@
+"""Stage 2: backbone and flow head on the frozen encoder's tokens.
+
+python train.py --data DIR --vae runs/vae/last.pt --tokenizer runs/tokenizer.json --run runs/main --minutes 100 --decay 15
+
+The learning rate is constant and falls only in the last --decay minutes, so a run may be prolonged: start again with more --minutes.
+"""
+import argparse
+import copy
+import json
+import os
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import data
+import model as nextstep
+import muon
+import safetensors_io
+import vae
+from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
+from sample import left_pad
+from tokenizer import PromptTokenizer
+
+
+class Example:
+    """Everything a step reads, in memory: tokens (N, 64, 64), thumbnails (N, 768), which tokens are blank, captions per picture."""
+
+    def __init__(self, rows, pictures, autoencoder, tokenizer, cache):
+        self.tokens = image_tokens(pictures, autoencoder, cache)
+        patches = pictures.reshape(len(pictures), 8, 8, 8, 8, 3).transpose(0, 1, 3, 2, 4, 5).reshape(len(pictures), 64, -1)
+        self.blank = torch.from_numpy((patches.min(-1) == 255))
+        self.thumbnails = torch.from_numpy(thumbnails(pictures).reshape(len(pictures), -1)).float() / 127.5 - 1
+        self.captions = []
+        for row in rows:
+            pairs = data.captions_of(row)
+            weights = np.array([w for _, w in pairs])
+            self.captions.append(([tokenizer.encode(c) for c, _ in pairs], weights / weights.sum()))
+        self.area = tokenizer.area(8, 8)
+
+
+def thumbnails(pictures, size=16):
+    """(N, 64, 64, 3) uint8 -> (N, size, size, 3) uint8 by averaging."""
+    n, h, w, _ = pictures.shape
+    return np.round(pictures.reshape(n, size, h // size, size, w // size, 3).mean((2, 4))).astype(np.uint8)
+
+
+def image_tokens(pictures, autoencoder, cache):
+    if cache and os.path.exists(cache):
+        return torch.load(cache).float()
+    where, parts = next(autoencoder.parameters()).device, []
+    with torch.no_grad():
+        for begin in range(0, len(pictures), 64):
+            z = autoencoder.encode(vae.to_pixels(pictures[begin:begin + 64]).to(where))
+            parts.append(vae.patchify(z).half().cpu())
+    tokens = torch.cat(parts)
+    if cache:
+        torch.save(tokens, cache)
+    return tokens.float()
+
+
+class Batches:
+    """Endless batches of (prompt ids, valid, picture ids), captions of like length together; a tenth of them empty."""
+
+    def __init__(self, example, ids, weights, tokenizer, size, seed, drop=0.1, together=8):
+        self.example, self.ids, self.weights, self.pad = example, np.asarray(ids), weights, tokenizer.pad
+        self.size, self.drop, self.together, self.random = size, drop, together, np.random.default_rng(seed)
+        self.ready = []
+
+    def next(self):
+        if not self.ready:
+            self.ready = self.draw()
+        return self.ready.pop()
+
+    def draw(self):
+        pairs = []
+        for picture in self.random.choice(self.ids, self.size * self.together, p=self.weights):
+            captions, weights = self.example.captions[picture]
+            caption = captions[self.random.choice(len(captions), p=weights)]
+            pairs.append(([] if self.random.random() < self.drop else caption, picture))
+        pairs.sort(key=lambda pair: len(pair[0]))
+        batches = []
+        for begin in range(0, len(pairs), self.size):
+            part = pairs[begin:begin + self.size]
+            ids, valid = left_pad([caption + self.example.area for caption, _ in part], self.pad)
+            batches.append((ids, valid, torch.tensor([int(picture) for _, picture in part])))
+        self.random.shuffle(batches)
+        return batches
+
+
+class Trainee(nn.Module):
+    """The network and, in training only, a probe at the boi position of a middle layer that must know the whole picture (16x16 RGB).
+
+    Without it the caption is learned last: given the true tokens before, the next one hardly needs it.
+    """
+
+    def __init__(self, config, tap):
+        super().__init__()
+        self.net, self.tap = nextstep.NextStep(config).initialise(), tap
+        h = config["hidden_size"]
+        self.aux = nn.Sequential(nn.LayerNorm(h), nn.Linear(h, 2 * h), nn.SiLU(), nn.Linear(2 * h, 768))
+
+    def forward(self, ids, valid, tokens, thumbnails, blank, repeats, noise):
+        """-> (flow loss, aux loss). tokens (B, L, D); blank (B, L): tokens of pure background, a third of which is enough."""
+        net, (b, length, d) = self.net, tokens.shape
+        std = torch.rand(b, 1, 1, device=tokens.device) * noise
+        seen = F.layer_norm(tokens[:, :-1] + std * torch.randn_like(tokens[:, :-1]), (d,), eps=1e-6)
+        x = torch.cat([net.embed_tokens(ids), net.image_in_projector(seen)], 1)
+        valid = torch.cat([valid, torch.ones(b, length - 1, dtype=torch.bool, device=valid.device)], 1)
+        hidden, tapped = net.hidden(x, nextstep.causal_mask(valid), tap=self.tap)
+        c = net.image_out_projector(hidden[:, -length:]).reshape(b * length, -1)
+
+        index, blank = torch.arange(b * length, device=c.device), blank.reshape(-1)
+        index = torch.cat([index[blank][::3], index[~blank].repeat(repeats)])
+        target = tokens.reshape(b * length, d)[index]
+        t = torch.sigmoid(torch.randn(len(index), device=c.device))
+        start = torch.randn_like(target)
+        v = net.image_head.net(t[:, None] * target + (1 - t[:, None]) * start, t, c[index])
+        flow = (v.float() - (target - start)).pow(2).mean()
+
+        captioned = (ids.shape[1] - valid[:, :ids.shape[1]].logical_not().sum(1)) > 5      # an empty caption names no picture
+        guess = self.aux(tapped[:, ids.shape[1] - 1])
+        aux = ((guess.float() - thumbnails).pow(2).mean(1) * captioned).sum() / captioned.sum().clamp(min=1)
+        return flow, aux
+
+
+def schedule(clock, args):
+    """Warm-up, constant, linear to zero."""
+    minutes = clock.spent / 60
+    return max(0.0, min(1.0, (minutes + 0.02) / args.warmup, (args.minutes - minutes) / max(args.decay, 1e-6)))
+
+
+class Run:
+    """Weights, their EMA, two optimizers, and the clock; saved and found again as one file."""
+
+    def __init__(self, args, config, where):
+        torch.manual_seed(args.seed)
+        self.trainee = Trainee(config, args.tap).to(where)
+        if args.init:
+            self.trainee.net.load_state_dict({k: v.float() for k, v in safetensors_io.load(os.path.join(args.init, "model.safetensors")).items()})
+        inside, rest = muon.split(self.trainee)
+        self.optimizers = [muon.Muon(inside, args.lr, weight_decay=args.weight_decay),
+                           torch.optim.AdamW(rest, args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
+        self.ema = copy.deepcopy(self.trainee.net).requires_grad_(False)
+        self.step, self.clock, self.path = 0, Clock(), os.path.join(args.run, "last.pt")
+        if os.path.exists(self.path):
+            state = torch.load(self.path, map_location=where)
+            self.trainee.load_state_dict(state["trainee"])
+            self.ema.load_state_dict(state["ema"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+                optimizer.load_state_dict(saved)
+            self.step, self.clock = state["step"], Clock(state["seconds"])
+            torch.manual_seed(args.seed + self.step)
+
+    def save(self, path=None):
+        self.clock.tick()
+        save_checkpoint(dict(trainee=self.trainee.state_dict(), ema=self.ema.state_dict(), optimizers=[o.state_dict() for o in self.optimizers],
+                             step=self.step, seconds=self.clock.spent, config=self.trainee.net.config), path or self.path)
+
+    @torch.no_grad()
+    def follow(self, decay):
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        for slow, fast in zip(self.ema.parameters(), self.trainee.net.parameters()):
+            slow.lerp_(fast, 1 - decay)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--vae", required=True, help="checkpoint of train_vae.py")
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--init", help="a model folder whose weights to start from")
+    parser.add_argument("--config", default="{}", help="JSON, over model.CONFIG")
+    parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--warmup", type=float, default=1.5, help="minutes")
+    parser.add_argument("--decay", type=float, default=15, help="minutes")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=2.5e-3, help="Muon's")
+    parser.add_argument("--adam-lr", type=float, default=1.5e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.02)
+    parser.add_argument("--noise", type=float, default=0.3, help="largest std of the noise on input tokens, of tokens of std 1")
+    parser.add_argument("--repeats", type=int, default=2, help="times drawn for a token that is not blank")
+    parser.add_argument("--aux-weight", type=float, default=2.0)
+    parser.add_argument("--tap", type=int, default=5)
+    parser.add_argument("--ema", type=float, default=0.997)
+    parser.add_argument("--popular", type=float, default=8.0, help="weight of a popular concept; others have --rest")
+    parser.add_argument("--rest", type=float, default=0.25)
+    parser.add_argument("--styles", default='{"3d": 4, "flat": 0.5, "noto": 0.5, "blob": 0.3, "mono": 0.2}')
+    parser.add_argument("--probe-minutes", type=float, default=15)
+    parser.add_argument("--save-minutes", type=float, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-bf16", action="store_true")
+    args = parser.parse_args()
+    use_threads(args.threads)
+    where = device()
+    os.makedirs(args.run, exist_ok=True)
+    log, probes = Log(os.path.join(args.run, "log.csv")), Log(os.path.join(args.run, "probe.csv"))
+
+    tokenizer = PromptTokenizer(args.tokenizer)
+    rows, pictures = data.load(args.data)
+    autoencoder = vae.VAE().to(where)
+    autoencoder.load_state_dict(torch.load(args.vae, map_location=where)["model"])
+    example = Example(rows, pictures, autoencoder, tokenizer, os.path.join(os.path.dirname(args.vae), "tokens.pt"))
+    ids = [i for i in data.train_ids(rows) if example.captions[i][0]]
+    weights = data.sampling_weights([rows[i] for i in ids], args.popular, args.rest, json.loads(args.styles))
+    config = dict(nextstep.CONFIG, vocab_size=tokenizer.vocab_size, **json.loads(args.config))
+    run = Run(args, config, where)
+    batches = Batches(example, ids, weights, tokenizer, args.batch, args.seed + run.step)
+    print(f"{sum(p.numel() for p in run.ema.parameters()) / 1e6:.2f}M parameters, {len(ids)} pictures, from step {run.step}", flush=True)
+
+    clock, mean, count, mark = run.clock, np.zeros(2), 0, run.clock.spent
+    saved = probed = clock.spent
+    while clock.tick() < args.minutes * 60:
+        rate = schedule(clock, args)
+        for optimizer, peak in zip(run.optimizers, (args.lr, args.adam_lr)):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * rate
+        prompt, valid, picture = batches.next()
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
+            flow, aux = run.trainee(prompt.to(where), valid.to(where), example.tokens[picture].to(where), example.thumbnails[picture].to(where),
+                                    example.blank[picture].to(where), args.repeats, args.noise)
+        (flow + args.aux_weight * aux).backward()
+        torch.nn.utils.clip_grad_norm_(run.trainee.parameters(), 1.0)
+        for optimizer in run.optimizers:
+            optimizer.step()
+        run.trainee.zero_grad(set_to_none=True)
+        run.step += 1
+        run.follow(args.ema)
+        mean, count = mean + (float(flow.detach()), float(aux.detach())), count + 1
+        if count == 50:
+            clock.tick()
+            log.add(step=run.step, flow=mean[0] / count, aux=mean[1] / count, minutes=clock.spent / 60, lr=args.lr * rate,
+                    pictures_per_second=count * args.batch / (clock.spent - mark))
+            mean, count, mark = np.zeros(2), 0, clock.spent
+        if clock.spent - saved > args.save_minutes * 60:
+            run.save()
+            plot(log.path, ["flow", "aux", "pictures_per_second"], os.path.join(args.run, "log.png"))
+            saved = clock.spent
+        if clock.spent - probed > args.probe_minutes * 60:
+            probe(run, autoencoder, tokenizer, rows, pictures, args, probes)
+            probed = mark = clock.tick()
+    run.save()
+    probe(run, autoencoder, tokenizer, rows, pictures, args, probes)
+    plot(log.path, ["flow", "aux", "pictures_per_second"], os.path.join(args.run, "log.png"))
+
+
+def probe(run, autoencoder, tokenizer, rows, pictures, args, probes):
+    """40 popular concepts drawn and looked up among the training pictures: a rough adherence, and a sheet to look at."""
+    from PIL import Image
+    from quality import nearest_has_base
+    from sample import Pipeline, sheet
+    start = time.time()
+    popular = [row for row in rows if row["popular"] and row["style"] == "3d" and not row["skin_tone"]][::11][:40]
+    prompts = [row["name"] + (", 3d style" if i % 2 else "") for i, row in enumerate(popular)]
+    pipeline = Pipeline(run.ema, autoencoder, tokenizer, dict(timesteps=12, timestep_shift=1.0, guidance_scale=2.5, use_norm=True,
+                                                              guidance_schedule="constant", negative_prompt=""))
+    drawn = pipeline.draw(prompts, list(range(len(prompts))))
+    train = data.train_ids(rows)
+    hits = nearest_has_base(thumbnails(drawn), thumbnails(pictures[train]), [rows[i]["base"] for i in train], [r["base"] for r in popular])
+    asked = pictures[[row["id"] for row in popular]]
+    both = np.stack([asked, drawn], 1).reshape(-1, 64, 64, 3)
+    Image.fromarray(sheet(both, 16)).save(os.path.join(args.run, f"probe_{run.step:06d}.png"))
+    probes.add(step=run.step, minutes=run.clock.spent / 60, adherence=float(np.mean(hits)), seconds=time.time() - start)
+    run.ema.train()
+
+
+if __name__ == "__main__":
+    main()

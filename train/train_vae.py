@@ -1,0 +1,118 @@
+"""Stage 1: the picture autoencoder. Stage 4 (--decoder-only): the decoder again, with the encoder frozen.
+
+python train_vae.py --data DIR --run runs/vae --minutes 15
+"""
+import argparse
+import math
+import os
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import data
+import vae
+from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
+
+
+def loss_of(output, target, pooled_weight=1.0, edge_weight=0.5):
+    """L1 on pixels, on 4x4 averages (colours at a glance) and on neighbour differences (edges)."""
+    loss = (output - target).abs().mean()
+    loss = loss + pooled_weight * (F.avg_pool2d(output, 4) - F.avg_pool2d(target, 4)).abs().mean()
+    d = output - target
+    edges = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
+    return loss + edge_weight * edges
+
+
+def one_cycle(progress, peak):
+    """progress in [0, 1): 5 % warm-up, then a cosine to zero."""
+    return peak * (progress / 0.05 if progress < 0.05 else 0.5 + 0.5 * math.cos(math.pi * (progress - 0.05) / 0.95))
+
+
+def noisy(z, largest_std):
+    """The decoder must forgive what the flow head leaves: noise of a random size, half the time normalised again."""
+    std = torch.rand(z.shape[0], 1, 1, 1, device=z.device) * largest_std
+    z = z + std * torch.randn_like(z)
+    again = (torch.rand(z.shape[0], 1, 1, 1, device=z.device) < 0.5).float()
+    return again * vae.normalise_tokens(z) + (1 - again) * z
+
+
+def psnr(model, pictures, where):
+    with torch.no_grad():
+        target = vae.to_pixels(pictures).to(where)
+        output = model.decode(model.encode(target)).clamp(-1, 1)
+        return float((10 * torch.log10(4 / (output - target).pow(2).mean((1, 2, 3)))).mean())
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--init", help="checkpoint to start from")
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--noise", type=float, default=0.35, help="largest std of the latent noise, of latents of std 1")
+    parser.add_argument("--decoder-only", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-bf16", action="store_true")
+    args = parser.parse_args()
+    use_threads(args.threads)
+    where = device()
+    os.makedirs(args.run, exist_ok=True)
+    checkpoint = os.path.join(args.run, "last.pt")
+    log = Log(os.path.join(args.run, "log.csv"))
+
+    rows, pictures = data.load(args.data)
+    ids = np.asarray(data.train_ids(rows))
+    weights = data.sampling_weights([rows[i] for i in ids], popular_boost=4.0, style_weights={"3d": 2.0, "flat": 1.0, "noto": 1.0, "blob": 1.0, "mono": 0.4})
+    held_out = pictures[[i for i, row in enumerate(rows) if row["style_split"] == "val"][::6]]
+
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    model = vae.VAE().to(where)
+    if args.init:
+        model.load_state_dict(torch.load(args.init, map_location=where)["model"])
+    parameters = model.decoder.parameters() if args.decoder_only else model.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-4)
+    step, clock = 0, Clock()
+    if os.path.exists(checkpoint):
+        state = torch.load(checkpoint, map_location=where)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, clock = state["step"], Clock(state["seconds"])
+        random = np.random.default_rng(step)
+
+    budget, mean, since = args.minutes * 60, 0.0, 0
+    seconds_before = clock.spent
+    while clock.tick() < budget:
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(clock.spent / budget, args.lr)
+        batch = pictures[random.choice(ids, args.batch, p=weights)]
+        target = vae.to_pixels(batch).to(where)
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
+            if args.decoder_only:
+                with torch.no_grad():
+                    latents = model.encode(target)
+            else:
+                latents = model.encode(target)
+            output = model.decode(noisy(latents.float(), args.noise))
+        loss = loss_of(output.float(), target)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step, since, mean = step + 1, since + 1, mean + float(loss.detach())
+        if since == 100:
+            clock.tick()
+            log.add(step=step, loss=mean / since, psnr=psnr(model, held_out, where), minutes=clock.spent / 60,
+                    pictures_per_second=since * args.batch / (clock.spent - seconds_before))
+            mean, since, seconds_before = 0.0, 0, clock.spent
+        if step % 500 == 0:
+            save_checkpoint(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, seconds=clock.spent), checkpoint)
+    save_checkpoint(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, seconds=clock.spent), checkpoint)
+    plot(log.path, ["loss", "psnr"], os.path.join(args.run, "log.png"))
+
+
+if __name__ == "__main__":
+    main()
