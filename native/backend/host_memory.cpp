@@ -1,0 +1,48 @@
+#include "backend/host_memory.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+namespace ardiff {
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+}  // namespace
+
+Storage allocate_host(size_t bytes) {
+  check(bytes <= static_cast<size_t>(std::numeric_limits<int64_t>::max()) - kHugePage, ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes");
+  // From 4 MiB on whole huge pages: streaming weights otherwise spends its time in the page tables.
+  const bool huge = bytes >= 2 * kHugePage;
+  const size_t alignment = huge ? kHugePage : kAlignment;
+  const size_t size = (bytes + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, size == 0 ? alignment : size);
+  check(memory != nullptr, ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes");
+  if (huge) (void)madvise(memory, size, MADV_HUGEPAGE);
+  std::memset(memory, 0, size);
+  return Storage(static_cast<std::byte*>(memory), [](std::byte* pointer) { std::free(pointer); });
+}
+
+void read_f32(const HostTensor& source, int64_t begin, int64_t count, float* out) {
+  const auto* bytes = static_cast<const std::byte*>(source.data) + static_cast<size_t>(begin) * dtype_size(source.dtype);
+  switch (source.dtype) {
+    case DType::kF32: std::memcpy(out, bytes, static_cast<size_t>(count) * sizeof(float)); return;
+    case DType::kBF16:
+    case DType::kF16:
+      for (int64_t i = 0; i < count; ++i) {
+        uint16_t value;
+        std::memcpy(&value, bytes + 2 * i, sizeof value);
+        out[i] = source.dtype == DType::kBF16 ? bf16_to_f32(value) : f16_to_f32(value);
+      }
+      return;
+    case DType::kI32:
+    case DType::kU8: break;
+  }
+  fail(ErrorCode::kInvalidModel, "tensor ", source.name, ": expected floats, got ", dtype_name(source.dtype));
+}
+
+}  // namespace ardiff

@@ -1,0 +1,22 @@
+#include "backend/backend.h"
+#include "backend/reference/reference_backend.h"
+#if ARDIFF_WITH_CPU
+#include "backend/cpu/cpu_backend.h"
+#endif
+
+namespace ardiff {
+
+std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
+  const bool known = options.dtype == "auto" || options.dtype == "float32" || options.dtype == "bfloat16";
+  check(known, ErrorCode::kInvalidArgument, "dtype: expected auto, float32 or bfloat16, got ", options.dtype);
+  if (options.name == "reference") {
+    check(options.dtype != "bfloat16", ErrorCode::kInvalidArgument, "the reference backend computes in float32 only");
+    return std::make_unique<ReferenceBackend>();
+  }
+#if ARDIFF_WITH_CPU
+  if (options.name == "cpu") return make_cpu_backend(options);
+#endif
+  fail(ErrorCode::kInvalidArgument, "backend ", options.name, " is not part of this build");
+}
+
+}  // namespace ardiff
