@@ -20,6 +20,7 @@ import model as nextstep
 import muon
 import safetensors_io
 import vae
+from quality import nearest_has_base, thumbnails
 from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
 from sample import left_pad
 from tokenizer import PromptTokenizer
@@ -39,12 +40,6 @@ class Example:
             weights = np.array([w for _, w in pairs])
             self.captions.append(([tokenizer.encode(c) for c, _ in pairs], weights / weights.sum()))
         self.area = tokenizer.area(8, 8)
-
-
-def thumbnails(pictures, size=16):
-    """(N, 64, 64, 3) uint8 -> (N, size, size, 3) uint8 by averaging."""
-    n, h, w, _ = pictures.shape
-    return np.round(pictures.reshape(n, size, h // size, size, w // size, 3).mean((2, 4))).astype(np.uint8)
 
 
 def image_tokens(pictures, autoencoder, cache):
@@ -251,7 +246,6 @@ def main():
 def probe(run, autoencoder, tokenizer, rows, pictures, args, probes):
     """40 popular concepts drawn and looked up among the training pictures: a rough adherence, and a sheet to look at."""
     from PIL import Image
-    from quality import nearest_has_base
     from sample import Pipeline, sheet
     start = time.time()
     popular = [row for row in rows if row["popular"] and row["style"] == "3d" and not row["skin_tone"]][::11][:40]
