@@ -134,10 +134,10 @@ export interface VaeEntry {
  * all prefill and decode rows, VAE decodes.
  */
 export interface StepPlan {
-  /** Sequences whose state is dropped. */
+  /** Sequences whose state is dropped. Unknown ids are ignored: after a failed step TypeScript cannot know. */
   release: number[];
   admit: SequenceSpec[];
-  /** Copy-on-write: (source, destination) block pairs, flattened. */
+  /** Copy-on-write: (source, destination) block pairs, flattened; done in this order. */
   copies: Uint32Array;
   prefill: PrefillEntry[];
   decode: DecodeEntry[];

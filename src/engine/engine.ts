@@ -1,0 +1,58 @@
+import { toEngineError } from '../errors.js';
+import type {
+  EngineInfo,
+  LoadOptions,
+  ModelInfo,
+  NativeEngine,
+  ProbeRequest,
+  StepPlan,
+  StepResult,
+  Tensor,
+} from './native-types.js';
+
+/** One loaded model, as the step loop and the golden runner see it. Every rejection is an `EngineError`. */
+export interface EngineModel {
+  readonly info: ModelInfo;
+  step(plan: StepPlan): Promise<StepResult>;
+  probe(request: ProbeRequest): Promise<Record<string, Tensor>>;
+  /** Never waits: the sequence stops at its next timestep. */
+  cancel(sequence: number): void;
+  unload(): Promise<void>;
+}
+
+export interface Engine {
+  readonly info: EngineInfo;
+  load(directory: string, options: LoadOptions): Promise<EngineModel>;
+  close(): void;
+}
+
+/** Hides handles and native codes: above this line a model is an object and an error has a class. */
+export function wrapEngine(native: NativeEngine): Engine {
+  return {
+    info: native.info,
+    load: async (directory, options) => {
+      const { handle, model: info } = await typed(() => native.load(directory, options));
+      return {
+        info,
+        step: (plan) => typed(() => native.step(handle, plan)),
+        probe: (request) => typed(() => native.probe(handle, request)),
+        cancel: (sequence) => {
+          native.cancel(handle, sequence);
+        },
+        unload: () => typed(() => native.unload(handle)),
+      };
+    },
+    close: () => {
+      native.close();
+    },
+  };
+}
+
+/** A function, not a promise: the addon throws argument errors before it returns one. */
+async function typed<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (thrown) {
+    throw toEngineError(thrown);
+  }
+}

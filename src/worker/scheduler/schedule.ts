@@ -1,0 +1,147 @@
+import type { PrefillEntry, StepPlan } from '../../engine/native-types.js';
+import { fits } from './admit.js';
+import { makeWritable, type RowWrite } from './room.js';
+import { isLastToken, isReadyToDecode, knownPositions, type Sequence, type SequenceRow } from './sequence.js';
+import { preempt, type SchedulerState } from './state.js';
+
+/**
+ * What the engine does next. There are no phases: every running sequence has known inputs (prompt, then drawn
+ * tokens) and computed positions; it prefills until the two are equal and then decodes one token per step. Fresh
+ * prompts, shared prompts and recomputation after a preemption are the same catching up from another start.
+ *
+ * Sequences are visited by arrival and room is taken from the youngest, so a sequence is never taken from after
+ * it has been planned.
+ */
+export function schedule(state: SchedulerState): StepPlan {
+  const draft: Draft = {
+    prefill: [],
+    decode: [],
+    admit: [],
+    copies: [],
+    // Decodes of the running batch come first: a long prompt may fill a step, but not delay the others' tokens.
+    prefillBudget: state.limits.maxStepTokens - decodeRows(state),
+    promptsInProgress: promptsInProgress(state),
+  };
+  for (const sequence of [...state.running]) {
+    if (sequence.status === 'running') planSequence(state, sequence, draft);
+  }
+  admitWaiting(state, draft);
+  const release = state.releases;
+  state.releases = [];
+  return {
+    release,
+    admit: draft.admit.map((sequence) => sequence.spec),
+    copies: Uint32Array.from(draft.copies),
+    prefill: draft.prefill,
+    decode: draft.decode.map((sequence) => ({
+      sequence: sequence.spec.id,
+      blockTables: sequence.rows.map((row) => Uint32Array.from(row.blocks)),
+    })),
+    vae: state.decoding.slice(0, state.limits.maxVaePerStep).map((sequence) => ({ sequence: sequence.spec.id })),
+  };
+}
+
+/** True when there is nothing to run: the loop may sleep. */
+export function isEmptyPlan(plan: StepPlan): boolean {
+  return [plan.release, plan.admit, plan.prefill, plan.decode, plan.vae].every((entries) => entries.length === 0);
+}
+
+/** The plan while it grows. */
+interface Draft {
+  prefill: PrefillEntry[];
+  decode: Sequence[];
+  admit: Sequence[];
+  copies: number[];
+  /** Backbone rows left for prefill in this step. */
+  prefillBudget: number;
+  /** Share keys of prompts that some row is computing; equal rows wait and attach to the result. */
+  promptsInProgress: Set<string>;
+}
+
+function planSequence(state: SchedulerState, sequence: Sequence, draft: Draft): void {
+  if (isReadyToDecode(sequence)) {
+    planDecode(state, sequence, draft);
+    return;
+  }
+  for (const row of sequence.rows) {
+    planPrefill(state, sequence, row, draft);
+    if (sequence.status !== 'running') return; // gave up its blocks: nothing more to plan for it
+  }
+}
+
+function planDecode(state: SchedulerState, sequence: Sequence, draft: Draft): void {
+  const writes: RowWrite[] = isLastToken(sequence)
+    ? []
+    : sequence.rows.map((row) => ({ row, begin: row.computed, end: row.computed + 1 }));
+  if (makeWritable(state, sequence, writes, draft.copies)) draft.decode.push(sequence);
+  else preempt(state, sequence);
+}
+
+function planPrefill(state: SchedulerState, sequence: Sequence, row: SequenceRow, draft: Draft): void {
+  if (row.blocks.length === 0 && !startRow(state, row, draft)) return;
+  const known = knownPositions(sequence, row);
+  const begin = row.computed;
+  const end = Math.min(known, begin + draft.prefillBudget);
+  if (end <= begin) return;
+  if (!makeWritable(state, sequence, [{ row, begin, end }], draft.copies)) {
+    // An earlier row of this sequence may be planned already; its entries must go with its blocks.
+    draft.prefill = draft.prefill.filter((entry) => entry.sequence !== sequence.spec.id);
+    preempt(state, sequence);
+    return;
+  }
+  draft.prefillBudget -= end - begin;
+  draft.prefill.push({
+    sequence: sequence.spec.id,
+    row: sequence.rows.indexOf(row),
+    begin,
+    end,
+    blockTable: Uint32Array.from(row.blocks),
+  });
+}
+
+/** Where a row begins: after a cached prompt, not yet (somebody is computing it), or at position 0. */
+function startRow(state: SchedulerState, row: SequenceRow, draft: Draft): boolean {
+  if (row.shareKey === null) return true;
+  if (draft.promptsInProgress.has(row.shareKey) && !state.cache.has(row.shareKey)) return false;
+  if (draft.prefillBudget < 1) return false;
+  const cached = state.cache.attach(row.shareKey, row.promptLength);
+  if (cached !== null) {
+    row.blocks = cached.blocks;
+    row.computed = cached.positions;
+  } else {
+    draft.promptsInProgress.add(row.shareKey);
+  }
+  return true;
+}
+
+function admitWaiting(state: SchedulerState, draft: Draft): void {
+  for (;;) {
+    const sequence = state.waiting.peek();
+    if (sequence === undefined || draft.prefillBudget < 1 || !fits(state, sequence, draft.promptsInProgress)) return;
+    state.waiting.shift();
+    sequence.status = 'running';
+    // Room is only ever taken from the youngest, so whoever waits is younger than all who run: order is kept.
+    state.running.push(sequence);
+    planSequence(state, sequence, draft);
+    // Out of room although it was counted: it went back to waiting and the next step tries again.
+    if (state.waiting.peek() === sequence) return;
+    if (!sequence.admitted) {
+      sequence.admitted = true;
+      draft.admit.push(sequence);
+    }
+  }
+}
+
+function decodeRows(state: SchedulerState): number {
+  return state.running.reduce((sum, sequence) => sum + (isReadyToDecode(sequence) ? sequence.rows.length : 0), 0);
+}
+
+function promptsInProgress(state: SchedulerState): Set<string> {
+  const keys = new Set<string>();
+  for (const sequence of state.running) {
+    for (const row of sequence.rows) {
+      if (row.shareKey !== null && row.computed > 0 && row.computed < row.promptLength) keys.add(row.shareKey);
+    }
+  }
+  return keys;
+}

@@ -1,0 +1,81 @@
+import type { SequenceSpec } from '../../engine/native-types.js';
+import type { BlockPool } from './block-pool.js';
+
+/** One guidance row of a sequence: a prompt of its own, the picture's tokens in common with the other rows. */
+export interface SequenceRow {
+  readonly promptLength: number;
+  /** Rows with equal keys have equal prompts and may share KV; null: never shared. */
+  readonly shareKey: string | null;
+  /** Positions [0, computed) are in the row's blocks. */
+  computed: number;
+  /** Block i holds positions [i * blockTokens, (i + 1) * blockTokens). */
+  blocks: number[];
+}
+
+/**
+ * One picture on its way through the engine.
+ *
+ *   waiting ──admit──► running ──last token──► decoding ──image──► (removed)
+ *      ▲                  │
+ *      └────preempt───────┘
+ */
+export interface Sequence {
+  readonly spec: SequenceSpec;
+  /** Order of arrival: the oldest is served first, the youngest preempted first. */
+  readonly arrival: number;
+  /** L: image tokens of the whole picture. */
+  readonly totalTokens: number;
+  readonly rows: readonly SequenceRow[];
+  status: 'waiting' | 'running' | 'decoding';
+  /** Image tokens drawn; they survive preemption. */
+  emitted: number;
+  /** The engine has the spec (and, after a preemption, still the drawn tokens). */
+  admitted: boolean;
+}
+
+export function createSequence(spec: SequenceSpec, arrival: number): Sequence {
+  return {
+    spec,
+    arrival,
+    totalTokens: spec.gridHeight * spec.gridWidth,
+    rows: spec.promptRows.map((ids) => ({
+      promptLength: ids.length,
+      // Equal ids mean equal KV only while the ids are all there is: placeholders stand for picture tokens. And of
+      // a single token nothing can be shared, as the last one is always computed anew.
+      shareKey: spec.inputImageTokens !== undefined || ids.length < 2 ? null : ids.join(','),
+      computed: 0,
+      blocks: [],
+    })),
+    status: 'waiting',
+    emitted: 0,
+    admitted: false,
+  };
+}
+
+/** Positions whose input is known: the prompt and the drawn tokens. Prefill catches up to here. */
+export function knownPositions(sequence: Sequence, row: SequenceRow): number {
+  return row.promptLength + sequence.emitted;
+}
+
+/** Every row has the hidden state from which the next token is drawn. */
+export function isReadyToDecode(sequence: Sequence): boolean {
+  return sequence.rows.every((row) => row.computed === knownPositions(sequence, row));
+}
+
+/** The token drawn next is the last: it is not appended, so it needs no KV. */
+export function isLastToken(sequence: Sequence): boolean {
+  return sequence.emitted + 1 === sequence.totalTokens;
+}
+
+/** Most blocks the sequence ever holds; it can run to its end if the whole pool has that many. */
+export function peakBlocks(rowLengths: readonly number[], totalTokens: number, blockTokens: number): number {
+  return rowLengths.reduce((sum, length) => sum + Math.ceil((length + totalTokens - 1) / blockTokens), 0);
+}
+
+export function releaseBlocks(sequence: Sequence, pool: BlockPool): void {
+  for (const row of sequence.rows) {
+    for (const block of row.blocks) pool.release(block);
+    row.blocks = [];
+    row.computed = 0;
+  }
+}

@@ -1,0 +1,110 @@
+import type { SequenceSpec } from '../../engine/native-types.js';
+import { BlockPool } from './block-pool.js';
+import { PromptCache } from './prompt-cache.js';
+import { createSequence, peakBlocks, releaseBlocks, type Sequence } from './sequence.js';
+import { WaitingQueue } from './waiting-queue.js';
+
+export interface SchedulerLimits {
+  /** KV blocks in the pool. */
+  numBlocks: number;
+  /** Positions of one block. */
+  blockTokens: number;
+  /** Backbone rows of one step, over decodes and prefills. */
+  maxStepTokens: number;
+  /** Sequences in the batch at once. */
+  maxRunning: number;
+  /** Pictures decoded in one step; a burst of finished ones must not stall those still drawing. */
+  maxVaePerStep: number;
+}
+
+/** Everything the scheduler knows. Changed only by `schedule`, `applyStep` and the functions below. */
+export interface SchedulerState {
+  readonly limits: SchedulerLimits;
+  readonly pool: BlockPool;
+  readonly cache: PromptCache;
+  readonly waiting: WaitingQueue;
+  /** Ordered by arrival. */
+  readonly running: Sequence[];
+  /** All tokens drawn, picture not yet decoded; they hold no blocks. Ordered by completion. */
+  readonly decoding: Sequence[];
+  readonly byId: Map<number, Sequence>;
+  /** Ids the engine may forget in the next step. */
+  releases: number[];
+  nextArrival: number;
+  numPreemptions: number;
+}
+
+export function createSchedulerState(limits: SchedulerLimits): SchedulerState {
+  const MAX_ROWS = 3;
+  if (limits.maxStepTokens < limits.maxRunning * MAX_ROWS) {
+    throw new RangeError(
+      `maxStepTokens ${limits.maxStepTokens} cannot hold ${limits.maxRunning} running sequences of up to ${MAX_ROWS} rows`,
+    );
+  }
+  const pool = new BlockPool(limits.numBlocks);
+  return {
+    limits,
+    pool,
+    cache: new PromptCache(pool),
+    waiting: new WaitingQueue(),
+    running: [],
+    decoding: [],
+    byId: new Map(),
+    releases: [],
+    nextArrival: 0,
+    numPreemptions: 0,
+  };
+}
+
+/** Blocks the picture needs at its end; above `limits.numBlocks` it could never finish. */
+export function blocksOf(spec: SequenceSpec, limits: SchedulerLimits): number {
+  const lengths = spec.promptRows.map((ids) => ids.length);
+  return peakBlocks(lengths, spec.gridHeight * spec.gridWidth, limits.blockTokens);
+}
+
+export function addSequence(state: SchedulerState, spec: SequenceSpec): Sequence {
+  if (state.byId.has(spec.id)) throw new Error(`sequence ${spec.id} is already live`);
+  const needed = blocksOf(spec, state.limits);
+  if (needed > state.limits.numBlocks) {
+    throw new RangeError(`sequence ${spec.id} needs ${needed} blocks, the pool has ${state.limits.numBlocks}`);
+  }
+  const sequence = createSequence(spec, state.nextArrival);
+  state.nextArrival += 1;
+  state.byId.set(spec.id, sequence);
+  state.waiting.push(sequence);
+  return sequence;
+}
+
+/**
+ * Takes a sequence out, wherever it stands: finished, cancelled or failed. Its blocks are free at once, also while
+ * a step that writes them is in flight: they are handed out by the next plan, which the engine runs after that step.
+ */
+export function removeSequence(state: SchedulerState, sequence: Sequence): void {
+  if (!state.byId.delete(sequence.spec.id)) return;
+  switch (sequence.status) {
+    case 'waiting':
+      state.waiting.remove(sequence);
+      break;
+    case 'running':
+      state.running.splice(state.running.indexOf(sequence), 1);
+      break;
+    case 'decoding':
+      state.decoding.splice(state.decoding.indexOf(sequence), 1);
+      break;
+  }
+  releaseBlocks(sequence, state.pool);
+  if (sequence.admitted) state.releases.push(sequence.spec.id);
+}
+
+/** Back to waiting with its drawn tokens; it will prefill prompt and tokens again, to the same bytes. */
+export function preempt(state: SchedulerState, sequence: Sequence): void {
+  state.running.splice(state.running.indexOf(sequence), 1);
+  releaseBlocks(sequence, state.pool);
+  sequence.status = 'waiting';
+  state.waiting.push(sequence);
+  state.numPreemptions += 1;
+}
+
+export function hasWork(state: SchedulerState): boolean {
+  return state.byId.size > 0 || state.releases.length > 0;
+}

@@ -1,0 +1,139 @@
+import type { EngineModel } from '../../engine/engine.js';
+import type { SequenceSpec, StepPlan, StepResult } from '../../engine/native-types.js';
+import { toEngineError, type EngineError } from '../../errors.js';
+import { applyStep, type SequenceEvent } from './apply-step.js';
+import { isEmptyPlan, schedule } from './schedule.js';
+import { addSequence, hasWork, removeSequence, type SchedulerState } from './state.js';
+
+/** Where events of one sequence go. Called between steps, so it must not block. */
+export interface SequenceListener {
+  onEvent(event: SequenceEvent): void;
+  /** The sequence is gone and nothing more follows. */
+  onError(error: EngineError): void;
+}
+
+/** Watches steps for metrics and logs. */
+export interface StepObserver {
+  onStep(plan: StepPlan, result: StepResult, wallSeconds: number): void;
+  onStepFailed(plan: StepPlan, error: EngineError): void;
+}
+
+/**
+ * Runs plan → engine → apply → publish until stopped, and sleeps while there is nothing to do. The only
+ * asynchronous file of the scheduler: everything it decides, the pure functions beside it decided.
+ */
+export class StepLoop {
+  private readonly listeners = new Map<number, SequenceListener>();
+  private wake: () => void = () => undefined;
+  private stopping = false;
+  private finished: Promise<void> | null = null;
+
+  constructor(
+    readonly state: SchedulerState,
+    private readonly model: EngineModel,
+    private readonly observer: StepObserver,
+  ) {}
+
+  start(): void {
+    this.finished ??= this.run();
+  }
+
+  add(spec: SequenceSpec, listener: SequenceListener): void {
+    if (this.stopping) throw new Error('the step loop is stopped');
+    addSequence(this.state, spec);
+    this.listeners.set(spec.id, listener);
+    this.wake();
+  }
+
+  /** Frees the sequence's blocks now and its slot with the next step; the flag ends a step in flight early. */
+  cancel(id: number): void {
+    const sequence = this.state.byId.get(id);
+    if (sequence === undefined) return;
+    this.model.cancel(id);
+    removeSequence(this.state, sequence);
+    this.listeners.delete(id);
+    this.wake();
+  }
+
+  /** Ends after the step in flight; what is still live fails with `closed`. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.wake();
+    await this.finished;
+    this.failAll(toEngineError(Object.assign(new Error('the engine is shutting down'), { code: 'closed' })));
+  }
+
+  private async run(): Promise<void> {
+    while (!this.stopping) {
+      if (!hasWork(this.state)) await this.sleep();
+      else await this.step();
+    }
+  }
+
+  private async step(): Promise<void> {
+    const plan = schedule(this.state);
+    if (isEmptyPlan(plan)) {
+      // Cannot happen while the oldest sequence always has room; failing loudly beats spinning.
+      this.failAll(toEngineError(new Error('the scheduler has work but planned nothing')));
+      return;
+    }
+    const begin = performance.now();
+    try {
+      const result = await this.model.step(plan);
+      const events = applyStep(this.state, plan, result);
+      this.observer.onStep(plan, result, (performance.now() - begin) / 1000);
+      this.publish(events);
+    } catch (thrown) {
+      this.failStep(plan, toEngineError(thrown));
+    }
+  }
+
+  private publish(events: readonly SequenceEvent[]): void {
+    for (const event of events) {
+      const listener = this.listeners.get(event.sequence);
+      if (event.kind === 'image') this.listeners.delete(event.sequence);
+      listener?.onEvent(event);
+    }
+  }
+
+  /**
+   * What the engine did before it failed is unknown, so every sequence of the plan is lost; those that were not in
+   * it go on. Cached prompts stay: a plan only writes blocks that one sequence owns.
+   */
+  private failStep(plan: StepPlan, error: EngineError): void {
+    this.observer.onStepFailed(plan, error);
+    if (error.nativeCode === 'closed') {
+      this.failAll(error);
+      this.stopping = true;
+      return;
+    }
+    const entries = [...plan.prefill, ...plan.decode, ...plan.vae].map((entry) => entry.sequence);
+    for (const id of new Set([...plan.admit.map((spec) => spec.id), ...entries])) this.fail(id, error);
+    this.state.releases.push(...plan.release);
+    this.dropHopelessReleases(plan);
+  }
+
+  /** A step that only releases and still fails must not be tried for ever. */
+  private dropHopelessReleases(plan: StepPlan): void {
+    const onlyReleases = plan.admit.length + plan.prefill.length + plan.decode.length + plan.vae.length === 0;
+    if (onlyReleases) this.state.releases = [];
+  }
+
+  private failAll(error: EngineError): void {
+    for (const id of [...this.state.byId.keys()]) this.fail(id, error);
+  }
+
+  private fail(id: number, error: EngineError): void {
+    const sequence = this.state.byId.get(id);
+    if (sequence !== undefined) removeSequence(this.state, sequence);
+    const listener = this.listeners.get(id);
+    this.listeners.delete(id);
+    listener?.onError(error);
+  }
+
+  private sleep(): Promise<void> {
+    return new Promise((resolve) => {
+      this.wake = resolve;
+    });
+  }
+}

@@ -1,0 +1,333 @@
+import type {
+  DecodeEntry,
+  DecodedImage,
+  EngineInfo,
+  LoadOptions,
+  ModelInfo,
+  NativeEngine,
+  NativeErrorCode,
+  PrefillEntry,
+  ProbeRequest,
+  SequenceSpec,
+  StepPlan,
+  StepResult,
+  Tensor,
+} from '../../src/engine/native-types.js';
+
+/** Dimensions of the pretend model; those of the tiny golden model where it matters. */
+export const FAKE_MODEL: ModelInfo = {
+  family: 'nextstep',
+  hiddenSize: 48,
+  numLayers: 3,
+  vocabSize: 133,
+  tokenSize: 16,
+  latentChannels: 4,
+  latentPatchSize: 2,
+  pixelFactor: 16,
+  maxPositions: 4096,
+  boiTokenId: 130,
+  imagePlaceholderId: 132,
+  blockTokens: 16,
+  blockBytes: 16 * 48 * 2 * 3 * 4,
+  kvBlocks: 0,
+  parameters: 1,
+  weightBytes: 4,
+};
+
+export interface FakeEngineOptions {
+  blockTokens?: number;
+  pixelFactor?: number;
+  /** How long a step pretends to work. 0: one turn of the event loop. */
+  stepMs?: number;
+  loadMs?: number;
+}
+
+interface FakeRow {
+  ids: Int32Array;
+  computed: number;
+}
+
+interface FakeSequence {
+  spec: SequenceSpec;
+  rows: FakeRow[];
+  emitted: number;
+}
+
+/** What is in a block: per slot, a hash over every input from position 0 up to it. Equal hash = equal KV. */
+type Block = (number | undefined)[];
+
+/**
+ * The engine without arithmetic. It refuses every plan that the real one would compute garbage from: KV content is
+ * tracked as hashes of what was written, so a wrong block table, a missed copy or a shared block written in place
+ * shows as `invalid_plan` instead of a slightly wrong picture. A picture is a pure function of its spec.
+ */
+export class FakeEngine implements NativeEngine {
+  readonly info: EngineInfo = { backend: 'reference', dtype: 'float32', threads: 1, isa: 'none', libraries: 'none' };
+  /** Every plan that was accepted, for tests that look at decisions. */
+  readonly plans: StepPlan[] = [];
+  readonly live = new Map<number, FakeSequence>();
+  private blocks: Block[] = [];
+  private readonly cancelled = new Set<number>();
+  private readonly failures: NativeErrorCode[] = [];
+  private model: ModelInfo = FAKE_MODEL;
+  private maxStepTokens = 0;
+  private closed = false;
+  private stepping = false;
+
+  constructor(private readonly options: FakeEngineOptions = {}) {}
+
+  /** The next step rejects with this code, having done nothing. */
+  failNextStep(code: NativeErrorCode): void {
+    this.failures.push(code);
+  }
+
+  async load(_directory: string, options: LoadOptions): Promise<{ handle: number; model: ModelInfo }> {
+    await pause(this.options.loadMs ?? 0);
+    this.blocks = Array.from({ length: options.kvBlocks }, () => []);
+    this.maxStepTokens = options.maxStepTokens;
+    const { blockTokens = FAKE_MODEL.blockTokens, pixelFactor = FAKE_MODEL.pixelFactor } = this.options;
+    this.model = { ...FAKE_MODEL, kvBlocks: options.kvBlocks, blockTokens, pixelFactor };
+    return { handle: 1, model: this.model };
+  }
+
+  async unload(): Promise<void> {
+    await pause(0);
+    this.live.clear();
+  }
+
+  async step(_model: number, plan: StepPlan): Promise<StepResult> {
+    if (this.closed) throw nativeError('closed', 'engine is closed');
+    if (this.stepping) throw nativeError('invalid_plan', 'a step is in flight');
+    this.stepping = true;
+    try {
+      // Half before the work and half after, so that a cancel can hit a step in flight.
+      await pause((this.options.stepMs ?? 0) / 2);
+      const failure = this.failures.shift();
+      if (failure !== undefined) throw nativeError(failure, `injected ${failure}`);
+      const result = this.run(plan);
+      await pause((this.options.stepMs ?? 0) / 2);
+      this.plans.push(plan);
+      return result;
+    } finally {
+      this.stepping = false;
+    }
+  }
+
+  async probe(_model: number, request: ProbeRequest): Promise<Record<string, Tensor>> {
+    await pause(0);
+    throw nativeError('invalid_argument', `the fake engine cannot probe ${request.kind}`);
+  }
+
+  cancel(_model: number, sequence: number): void {
+    if (this.live.has(sequence)) this.cancelled.add(sequence);
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  private run(plan: StepPlan): StepResult {
+    for (const id of plan.release) {
+      this.live.delete(id);
+      this.cancelled.delete(id);
+    }
+    for (const spec of plan.admit) this.admit(spec);
+    this.copyBlocks(plan);
+    const writes = new Map<number, string>();
+    for (const entry of plan.prefill) this.checkPrefill(entry, writes);
+    for (const entry of plan.decode) this.checkDecode(entry, writes);
+    this.checkSharing(plan, writes);
+    const rows = plan.prefill.reduce((sum, entry) => sum + entry.end - entry.begin, 0);
+    const decodeRows = plan.decode.reduce((sum, entry) => sum + entry.blockTables.length, 0);
+    must(rows + decodeRows <= this.maxStepTokens, `${rows + decodeRows} backbone rows, at most ${this.maxStepTokens}`);
+    for (const entry of plan.prefill) this.prefill(entry);
+    const decode = plan.decode.map((entry) => this.decode(entry));
+    return {
+      decode,
+      images: plan.vae.map(({ sequence }) => this.image(this.find(sequence))),
+      timings: { total: 0.003, flowHead: 0.001, backbone: 0.001, vae: plan.vae.length > 0 ? 0.001 : 0 },
+      flowHeadEvaluations: plan.decode.reduce((sum, { sequence }) => sum + this.evaluations(sequence), 0),
+      backboneTokens: rows + decodeRows,
+    };
+  }
+
+  private admit(spec: SequenceSpec): void {
+    must(!this.live.has(spec.id), `sequence ${spec.id} is already live`);
+    must(spec.promptRows.length >= 1 && spec.promptRows.length <= 3, `${spec.promptRows.length} prompt rows`);
+    for (const ids of spec.promptRows) must(ids.at(-1) === this.model.boiTokenId, 'a prompt row must end with boi');
+    must(Number.isSafeInteger(spec.seed) && spec.seed >= 0, `seed ${spec.seed}`);
+    this.live.set(spec.id, { spec, rows: spec.promptRows.map((ids) => ({ ids, computed: 0 })), emitted: 0 });
+  }
+
+  private copyBlocks(plan: StepPlan): void {
+    must(plan.copies.length % 2 === 0, 'copies come in pairs');
+    for (let i = 0; i < plan.copies.length; i += 2) {
+      const source = this.block(plan.copies[i]!);
+      must(plan.copies[i] !== plan.copies[i + 1], 'a block is copied onto itself');
+      this.block(plan.copies[i + 1]!);
+      this.blocks[plan.copies[i + 1]!] = [...source];
+    }
+  }
+
+  private checkPrefill(entry: PrefillEntry, writes: Map<number, string>): void {
+    const sequence = this.find(entry.sequence);
+    const row = sequence.rows[entry.row];
+    must(row !== undefined, `sequence ${entry.sequence} has no row ${entry.row}`);
+    const known = row!.ids.length + sequence.emitted;
+    must(entry.begin < entry.end && entry.end <= known, `prefill [${entry.begin}, ${entry.end}) of ${known} known positions`);
+    this.checkContent(sequence, entry.row, entry.begin, entry.blockTable);
+    this.noteWrites(entry.sequence, entry.row, entry.begin, entry.end, entry.blockTable, writes);
+  }
+
+  private checkDecode(entry: DecodeEntry, writes: Map<number, string>): void {
+    const sequence = this.find(entry.sequence);
+    must(entry.blockTables.length === sequence.rows.length, 'one block table per row');
+    must(sequence.emitted < this.totalTokens(sequence), `sequence ${entry.sequence} has all its tokens`);
+    for (const [index, row] of sequence.rows.entries()) {
+      const position = row.ids.length + sequence.emitted;
+      must(row.computed === position, `row ${index} of ${entry.sequence} has ${row.computed} of ${position} positions`);
+      this.checkContent(sequence, index, position, entry.blockTables[index]!);
+      if (sequence.emitted + 1 < this.totalTokens(sequence)) {
+        this.noteWrites(entry.sequence, index, position, position + 1, entry.blockTables[index]!, writes);
+      }
+    }
+  }
+
+  /** The blocks of [0, end) must hold exactly this row's inputs. */
+  private checkContent(sequence: FakeSequence, row: number, end: number, table: Uint32Array): void {
+    let hash = 0;
+    for (let position = 0; position < end; position += 1) {
+      hash = mix(hash, this.input(sequence, row, position));
+      const found = this.slot(table, position)[position % this.model.blockTokens];
+      must(found === hash, `position ${position} of row ${row} of sequence ${sequence.spec.id} is not in its blocks`);
+    }
+  }
+
+  private noteWrites(id: number, row: number, begin: number, end: number, table: Uint32Array, writes: Map<number, string>): void {
+    const size = this.model.blockTokens;
+    for (let index = Math.floor(begin / size); index * size < end; index += 1) {
+      must(index < table.length, `block table of row ${row} of sequence ${id} ends before position ${end - 1}`);
+      this.block(table[index]!);
+      const owner = writes.get(table[index]!);
+      must(owner === undefined || owner === `${id}/${row}`, `block ${table[index]} is written by ${owner} and ${id}/${row}`);
+      writes.set(table[index]!, `${id}/${row}`);
+    }
+  }
+
+  /** A block that is written must be in nobody else's table: that is what copies are for. */
+  private checkSharing(plan: StepPlan, writes: Map<number, string>): void {
+    const check = (owner: string, table: Uint32Array): void => {
+      for (const block of table) {
+        const writer = writes.get(block);
+        must(writer === undefined || writer === owner, `block ${block} of ${owner} is written by ${writer}`);
+      }
+    };
+    for (const entry of plan.prefill) check(`${entry.sequence}/${entry.row}`, entry.blockTable);
+    for (const entry of plan.decode) {
+      for (const [row, table] of entry.blockTables.entries()) check(`${entry.sequence}/${row}`, table);
+    }
+  }
+
+  private prefill(entry: PrefillEntry): void {
+    const sequence = this.find(entry.sequence);
+    this.write(sequence, entry.row, entry.begin, entry.end, entry.blockTable);
+    sequence.rows[entry.row]!.computed = entry.end;
+  }
+
+  private decode(entry: DecodeEntry): StepResult['decode'][number] {
+    const sequence = this.find(entry.sequence);
+    if (this.cancelled.has(entry.sequence)) {
+      return { sequence: entry.sequence, emittedTokens: sequence.emitted, cancelled: true };
+    }
+    sequence.emitted += 1;
+    if (sequence.emitted < this.totalTokens(sequence)) {
+      for (const [index, row] of sequence.rows.entries()) {
+        this.write(sequence, index, row.computed, row.computed + 1, entry.blockTables[index]!);
+        row.computed += 1;
+      }
+    }
+    return { sequence: entry.sequence, emittedTokens: sequence.emitted, cancelled: false };
+  }
+
+  private write(sequence: FakeSequence, row: number, begin: number, end: number, table: Uint32Array): void {
+    const size = this.model.blockTokens;
+    let hash = 0;
+    for (let position = 0; position < end; position += 1) {
+      hash = mix(hash, this.input(sequence, row, position));
+      if (position >= begin) this.slot(table, position)[position % size] = hash;
+    }
+  }
+
+  private slot(table: Uint32Array, position: number): Block {
+    const index = Math.floor(position / this.model.blockTokens);
+    must(index < table.length, `block table of ${table.length} blocks ends before position ${position}`);
+    return this.block(table[index]!);
+  }
+
+  private block(index: number): Block {
+    const block = this.blocks[index];
+    if (block === undefined) throw nativeError('invalid_plan', `block ${index} of ${this.blocks.length}`);
+    return block;
+  }
+
+  /** Identity of what goes into the backbone at a position: a prompt id or a drawn token. */
+  private input(sequence: FakeSequence, row: number, position: number): number {
+    const { ids } = sequence.rows[row]!;
+    if (position < ids.length) return ids[position]!;
+    return mix(specHash(sequence.spec), position - ids.length);
+  }
+
+  private image(sequence: FakeSequence): DecodedImage {
+    const height = sequence.spec.gridHeight * this.model.pixelFactor;
+    const width = sequence.spec.gridWidth * this.model.pixelFactor;
+    const rgb = new Uint8Array(height * width * 3);
+    const hash = specHash(sequence.spec);
+    // Bands, so that the picture compresses like one.
+    for (let i = 0; i < rgb.length; i += 1) rgb[i] = mix(hash, Math.floor(i / (width * 12))) & 0xff;
+    return { sequence: sequence.spec.id, width, height, rgb };
+  }
+
+  private evaluations(id: number): number {
+    const { spec } = this.find(id);
+    return spec.timesteps * spec.promptRows.length;
+  }
+
+  private totalTokens(sequence: FakeSequence): number {
+    return sequence.spec.gridHeight * sequence.spec.gridWidth;
+  }
+
+  private find(id: number): FakeSequence {
+    const sequence = this.live.get(id);
+    if (sequence === undefined) throw nativeError('invalid_plan', `sequence ${id} is not live`);
+    return sequence;
+  }
+}
+
+function must(condition: boolean, message: string): void {
+  if (!condition) throw nativeError('invalid_plan', message);
+}
+
+export function nativeError(code: NativeErrorCode, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (milliseconds > 0) setTimeout(resolve, milliseconds);
+    else setImmediate(resolve);
+  });
+}
+
+/** 32-bit mixing (murmur3's finaliser): equal hashes for unequal contents are out of reach of a test. */
+function mix(hash: number, value: number): number {
+  let h = (Math.imul(hash ^ 0x9e3779b9, 0x85ebca6b) + value) | 0;
+  h = Math.imul(h ^ (h >>> 16), 0xc2b2ae35);
+  return (h ^ (h >>> 13)) >>> 0;
+}
+
+/** Everything but the id and the recorded noise. */
+function specHash(spec: SequenceSpec): number {
+  const { promptRows, gridHeight, gridWidth, seed, timesteps, guidanceScale, timestepShift, useNorm } = spec;
+  const numbers = [gridHeight, gridWidth, seed % 2 ** 31, timesteps, guidanceScale * 1000, timestepShift * 1000, useNorm ? 1 : 0];
+  return [...numbers, spec.sampler.length, ...promptRows.flatMap((ids) => [ids.length, ...ids])].reduce(mix, 1);
+}

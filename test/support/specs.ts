@@ -1,0 +1,40 @@
+import type { SequenceSpec } from '../../src/engine/native-types.js';
+import { FAKE_MODEL } from './fake-engine.js';
+
+export const BOI = FAKE_MODEL.boiTokenId;
+
+/** A prompt row of `length` ids, different for every `content`, ending with boi. */
+export function promptRow(content: number, length: number): Int32Array {
+  return Int32Array.from({ length }, (_, i) => (i === length - 1 ? BOI : (content * 31 + i * 7) % 128));
+}
+
+/** A picture with every field set; tests override what they are about. */
+export function sequenceSpec(id: number, overrides: Partial<SequenceSpec> = {}): SequenceSpec {
+  return {
+    id,
+    promptRows: [promptRow(id, 12), promptRow(999, 7)],
+    gridHeight: 2,
+    gridWidth: 3,
+    seed: id,
+    sampler: 'B',
+    samplerLevel: 0.8,
+    timesteps: 4,
+    timestepShift: 1,
+    guidanceScale: 3,
+    imageGuidanceScale: 1,
+    guidanceSchedule: 'constant',
+    useNorm: false,
+    ...overrides,
+  };
+}
+
+/** Deterministic random integers for property tests (mulberry32). */
+export function randomIntegers(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  };
+}
