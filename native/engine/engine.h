@@ -1,0 +1,90 @@
+// A loaded model and the pictures being drawn with it: the entry that the addon and the C++ tests use.
+//
+//   load -> step(plan) ... step(plan) -> images
+//
+// One step: release and admit sequences, copy blocks, draw one token for every decoded sequence (flow head), run
+// one backbone pass over all prefill and decode rows, decode finished latents to pixels.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "engine/cancel_flags.h"
+#include "engine/kv_cache.h"
+#include "engine/plan_check.h"
+#include "engine/row_pool.h"
+#include "engine/step_plan.h"
+#include "engine/timestep_cache.h"
+#include "engine/token_sampler.h"
+#include "model/backbone.h"
+#include "model/flow_head.h"
+#include "model/vae.h"
+#include "tensor/scratch.h"
+
+namespace ardiff {
+
+// Float32 tensor in host memory, for probes.
+struct HostArray {
+  std::vector<float> data;
+  std::vector<int64_t> shape;
+};
+using HostArrays = std::map<std::string, HostArray>;
+
+// Not thread safe but for cancel(): one engine thread calls the rest.
+class Engine {
+ public:
+  // Throws kInvalidModel, kOutOfMemory, kInvalidArgument. The backend must outlive the engine.
+  Engine(Backend& backend, const std::filesystem::path& directory, const LoadOptions& options);
+  ~Engine();
+
+  const ModelInfo& info() const { return info_; }
+
+  // Throws kInvalidPlan / kInvalidArgument before anything has changed, or kOutOfMemory / kInternal, after which
+  // every live sequence should be released.
+  StepResult step(const StepPlan& plan);
+
+  // Thread safe.
+  void cancel(uint32_t sequence) { cancel_flags_.set(sequence); }
+
+  // Parts of the model on given inputs (golden cases); shapes as in ProbeRequest of native-types.ts.
+  HostArray probe_flow_head(const HostArray& x, const HostArray& t, const HostArray& condition);
+  HostArray probe_sampler(const HostArray& condition, const HostArray& noise, const SequenceSpec& settings);
+  // ids (T), then embeddings (S, H) as further positions: hidden states of both.
+  std::pair<HostArray, HostArray> probe_backbone(const HostArray& ids, const HostArray& step_embedding);
+  HostArray probe_vae_decode(const HostArray& latent);
+  HostArray probe_vae_encode(const HostArray& pixels);
+  HostArray probe_tokens(uint32_t sequence);
+
+ private:
+  TensorView upload_array(const HostArray& array, const char* name, const Shape& shape);
+  HostArray download_array(const TensorView& view, std::vector<int64_t> shape);
+  void admit(const SequenceSpec& spec);
+  void release(uint32_t id);
+  void draw_tokens(const StepPlan& plan, StepResult& result);
+  void run_backbone(const StepPlan& plan, StepResult& result);
+  void decode_images(const StepPlan& plan, StepResult& result);
+  TensorView conditions(std::span<Sequence* const> sequences);
+  TensorView upload_index(const std::vector<int32_t>& values);
+  PlanLimits limits() const;
+
+  Backend& backend_;
+  NextStepConfig config_;
+  Scratch scratch_;
+  std::unique_ptr<Backbone> backbone_;
+  std::unique_ptr<FlowHead> head_;
+  std::unique_ptr<Vae> vae_;
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<TimestepCache> times_;
+  std::unique_ptr<TokenSampler> sampler_;
+  std::unique_ptr<RowPool> hidden_;  // (rows, H) last hidden state per guidance row
+  std::unique_ptr<RowPool> tokens_;  // (rows, D) drawn and input image tokens
+  Tensor position_table_;            // gen_pos_embed (G*G, H), where the config asks for it
+  SequenceMap sequences_;
+  CancelFlags cancel_flags_;
+  int64_t max_step_tokens_ = 0;
+  ModelInfo info_{};
+};
+
+}  // namespace ardiff

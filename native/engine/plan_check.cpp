@@ -1,0 +1,159 @@
+#include "engine/plan_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "engine/kv_cache.h"
+
+namespace ardiff {
+
+namespace {
+
+constexpr int64_t kMaxGridSide = 256;
+constexpr uint64_t kMaxSeed = uint64_t{1} << 53;
+
+template <typename... Args>
+void argument(bool condition, uint32_t sequence, Args&&... args) {
+  check(condition, ErrorCode::kInvalidArgument, "sequence ", sequence, ": ", std::forward<Args>(args)...);
+}
+
+template <typename... Args>
+void planned(bool condition, uint32_t sequence, Args&&... args) {
+  check(condition, ErrorCode::kInvalidPlan, "sequence ", sequence, ": ", std::forward<Args>(args)...);
+}
+
+void check_prompts(const SequenceSpec& spec, const PlanLimits& limits) {
+  argument(!spec.prompt_rows.empty() && spec.prompt_rows.size() <= 3, spec.id, spec.prompt_rows.size(), " prompt rows, expected 1 to 3");
+  argument(spec.input_image_tokens.size() % static_cast<size_t>(limits.token_size) == 0, spec.id, "input image of ",
+           spec.input_image_tokens.size(), " numbers is no whole number of tokens of ", limits.token_size);
+  const auto input_tokens = static_cast<int64_t>(spec.input_image_tokens.size()) / limits.token_size;
+  for (const auto& prompt : spec.prompt_rows) {
+    argument(!prompt.empty() && prompt.back() == limits.boi_token_id, spec.id, "a prompt row does not end with the begin-of-image token");
+    argument(static_cast<int64_t>(prompt.size()) + spec.grid_height * spec.grid_width <= limits.max_positions, spec.id, "prompt of ",
+             prompt.size(), " and picture of ", spec.grid_height * spec.grid_width, " tokens exceed the model's ", limits.max_positions, " positions");
+    for (const int32_t id : prompt) argument(id >= 0 && id < limits.vocab_size, spec.id, "token id ", id, " outside [0, ", limits.vocab_size, ")");
+    const auto placeholders = std::count(prompt.begin(), prompt.end(), limits.image_placeholder_id);
+    argument(placeholders == 0 || placeholders == input_tokens, spec.id, placeholders, " image placeholders for ", input_tokens,
+             " input image tokens");
+  }
+}
+
+void check_spec(const SequenceSpec& spec, const PlanLimits& limits) {
+  argument(spec.grid_height >= 1 && spec.grid_height <= kMaxGridSide && spec.grid_width >= 1 && spec.grid_width <= kMaxGridSide, spec.id,
+           "grid ", spec.grid_height, "x", spec.grid_width, " outside 1..", kMaxGridSide);
+  check_prompts(spec, limits);
+  argument(spec.seed < kMaxSeed, spec.id, "seed ", spec.seed, " is not below 2^53");
+  argument(std::isfinite(spec.guidance_scale) && std::isfinite(spec.image_guidance_scale), spec.id, "a guidance scale is not finite");
+  sampler_steps(spec.sampler);  // throws for a sampler out of range
+  const int64_t expected = spec.grid_height * spec.grid_width * noise_draws(spec.sampler) * limits.token_size;
+  argument(spec.noise.empty() || static_cast<int64_t>(spec.noise.size()) == expected, spec.id, "recorded noise has ", spec.noise.size(),
+           " numbers, expected ", expected);
+}
+
+void check_blocks(const std::vector<int32_t>& table, int64_t positions, uint32_t sequence, const PlanLimits& limits) {
+  planned(static_cast<int64_t>(table.size()) >= KvCache::blocks_for(positions), sequence, "block table of ", table.size(),
+          " blocks does not hold ", positions, " positions");
+  for (const int32_t block : table) planned(block >= 0 && block < limits.num_blocks, sequence, "block ", block, " outside [0, ", limits.num_blocks, ")");
+}
+
+// What the plan's entries may refer to: sequences that live after release and admit.
+class PlannedState {
+ public:
+  PlannedState(const StepPlan& plan, const SequenceMap& sequences, const PlanLimits& limits) : sequences_(sequences) {
+    for (const uint32_t id : plan.release) {
+      planned(sequences.contains(id), id, "released but not live");
+      planned(released_.insert(id).second, id, "released twice");
+    }
+    for (const SequenceSpec& spec : plan.admit) {
+      planned(!sequences.contains(spec.id) || released_.contains(spec.id), spec.id, "admitted but live already");
+      planned(admitted_.emplace(spec.id, &spec).second, spec.id, "admitted twice");
+      check_spec(spec, limits);
+    }
+  }
+
+  struct Row {
+    int64_t known;           // prompt and drawn tokens
+    int64_t computed;        // positions in the cache before this step
+    int64_t hidden_position;
+  };
+  size_t num_rows(uint32_t id) const {
+    const auto fresh = admitted_.find(id);
+    return fresh != admitted_.end() ? fresh->second->prompt_rows.size() : live(id).rows.size();
+  }
+  Row row(uint32_t id, size_t index) const {
+    const auto fresh = admitted_.find(id);
+    if (fresh != admitted_.end()) return {static_cast<int64_t>(fresh->second->prompt_rows[index].size()), 0, -1};
+    const Sequence& sequence = live(id);
+    return {sequence.known_positions(index), sequence.rows[index].computed, sequence.rows[index].hidden_position};
+  }
+  int64_t emitted(uint32_t id) const { return admitted_.contains(id) ? 0 : live(id).emitted; }
+  int64_t num_tokens(uint32_t id) const {
+    const auto fresh = admitted_.find(id);
+    return fresh != admitted_.end() ? fresh->second->grid_height * fresh->second->grid_width : live(id).num_tokens();
+  }
+
+ private:
+  const Sequence& live(uint32_t id) const {
+    const auto found = sequences_.find(id);
+    planned(found != sequences_.end() && !released_.contains(id), id, "is not live");
+    return found->second;
+  }
+
+  const SequenceMap& sequences_;
+  std::set<uint32_t> released_;
+  std::unordered_map<uint32_t, const SequenceSpec*> admitted_;
+};
+
+void check_copies(const StepPlan& plan, const PlanLimits& limits) {
+  check(plan.copies.size() % 2 == 0, ErrorCode::kInvalidPlan, "copies are not pairs");
+  std::set<int32_t> sources, destinations;
+  for (size_t i = 0; i < plan.copies.size(); i += 2) {
+    for (const int32_t block : {plan.copies[i], plan.copies[i + 1]}) {
+      check(block >= 0 && block < limits.num_blocks, ErrorCode::kInvalidPlan, "copied block ", block, " outside [0, ", limits.num_blocks, ")");
+    }
+    sources.insert(plan.copies[i]);
+    check(destinations.insert(plan.copies[i + 1]).second, ErrorCode::kInvalidPlan, "block ", plan.copies[i + 1], " is copied to twice");
+  }
+  for (const int32_t block : destinations) {
+    check(!sources.contains(block), ErrorCode::kInvalidPlan, "block ", block, " is both source and destination of a copy");
+  }
+}
+
+}  // namespace
+
+void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLimits& limits) {
+  const PlannedState state(plan, sequences, limits);
+  check_copies(plan, limits);
+  int64_t tokens = 0;
+  std::set<std::pair<uint32_t, int64_t>> prefilled;
+  for (const PrefillEntry& entry : plan.prefill) {
+    planned(entry.row >= 0 && entry.row < static_cast<int64_t>(state.num_rows(entry.sequence)), entry.sequence, "has no row ", entry.row);
+    planned(prefilled.emplace(entry.sequence, entry.row).second, entry.sequence, "row ", entry.row, " is prefilled twice");
+    const auto row = state.row(entry.sequence, static_cast<size_t>(entry.row));
+    planned(entry.begin >= 0 && entry.begin < entry.end && entry.end <= row.known, entry.sequence, "prefill [", entry.begin, ", ", entry.end,
+            ") of ", row.known, " known positions");
+    check_blocks(entry.block_table, entry.end, entry.sequence, limits);
+    tokens += entry.end - entry.begin;
+  }
+  std::set<uint32_t> decoded;
+  for (const DecodeEntry& entry : plan.decode) {
+    planned(decoded.insert(entry.sequence).second, entry.sequence, "is decoded twice");
+    const size_t rows = state.num_rows(entry.sequence);
+    planned(entry.block_tables.size() == rows, entry.sequence, entry.block_tables.size(), " block tables for ", rows, " rows");
+    planned(state.emitted(entry.sequence) < state.num_tokens(entry.sequence), entry.sequence, "is complete");
+    const bool last = state.emitted(entry.sequence) + 1 == state.num_tokens(entry.sequence);
+    for (size_t r = 0; r < rows; ++r) {
+      const auto row = state.row(entry.sequence, r);
+      planned(!prefilled.contains({entry.sequence, static_cast<int64_t>(r)}), entry.sequence, "is prefilled and decoded in one step");
+      planned(row.computed == row.known && row.hidden_position == row.known - 1, entry.sequence, "row ", r, " has computed ", row.computed,
+              " of ", row.known, " positions, cannot decode");
+      if (!last) check_blocks(entry.block_tables[r], row.known + 1, entry.sequence, limits);
+    }
+    if (!last) tokens += static_cast<int64_t>(rows);
+  }
+  for (const VaeEntry& entry : plan.vae) state.num_rows(entry.sequence);
+  check(tokens <= limits.max_step_tokens, ErrorCode::kInvalidPlan, "the step has ", tokens, " backbone rows, the limit is ", limits.max_step_tokens);
+}
+
+}  // namespace ardiff

@@ -1,0 +1,96 @@
+// What TypeScript asks of one engine step and what it gets back: src/engine/native-types.ts, field for field.
+// The meaning of every field is documented there. Plain values; nothing here points into JavaScript memory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/guidance.h"
+#include "model/noise_schedule.h"
+
+namespace ardiff {
+
+inline constexpr int kAbiVersion = 1;
+
+struct SequenceSpec {
+  uint32_t id = 0;
+  std::vector<std::vector<int32_t>> prompt_rows;
+  std::vector<float> input_image_tokens;  // (n, D) flattened
+  int64_t grid_height = 0;
+  int64_t grid_width = 0;
+  uint64_t seed = 0;
+  SamplerSpec sampler;
+  double guidance_scale = 1.0;
+  double image_guidance_scale = 1.0;
+  GuidanceSchedule guidance_schedule = GuidanceSchedule::kConstant;
+  bool use_norm = false;
+  std::vector<float> noise;  // (L, draws, D) flattened, or empty: drawn from the seed
+};
+
+struct PrefillEntry {
+  uint32_t sequence = 0;
+  int64_t row = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+  std::vector<int32_t> block_table;
+};
+
+struct DecodeEntry {
+  uint32_t sequence = 0;
+  std::vector<std::vector<int32_t>> block_tables;
+};
+
+struct VaeEntry {
+  uint32_t sequence = 0;
+};
+
+struct StepPlan {
+  std::vector<uint32_t> release;
+  std::vector<SequenceSpec> admit;
+  std::vector<int32_t> copies;
+  std::vector<PrefillEntry> prefill;
+  std::vector<DecodeEntry> decode;
+  std::vector<VaeEntry> vae;
+};
+
+struct DecodeResult {
+  uint32_t sequence = 0;
+  int64_t emitted_tokens = 0;
+  bool cancelled = false;
+};
+
+struct DecodedImage {
+  uint32_t sequence = 0;
+  int64_t width = 0;
+  int64_t height = 0;
+  std::vector<uint8_t> rgb;  // height x width x 3
+};
+
+struct StepTimings {  // seconds
+  double total = 0;
+  double flow_head = 0;
+  double backbone = 0;
+  double vae = 0;
+};
+
+struct StepResult {
+  std::vector<DecodeResult> decode;
+  std::vector<DecodedImage> images;
+  StepTimings timings;
+  int64_t flow_head_evaluations = 0;
+  int64_t backbone_tokens = 0;
+};
+
+struct LoadOptions {
+  int64_t kv_blocks = 0;
+  int64_t max_step_tokens = 0;
+};
+
+struct ModelInfo {
+  std::string family;
+  int64_t hidden_size, num_layers, vocab_size, token_size, latent_channels, latent_patch_size, pixel_factor, max_positions;
+  int64_t boi_token_id, image_placeholder_id, block_tokens, block_bytes, kv_blocks, parameters, weight_bytes;
+};
+
+}  // namespace ardiff

@@ -1,0 +1,47 @@
+#include "model/backbone.h"
+
+namespace ardiff {
+
+void Backbone::forward(const TensorView& x, const BackboneBatch& batch, const std::vector<KvLayer>& kv, Scratch& scratch) const {
+  const int64_t m = x.rows();
+  const Scratch::Frame frame(scratch);
+  const TensorView cos = scratch.take(DType::kF32, {m, config_.head_dim / 2});
+  const TensorView sin = scratch.take(DType::kF32, {m, config_.head_dim / 2});
+  backend_.rope_angles(batch.positions, config_.rope_theta, cos, sin);
+  for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    attention(x, weights_.layers[i], batch, cos, sin, kv[i], scratch);
+    mlp(x, weights_.layers[i], scratch);
+  }
+}
+
+void Backbone::attention(const TensorView& x, const BackboneLayerWeights& layer, const BackboneBatch& batch, const TensorView& cos,
+                         const TensorView& sin, const KvLayer& kv, Scratch& scratch) const {
+  const int64_t m = x.rows();
+  const int64_t q_size = config_.num_heads * config_.head_dim;
+  const Scratch::Frame frame(scratch);
+  const TensorView normed = scratch.take(backend_.activation_dtype(), {m, config_.hidden_size});
+  const TensorView qkv = scratch.take(DType::kF32, {m, layer.qkv->out_features});
+  const TensorView q = scratch.take(DType::kF32, {m, q_size});
+  const TensorView o = scratch.take(backend_.activation_dtype(), {m, q_size});
+  backend_.rms_norm(x, layer.input_norm, config_.rms_norm_eps, normed);
+  backend_.linear(normed, *layer.qkv, qkv, Epilogue::store());
+  backend_.rope_store(qkv, cos, sin, batch.slots, q, kv);
+  backend_.paged_attention(q, kv, batch.context, o);
+  backend_.linear(o, *layer.out, x, Epilogue::add());
+}
+
+void Backbone::mlp(const TensorView& x, const BackboneLayerWeights& layer, Scratch& scratch) const {
+  const int64_t m = x.rows();
+  const Scratch::Frame frame(scratch);
+  const TensorView normed = scratch.take(backend_.activation_dtype(), {m, config_.hidden_size});
+  const TensorView gate_up = scratch.take(DType::kF32, {m, 2 * config_.intermediate_size});
+  const TensorView inner = scratch.take(backend_.activation_dtype(), {m, config_.intermediate_size});
+  backend_.rms_norm(x, layer.post_norm, config_.rms_norm_eps, normed);
+  backend_.linear(normed, *layer.gate_up, gate_up, Epilogue::store());
+  backend_.silu_mul(gate_up, inner);
+  backend_.linear(inner, *layer.down, x, Epilogue::add());
+}
+
+void Backbone::final_norm(const TensorView& x, const TensorView& y) const { backend_.rms_norm(x, weights_.norm, config_.rms_norm_eps, y); }
+
+}  // namespace ardiff

@@ -1,0 +1,59 @@
+#include "model/flow_head.h"
+
+namespace ardiff {
+
+namespace {
+
+constexpr float kNormEps = 1e-6f;
+
+}  // namespace
+
+void FlowHead::embed_times(std::span<const float> t, const TensorView& tau, Scratch& scratch) const {
+  const auto n = static_cast<int64_t>(t.size());
+  const Scratch::Frame frame(scratch);
+  const TensorView times = scratch.take(DType::kF32, {n});
+  const TensorView features = scratch.take(DType::kF32, {n, weights_.time_in->in_features});
+  const TensorView inner = scratch.take(backend_.activation_dtype(), {n, width_});
+  backend_.upload(times, t.data());
+  backend_.timestep_features(times, features);
+  backend_.linear(features, *weights_.time_in, inner, Epilogue::silu());
+  backend_.linear(inner, *weights_.time_out, tau, Epilogue::store());
+}
+
+void FlowHead::embed_condition(const TensorView& c, const TensorView& y) const {
+  backend_.linear(c, *weights_.condition, y, Epilogue::store());
+}
+
+void FlowHead::modulate(const TensorView& tau, const TensorView& tau_index, const TensorView& condition, const TensorView& condition_index,
+                        const TensorView& modulation, Scratch& scratch) const {
+  const Scratch::Frame frame(scratch);
+  const TensorView g = scratch.take(backend_.activation_dtype(), {modulation.rows(), width_});
+  backend_.silu_add(tau, tau_index, condition, condition_index, g);
+  backend_.linear(g, *weights_.modulation, modulation, Epilogue::store());
+}
+
+void FlowHead::velocity(const TensorView& x, const TensorView& x_row, const TensorView& modulation, const TensorView& v,
+                        Scratch& scratch) const {
+  const int64_t r = modulation.rows(), w = width_;
+  const DType act = backend_.activation_dtype();
+  const Scratch::Frame frame(scratch);
+  const TensorView projected = scratch.take(DType::kF32, {x.rows(), w});
+  const TensorView h = scratch.take(DType::kF32, {r, w});
+  const TensorView u = scratch.take(act, {r, w});
+  backend_.linear(x, *weights_.input, projected, Epilogue::store());
+  backend_.gather_rows(projected, x_row, h);
+  int64_t at = 0;  // column of the current block's shift | scale | gate
+  for (const FlowHeadBlockWeights& block : weights_.blocks) {
+    const Scratch::Frame inner_frame(scratch);
+    const TensorView inner = scratch.take(act, {r, block.up->out_features});
+    backend_.ada_layer_norm(h, block.norm_weight, block.norm_bias, kNormEps, modulation.col_slice(at, at + w),
+                            modulation.col_slice(at + w, at + 2 * w), u);
+    backend_.linear(u, *block.up, inner, Epilogue::silu());
+    backend_.linear(inner, *block.down, h, Epilogue::gated_add(modulation.col_slice(at + 2 * w, at + 3 * w)));
+    at += 3 * w;
+  }
+  backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + w), modulation.col_slice(at + w, at + 2 * w), u);
+  backend_.linear(u, *weights_.output, v, Epilogue::store());
+}
+
+}  // namespace ardiff

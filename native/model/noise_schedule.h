@@ -1,0 +1,38 @@
+// Time grids and samplers of the flow head as tables (nextstep.md 7.4, 7.5). Pure functions.
+// Convention: x_t = t data + (1 - t) noise, t = 0 noise, t = 1 data; the network predicts v = data - noise.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ardiff {
+
+enum class Sampler { kA, kB, kCSde, kCCps, kCOde };
+
+// One affine step x <- a x + b v + gamma noise, with v the guided network output at time t.
+struct SamplerStep {
+  float t;
+  float a;
+  float b;
+  float gamma;
+};
+
+struct SamplerSpec {
+  Sampler sampler = Sampler::kB;
+  int64_t timesteps = 28;  // network evaluations, N
+  double shift = 1.0;      // s of sh(t) = t / (s - (s - 1) t)
+  double level = 0.8;      // noise level of the C samplers
+  auto operator<=>(const SamplerSpec&) const = default;
+};
+
+// Parses "A", "B", "C-sde", "C-cps", "C-ode"; throws kInvalidArgument.
+Sampler parse_sampler(const std::string& name);
+
+// N steps. Throws kInvalidArgument when the spec is out of range (timesteps 1..1000, A needs 2; shift > 0).
+std::vector<SamplerStep> sampler_steps(const SamplerSpec& spec);
+
+// Noise vectors one token consumes, the initial one included: N for A, N + 1 for the others.
+int64_t noise_draws(const SamplerSpec& spec);
+
+}  // namespace ardiff

@@ -1,0 +1,50 @@
+// Short-lived tensors of one step from memory that is kept: a bump allocator over backend storage. After the
+// first steps it has grown to the step's high-water mark and allocates nothing more.
+#pragma once
+
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace ardiff {
+
+class Scratch {
+ public:
+  explicit Scratch(Backend& backend) : backend_(backend) {}
+
+  // Uninitialised. Valid until the enclosing Frame (or reset) ends. Throws kOutOfMemory.
+  TensorView take(DType dtype, const Shape& shape);
+
+  // Frees everything taken since construction when it goes out of scope: one per layer, timestep, image.
+  class Frame {
+   public:
+    explicit Frame(Scratch& scratch) : scratch_(scratch), chunk_(scratch.chunk_), used_(scratch.used_) {}
+    ~Frame() {
+      scratch_.chunk_ = chunk_;
+      scratch_.used_ = used_;
+    }
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+
+   private:
+    Scratch& scratch_;
+    size_t chunk_;
+    size_t used_;
+  };
+
+  // Drops every tensor and, where several chunks were needed, joins them into one for the next step.
+  void reset();
+  size_t capacity() const;
+
+ private:
+  struct Chunk {
+    Storage storage;
+    size_t size;
+  };
+  Backend& backend_;
+  std::vector<Chunk> chunks_;
+  size_t chunk_ = 0;  // chunk being filled
+  size_t used_ = 0;   // bytes used of it
+};
+
+}  // namespace ardiff
