@@ -33,7 +33,7 @@ def config_of(config, tokenizer):
     return dict(config, **ids)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", help="the data folder, for its licences")
     parser.add_argument("--run", required=True)
@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--set", default="{}", help="JSON, over the sampling defaults that are there already")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     os.makedirs(os.path.join(args.out, "vae"), exist_ok=True)
     state = torch.load(os.path.join(args.run, "last.pt"), map_location="cpu")
     safetensors_io.save(bf16(state["ema"]), os.path.join(args.out, "model.safetensors"))

@@ -101,12 +101,12 @@ def write_cases(folder):
     write_json(dict(family="nextstep", vae="vae", tolerance="|a - b| <= tol * max(1, max|expected|)", cases=cases), folder, "manifest.json")
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", help="a model folder: only its cases are written")
     parser.add_argument("--random", metavar="FOLDER", help="write a small random model there first")
     parser.add_argument("--tokenizer")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.random:
         write_random_model(args.random, args.tokenizer)
     write_cases(args.random or args.model)

@@ -21,10 +21,14 @@ def orthogonal(g, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Matrices of one shape are stacked and orthogonalised together."""
+    """Matrices of one shape are stacked and orthogonalised together.
+
+    Orthogonalising costs a fifth of a small-batch step on a CPU, so only every other matrix moves, twice as far, in each step.
+    """
 
     def __init__(self, params, lr, momentum=0.95, weight_decay=0.0):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+        self.turn = 0
 
     @torch.no_grad()
     def step(self):
@@ -34,16 +38,17 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape.setdefault(p.shape, []).append(p)
             for shape, params in by_shape.items():
-                updates = []
                 for p in params:
-                    buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                    buffer.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(buffer, group["momentum"]))          # Nesterov
-                update = orthogonal(torch.stack(updates))
+                    self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - group["momentum"])
+                turn = params[self.turn::2]
+                if not turn:
+                    continue
+                updates = [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in turn]        # Nesterov
                 size = 0.2 * max(shape) ** 0.5
-                for p, u in zip(params, update):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(u, alpha=-group["lr"] * size)
+                for p, u in zip(turn, orthogonal(torch.stack(updates))):
+                    p.mul_(1 - 2 * group["lr"] * group["weight_decay"])
+                    p.add_(u, alpha=-2 * group["lr"] * size)
+        self.turn = 1 - self.turn
 
 
 def split(module):

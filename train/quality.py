@@ -99,7 +99,7 @@ def read_pictures(path, count):
     return np.stack([np.asarray(Image.open(os.path.join(path, f"{i}.png")).convert("RGB")) for i in range(count)])
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--list", choices=["adherence", "fd"])
@@ -109,7 +109,7 @@ def main():
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--save", help="write what was drawn here as .npz")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     pack = Pack(os.path.join(args.model, "quality"))
     listed = dict(adherence=pack.concepts, fd=pack.fd_prompts)
     if args.list:

@@ -123,7 +123,7 @@ def sheet(pictures, columns):
     return out.reshape(rows, columns, h, w, 3).transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, 3)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompt", required=True)
@@ -132,7 +132,7 @@ def main():
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--out", default="sample.png")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     from PIL import Image
     pictures = Pipeline.load(args.model).draw([args.prompt] * args.n, [args.seed + i for i in range(args.n)],
                                               timesteps=args.timesteps, guidance_scale=args.guidance_scale)

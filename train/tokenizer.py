@@ -45,11 +45,11 @@ class PromptTokenizer:
         return self.encode(caption) + self.area(h, w)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     texts = []
     for row in data.load_rows(args.data):
         for caption, weight in data.captions_of(row):

@@ -161,7 +161,7 @@ class Run:
             slow.lerp_(fast, 1 - decay)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--vae", required=True, help="checkpoint of train_vae.py")
@@ -189,7 +189,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-bf16", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     use_threads(args.threads)
     where = device()
     os.makedirs(args.run, exist_ok=True)

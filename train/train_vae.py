@@ -44,7 +44,7 @@ def psnr(model, pictures, where):
         return float((10 * torch.log10(4 / (output - target).pow(2).mean((1, 2, 3)))).mean())
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--run", required=True)
@@ -56,7 +56,7 @@ def main():
     parser.add_argument("--decoder-only", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-bf16", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     use_threads(args.threads)
     where = device()
     os.makedirs(args.run, exist_ok=True)

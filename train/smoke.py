@@ -1,0 +1,74 @@
+"""Every stage once, on the 200-picture sample, in under a minute: proves that the code runs, not that it learns.
+
+Also checks what must hold without training: resuming, export and loading give the same network, figures come out.
+"""
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+import torch
+
+import export
+import golden
+import quality
+import quality_pack
+import safetensors_io
+import tokenizer
+import train
+import train_vae
+from run_log import use_threads
+from sample import Pipeline
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SMALL = json.dumps(dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, head_dim=16, fm_head_dim=64, fm_head_layers=1))
+
+
+def check_files(folder):
+    network = torch.load(os.path.join(folder, "run", "last.pt"), map_location="cpu")["ema"]
+    stored = safetensors_io.load(os.path.join(folder, "model", "model.safetensors"))
+    assert set(stored) == set(network) and all(torch.equal(stored[k], network[k].bfloat16()) for k in stored)
+    ids = tokenizer.PromptTokenizer(os.path.join(folder, "tokenizer.json"))
+    assert ids.prompt("a cat")[-5:] == ids.area(8, 8) and len(ids.area(12, 8)) == 6, "digits must not merge"
+
+
+def check_sampling(folder):
+    """A picture depends on prompt and seed only, not on its neighbours."""
+    pipeline = Pipeline.load(os.path.join(folder, "model"))
+    together = pipeline.tokens(["a cat", "red apple, 3d style"], [5, 9], 2, 3, timesteps=4)
+    alone = pipeline.tokens(["a cat"], [5], 2, 3, timesteps=4)
+    assert torch.allclose(together[:1], alone, atol=1e-4), float((together[:1] - alone).abs().max())
+
+
+def main():
+    data, folder = os.path.join(HERE, "sample_data"), tempfile.mkdtemp(prefix="train-smoke-")
+    at = lambda *names: os.path.join(folder, *names)
+    use_threads(2)
+    tokenizer.main(["--data", data, "--out", at("tokenizer.json")])
+    common = ["--data", data, "--threads", "2"]
+    train_vae.main(common + ["--run", at("vae"), "--minutes", "0.08", "--batch", "4"])
+    train_vae.main(common + ["--run", at("vae2"), "--init", at("vae", "last.pt"), "--decoder-only", "--minutes", "0.03", "--batch", "4"])
+    run = common + ["--vae", at("vae", "last.pt"), "--tokenizer", at("tokenizer.json"), "--run", at("run"), "--batch", "8", "--warmup", "0.02",
+                    "--decay", "0.05", "--tap", "0", "--config", SMALL]
+    train.main(run + ["--minutes", "0.08"])
+    first = torch.load(at("run", "last.pt"))["step"]
+    train.main(run + ["--minutes", "0.14"])
+    assert torch.load(at("run", "last.pt"))["step"] > first > 0, "a second call resumes"
+    export.main(["--data", data, "--run", at("run"), "--vae", at("vae", "last.pt"), "--tokenizer", at("tokenizer.json"), "--out", at("model")])
+    check_files(folder)
+    check_sampling(folder)
+    golden.main(["--model", at("model")])
+    quality_pack.main(common + ["--out", at("model", "quality"), "--epochs", "2"])
+    pack = quality.Pack(at("model", "quality"))
+    pack_pictures = np.repeat(np.repeat(pack.thumbnails, 4, 1), 4, 2)
+    hits = quality.nearest_has_base(pack.thumbnails, quality.thumbnails(pack_pictures), pack.bases, pack.bases)
+    assert hits.all(), "a training picture is its own neighbour"
+    quality.main(["--model", at("model"), "--timesteps", "2", "--fd-count", "64"])
+    shutil.rmtree(folder)
+    print("smoke test passed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
