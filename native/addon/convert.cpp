@@ -1,0 +1,248 @@
+#include "addon/convert.h"
+
+#include <cmath>
+#include <memory>
+
+namespace ardiff::addon {
+
+namespace {
+
+// A JavaScript value and where it came from, for messages like "plan.decode[2].sequence is not a number".
+class Field {
+ public:
+  Field(Napi::Value value, std::string path) : value_(value), path_(std::move(path)) {}
+
+  Field at(const char* key) const {
+    require(value_.IsObject(), "is not an object");
+    return {value_.As<Napi::Object>().Get(key), path_ + "." + key};
+  }
+  bool absent() const { return value_.IsUndefined() || value_.IsNull(); }
+
+  double number() const {
+    require(value_.IsNumber(), "is not a number");
+    return value_.As<Napi::Number>().DoubleValue();
+  }
+  int64_t integer(int64_t min, int64_t max) const {
+    const double value = number();
+    require(std::isfinite(value) && value == std::floor(value) && value >= static_cast<double>(min) && value <= static_cast<double>(max),
+            "is not an integer in range");
+    return static_cast<int64_t>(value);
+  }
+  uint32_t id() const { return static_cast<uint32_t>(integer(0, UINT32_MAX)); }
+  bool boolean() const {
+    require(value_.IsBoolean(), "is not a boolean");
+    return value_.As<Napi::Boolean>().Value();
+  }
+  std::string text() const {
+    require(value_.IsString(), "is not a string");
+    return value_.As<Napi::String>().Utf8Value();
+  }
+  // Calls visit(Field) for each element.
+  template <typename Visit>
+  void each(Visit&& visit) const {
+    require(value_.IsArray(), "is not an array");
+    const auto array = value_.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i) visit(Field(array.Get(i), path_ + "[" + std::to_string(i) + "]"));
+  }
+  std::vector<float> floats() const { return elements<float, Napi::Float32Array>(napi_float32_array, "Float32Array"); }
+  std::vector<int32_t> int32s() const { return elements<int32_t, Napi::Int32Array>(napi_int32_array, "Int32Array"); }
+  // Block indices: uint32 that fit in int32.
+  std::vector<int32_t> blocks() const {
+    const std::vector<uint32_t> raw = elements<uint32_t, Napi::Uint32Array>(napi_uint32_array, "Uint32Array");
+    std::vector<int32_t> out;
+    out.reserve(raw.size());
+    for (const uint32_t block : raw) {
+      require(block <= INT32_MAX, "holds a block index out of range");
+      out.push_back(static_cast<int32_t>(block));
+    }
+    return out;
+  }
+
+ private:
+  template <typename T, typename Array>
+  std::vector<T> elements(napi_typedarray_type type, const char* name) const {
+    require(value_.IsTypedArray() && value_.As<Napi::TypedArray>().TypedArrayType() == type, std::string("is not a ") + name);
+    const auto array = value_.As<Array>();
+    return {array.Data(), array.Data() + array.ElementLength()};
+  }
+  void require(bool condition, const std::string& what) const { check(condition, ErrorCode::kInvalidArgument, path_, " ", what); }
+
+  Napi::Value value_;
+  std::string path_;
+};
+
+constexpr int64_t kMaxSafeInteger = (int64_t{1} << 53) - 1;
+
+void read_sampler(const Field& field, SequenceSpec& spec) {
+  spec.sampler.sampler = parse_sampler(field.at("sampler").text());
+  spec.sampler.level = field.at("samplerLevel").number();
+  spec.sampler.timesteps = field.at("timesteps").integer(1, 1000);
+  spec.sampler.shift = field.at("timestepShift").number();
+  spec.guidance_scale = field.at("guidanceScale").number();
+  spec.image_guidance_scale = field.at("imageGuidanceScale").number();
+  spec.guidance_schedule = parse_guidance_schedule(field.at("guidanceSchedule").text());
+}
+
+SequenceSpec read_spec(const Field& field) {
+  SequenceSpec spec;
+  spec.id = field.at("id").id();
+  field.at("promptRows").each([&](const Field& row) { spec.prompt_rows.push_back(row.int32s()); });
+  if (const Field input = field.at("inputImageTokens"); !input.absent()) spec.input_image_tokens = input.floats();
+  spec.grid_height = field.at("gridHeight").integer(1, 1 << 16);
+  spec.grid_width = field.at("gridWidth").integer(1, 1 << 16);
+  spec.seed = static_cast<uint64_t>(field.at("seed").integer(0, kMaxSafeInteger));
+  read_sampler(field, spec);
+  spec.use_norm = field.at("useNorm").boolean();
+  if (const Field noise = field.at("noise"); !noise.absent()) spec.noise = noise.floats();
+  return spec;
+}
+
+Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values) {
+  auto array = Napi::Float32Array::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
+Napi::Buffer<uint8_t> from_bytes(Napi::Env env, std::vector<uint8_t>&& bytes) {
+  auto owner = std::make_unique<std::vector<uint8_t>>(std::move(bytes));
+  auto* raw = owner.release();
+  return Napi::Buffer<uint8_t>::NewOrCopy(env, raw->data(), raw->size(), [raw](Napi::Env, uint8_t*) { delete raw; });
+}
+
+}  // namespace
+
+uint32_t to_uint32(const Napi::Value& value, const char* path) { return Field(value, path).id(); }
+
+BackendOptions to_backend_options(const Napi::Value& value) {
+  const Field field(value, "options");
+  return {field.at("backend").text(), field.at("dtype").text(), static_cast<int>(field.at("threads").integer(0, 1024))};
+}
+
+LoadOptions to_load_options(const Napi::Value& value) {
+  const Field field(value, "options");
+  return {field.at("kvBlocks").integer(1, INT32_MAX), field.at("maxStepTokens").integer(1, INT32_MAX)};
+}
+
+StepPlan to_step_plan(const Napi::Value& value) {
+  const Field field(value, "plan");
+  StepPlan plan;
+  field.at("release").each([&](const Field& id) { plan.release.push_back(id.id()); });
+  field.at("admit").each([&](const Field& spec) { plan.admit.push_back(read_spec(spec)); });
+  plan.copies = field.at("copies").blocks();
+  field.at("prefill").each([&](const Field& entry) {
+    plan.prefill.push_back({entry.at("sequence").id(), entry.at("row").integer(0, 2), entry.at("begin").integer(0, INT32_MAX),
+                            entry.at("end").integer(0, INT32_MAX), entry.at("blockTable").blocks()});
+  });
+  field.at("decode").each([&](const Field& entry) {
+    DecodeEntry decode{entry.at("sequence").id(), {}};
+    entry.at("blockTables").each([&](const Field& table) { decode.block_tables.push_back(table.blocks()); });
+    plan.decode.push_back(std::move(decode));
+  });
+  field.at("vae").each([&](const Field& entry) { plan.vae.push_back({entry.at("sequence").id()}); });
+  return plan;
+}
+
+ProbeRequest to_probe_request(const Napi::Value& value) {
+  const Field field(value, "request");
+  ProbeRequest out;
+  out.kind = field.at("kind").text();
+  check(value.As<Napi::Object>().Get("tensors").IsObject(), ErrorCode::kInvalidArgument, "request.tensors is not an object");
+  const auto tensors = value.As<Napi::Object>().Get("tensors").As<Napi::Object>();
+  const Napi::Array names = tensors.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const std::string name = names.Get(i).ToString();
+    const Field tensor = field.at("tensors").at(name.c_str());
+    HostArray array{tensor.at("data").floats(), {}};
+    int64_t size = 1;
+    tensor.at("shape").each([&](const Field& dim) {
+      array.shape.push_back(dim.integer(0, 1 << 24));
+      size *= array.shape.back();
+      check(size <= (int64_t{1} << 31), ErrorCode::kInvalidArgument, "request.tensors.", name, " is too large");
+    });
+    check(size == static_cast<int64_t>(array.data.size()), ErrorCode::kInvalidArgument, "request.tensors.", name, " has ", array.data.size(),
+          " numbers, its shape says ", size);
+    out.tensors.emplace(name, std::move(array));
+  }
+  if (out.kind == "sampler") read_sampler(field.at("params"), out.settings);
+  if (out.kind == "tokens") out.sequence = field.at("params").at("sequence").id();
+  return out;
+}
+
+Napi::Object from_backend_info(Napi::Env env, const BackendInfo& info) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("backend", info.name);
+  out.Set("dtype", info.dtype == DType::kBF16 ? "bfloat16" : "float32");
+  out.Set("threads", info.threads);
+  out.Set("isa", info.isa);
+  out.Set("libraries", info.libraries);
+  return out;
+}
+
+Napi::Object from_model_info(Napi::Env env, const ModelInfo& info) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("family", info.family);
+  const std::pair<const char*, int64_t> numbers[] = {{"hiddenSize", info.hidden_size},
+                                                     {"numLayers", info.num_layers},
+                                                     {"vocabSize", info.vocab_size},
+                                                     {"tokenSize", info.token_size},
+                                                     {"latentChannels", info.latent_channels},
+                                                     {"latentPatchSize", info.latent_patch_size},
+                                                     {"pixelFactor", info.pixel_factor},
+                                                     {"maxPositions", info.max_positions},
+                                                     {"boiTokenId", info.boi_token_id},
+                                                     {"imagePlaceholderId", info.image_placeholder_id},
+                                                     {"blockTokens", info.block_tokens},
+                                                     {"blockBytes", info.block_bytes},
+                                                     {"kvBlocks", info.kv_blocks},
+                                                     {"parameters", info.parameters},
+                                                     {"weightBytes", info.weight_bytes}};
+  for (const auto& [name, value] : numbers) out.Set(name, static_cast<double>(value));
+  return out;
+}
+
+Napi::Object from_step_result(Napi::Env env, StepResult&& result) {
+  Napi::Array decode = Napi::Array::New(env, result.decode.size());
+  for (uint32_t i = 0; i < result.decode.size(); ++i) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("sequence", static_cast<double>(result.decode[i].sequence));
+    entry.Set("emittedTokens", static_cast<double>(result.decode[i].emitted_tokens));
+    entry.Set("cancelled", result.decode[i].cancelled);
+    decode.Set(i, entry);
+  }
+  Napi::Array images = Napi::Array::New(env, result.images.size());
+  for (uint32_t i = 0; i < result.images.size(); ++i) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("sequence", static_cast<double>(result.images[i].sequence));
+    entry.Set("width", static_cast<double>(result.images[i].width));
+    entry.Set("height", static_cast<double>(result.images[i].height));
+    entry.Set("rgb", from_bytes(env, std::move(result.images[i].rgb)));
+    images.Set(i, entry);
+  }
+  Napi::Object timings = Napi::Object::New(env);
+  timings.Set("total", result.timings.total);
+  timings.Set("flowHead", result.timings.flow_head);
+  timings.Set("backbone", result.timings.backbone);
+  timings.Set("vae", result.timings.vae);
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("decode", decode);
+  out.Set("images", images);
+  out.Set("timings", timings);
+  out.Set("flowHeadEvaluations", static_cast<double>(result.flow_head_evaluations));
+  out.Set("backboneTokens", static_cast<double>(result.backbone_tokens));
+  return out;
+}
+
+Napi::Object from_arrays(Napi::Env env, const HostArrays& arrays) {
+  Napi::Object out = Napi::Object::New(env);
+  for (const auto& [name, array] : arrays) {
+    Napi::Array shape = Napi::Array::New(env, array.shape.size());
+    for (uint32_t i = 0; i < array.shape.size(); ++i) shape.Set(i, static_cast<double>(array.shape[i]));
+    Napi::Object tensor = Napi::Object::New(env);
+    tensor.Set("data", from_floats(env, array.data));
+    tensor.Set("shape", shape);
+    out.Set(name, tensor);
+  }
+  return out;
+}
+
+}  // namespace ardiff::addon
