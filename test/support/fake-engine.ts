@@ -76,7 +76,7 @@ export class FakeEngine implements NativeEngine {
 
   constructor(private readonly options: FakeEngineOptions = {}) {}
 
-  /** The next step rejects with this code, having done nothing. */
+  /** The next step that computes something rejects with this code, having done nothing. */
   failNextStep(code: NativeErrorCode): void {
     this.failures.push(code);
   }
@@ -102,7 +102,8 @@ export class FakeEngine implements NativeEngine {
     try {
       // Half before the work and half after, so that a cancel can hit a step in flight.
       await pause((this.options.stepMs ?? 0) / 2);
-      const failure = this.failures.shift();
+      const computes = plan.prefill.length + plan.decode.length + plan.vae.length > 0;
+      const failure = computes ? this.failures.shift() : undefined;
       if (failure !== undefined) throw nativeError(failure, `injected ${failure}`);
       const result = this.run(plan);
       await pause((this.options.stepMs ?? 0) / 2);

@@ -1,0 +1,128 @@
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { PACKAGE_ROOT } from './engine/native.js';
+import type { BackendName, ComputeDtype } from './engine/native-types.js';
+import type { LogLevel } from './gateway/deps.js';
+
+export interface Config {
+  host: string;
+  port: number;
+  modelDirectory: string;
+  backend: BackendName;
+  dtype: ComputeDtype;
+  /** 0: one per physical core. */
+  threads: number;
+  /** Pictures whose KV cache fits at once. */
+  kvSequences: number;
+  /** Pictures in the batch at once. */
+  maxBatch: number;
+  /** Jobs that may wait. */
+  queue: number;
+  drainTimeoutMs: number;
+  logLevel: LogLevel;
+}
+
+interface Setting<T> {
+  env: string;
+  fallback: string;
+  parse: (text: string) => T;
+  help: string;
+}
+
+const DEFAULT_MODEL = join(PACKAGE_ROOT, 'models', 'nextstep-emoji64');
+
+/** Every setting once: `--flag`, environment variable, default with its reason. A flag wins over the environment. */
+const SETTINGS = {
+  // All interfaces: the server is meant to be reached, also from outside a container.
+  host: { env: 'HOST', fallback: '0.0.0.0', parse: (text: string) => text, help: 'address to listen on' },
+  port: { env: 'PORT', fallback: '8080', parse: integer(0, 65_535), help: 'port to listen on; 0 takes a free one' },
+  // The bundled demo: what `npm start` draws with on a fresh machine.
+  model: { env: 'ARDIFF_MODEL', fallback: DEFAULT_MODEL, parse: (text: string) => text, help: 'model folder' },
+  backend: { env: 'ARDIFF_BACKEND', fallback: 'cpu', parse: oneOf<BackendName>('cpu', 'reference'), help: 'cpu or reference' },
+  // bfloat16 only where the processor multiplies it natively; elsewhere float32 is faster.
+  dtype: { env: 'ARDIFF_DTYPE', fallback: 'auto', parse: oneOf<ComputeDtype>('auto', 'float32', 'bfloat16'), help: 'auto, float32 or bfloat16' },
+  threads: { env: 'ARDIFF_THREADS', fallback: '0', parse: integer(0, 1024), help: 'compute threads; 0: one per physical core' },
+  // A batch of 16 is where more pictures stop making each one cheaper.
+  'kv-sequences': { env: 'ARDIFF_KV_SEQUENCES', fallback: '16', parse: integer(1, 65_536), help: 'pictures whose KV cache fits at once' },
+  'max-batch': { env: 'ARDIFF_MAX_BATCH', fallback: '16', parse: integer(1, 1024), help: 'pictures in the batch at once' },
+  // Four full batches: beyond that a client is better told to come back.
+  queue: { env: 'ARDIFF_QUEUE', fallback: '64', parse: integer(0, 1_000_000), help: 'jobs that may wait' },
+  // Kubernetes kills after 30 s by default.
+  'drain-timeout': { env: 'ARDIFF_DRAIN_TIMEOUT', fallback: '25', parse: integer(0, 86_400), help: 'seconds for running jobs after SIGTERM' },
+  'log-level': {
+    env: 'ARDIFF_LOG_LEVEL',
+    fallback: 'info',
+    parse: oneOf<LogLevel>('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+    help: 'trace, debug, info, warn, error, fatal or silent',
+  },
+} as const satisfies Record<string, Setting<unknown>>;
+
+type Name = keyof typeof SETTINGS;
+
+/** A wrong flag or variable; the message is for the person who typed it. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+export function readConfig(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Config {
+  const flags = parseFlags(argv);
+  const value = <K extends Name>(name: K): ReturnType<(typeof SETTINGS)[K]['parse']> => {
+    const { env: variable, fallback, parse } = SETTINGS[name];
+    const [text, source] = flags[name] !== undefined ? [flags[name], `--${name}`] : [nonEmpty(env[variable]) ?? fallback, variable];
+    try {
+      return parse(text) as ReturnType<(typeof SETTINGS)[K]['parse']>;
+    } catch (error) {
+      throw new ConfigError(`${source}: ${error instanceof Error ? error.message : String(error)}, received ${JSON.stringify(text)}`);
+    }
+  };
+  return Object.freeze({
+    host: value('host'),
+    port: value('port'),
+    modelDirectory: value('model'),
+    backend: value('backend'),
+    dtype: value('dtype'),
+    threads: value('threads'),
+    kvSequences: value('kv-sequences'),
+    maxBatch: value('max-batch'),
+    queue: value('queue'),
+    drainTimeoutMs: value('drain-timeout') * 1000,
+    logLevel: value('log-level'),
+  });
+}
+
+export function usage(): string {
+  const lines = Object.entries(SETTINGS).map(([name, { env, fallback, help }]) => {
+    const shown = fallback === DEFAULT_MODEL ? 'the bundled demo model' : fallback;
+    return `  --${name.padEnd(14)} ${help} (${env}, default ${shown})`;
+  });
+  return ['Usage: npm start -- [flags]', ...lines].join('\n');
+}
+
+function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {
+  const options = Object.fromEntries(Object.keys(SETTINGS).map((name) => [name, { type: 'string' as const }]));
+  try {
+    return parseArgs({ args: [...argv], options, allowPositionals: false }).values;
+  } catch (error) {
+    throw new ConfigError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function nonEmpty(text: string | undefined): string | undefined {
+  return text === '' ? undefined : text;
+}
+
+function integer(min: number, max: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < min || value > max) throw new RangeError(`expected an integer from ${min} to ${max}`);
+    return value;
+  };
+}
+
+function oneOf<T extends string>(...values: readonly T[]) {
+  return (text: string): T => {
+    const found = values.find((value) => value === text);
+    if (found === undefined) throw new RangeError(`expected one of ${values.join(', ')}`);
+    return found;
+  };
+}

@@ -1,0 +1,61 @@
+import type { Socket } from 'node:net';
+import fastify, { LogController, type FastifyInstance } from 'fastify';
+import { envelopeOf, ServerError } from '../errors.js';
+import type { GatewayDeps, LogLevel } from './deps.js';
+import { errorHandler } from './error-handler.js';
+import { headers, requestId } from './headers.js';
+import { imagesRoute } from './images-route.js';
+import { modelsRoute } from './models-route.js';
+import { opsRoutes } from './ops-routes.js';
+import { pageRoute } from './page-route.js';
+import { LIMITS } from './schemas.js';
+
+/** The HTTP face as a list of plugins. It does not listen, so tests inject into it. */
+export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<FastifyInstance> {
+  const app = fastify({
+    logger: { level: logLevel },
+    // One line per request for people is the metrics' job; the log keeps what needs reading.
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: LIMITS.bodyBytes,
+    genReqId: requestId,
+    requestIdHeader: false,
+    // While draining, our own 503 with the envelope is sent instead.
+    return503OnClosing: false,
+    // A body is what it says: no "1" for 1, no silently dropped keys, no defaults by the validator.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
+    // A URL that cannot be decoded fails before there is a route; hooks and error handler do not run for it.
+    frameworkErrors: (error, _request, reply) => {
+      reply.hijack();
+      reply.raw.writeHead(400, { 'content-type': 'application/json; charset=utf-8' });
+      reply.raw.end(JSON.stringify(envelopeOf(new ServerError('invalid_value', `The URL cannot be read: ${error.message}`))));
+    },
+    clientErrorHandler: answerBrokenHttp,
+  });
+  // Bodies are JSON; Fastify would hand text on to the validator as a string.
+  app.removeContentTypeParser('text/plain');
+  await app.register(errorHandler);
+  await app.register(headers, { metrics: deps.metrics.http });
+  await app.register(imagesRoute, deps);
+  await app.register(modelsRoute, deps);
+  await app.register(opsRoutes, deps);
+  await app.register(pageRoute, deps);
+  return app;
+}
+
+/** Bytes that are no HTTP never reach a route; they still get the envelope. */
+function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+  const answer = tooLarge
+    ? new ServerError('header_fields_too_large', 'The request headers are too large.')
+    : new ServerError('invalid_value', 'The request is not valid HTTP.');
+  const body = JSON.stringify(envelopeOf(answer));
+  const reason = tooLarge ? 'Request Header Fields Too Large' : 'Bad Request';
+  socket.end(
+    `HTTP/1.1 ${answer.status} ${reason}\r\ncontent-type: application/json; charset=utf-8\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,16 @@
+import type { FastifyInstance } from 'fastify';
+import type { GatewayDeps } from './deps.js';
+
+/** Liveness, readiness, metrics: for those who run the server. */
+export function opsRoutes(app: FastifyInstance, { serving, metrics }: GatewayDeps, done: () => void): void {
+  app.get('/healthz', async () => ({ status: 'ok' }));
+  app.get('/readyz', async (_request, reply) => {
+    void reply.status(serving.status === 'ready' ? 200 : 503);
+    return { status: serving.status, models: serving.models.map((model) => model.manifest.id) };
+  });
+  app.get('/metrics', async (_request, reply) => {
+    void reply.type(metrics.registry.contentType);
+    return metrics.registry.metrics();
+  });
+  done();
+}

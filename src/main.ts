@@ -1,0 +1,82 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
+import { ConfigError, readConfig, usage, type Config } from './config.js';
+import { wrapEngine, type Engine } from './engine/engine.js';
+import { loadNativeModule, PACKAGE_ROOT } from './engine/native.js';
+import { buildApp } from './gateway/app.js';
+import type { Serving } from './gateway/deps.js';
+import { EmbeddedBackend } from './jobs/embedded.js';
+import { createMetrics, type Metrics } from './metrics/metrics.js';
+import { openModelFolder, type ServedModel } from './model/served-model.js';
+import { VERSION } from './version.js';
+import { startLocalWorker } from './worker/local-worker.js';
+
+/** Composition root: config → listen → load → serve → drain. The only file whose import has effects. */
+async function main(config: Config): Promise<void> {
+  const model = openModelFolder(config.modelDirectory);
+  const metrics = createMetrics();
+  const serving: Serving = { status: 'loading', models: [model], backend: null };
+  const page = readFileSync(join(PACKAGE_ROOT, 'web', 'index.html'), 'utf8');
+  const app = await buildApp({ serving, metrics, drawSeed, page }, config.logLevel);
+  // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
+  await app.listen({ host: config.host, port: config.port });
+  const stop = onceOnSignal();
+  const engine = await load(config, model, serving, metrics, app);
+  await stop;
+  app.log.info('draining');
+  serving.status = 'draining';
+  await serving.backend?.drain(config.drainTimeoutMs);
+  await app.close();
+  engine.close();
+}
+
+async function load(config: Config, model: ServedModel, serving: Serving, metrics: Metrics, app: FastifyInstance): Promise<Engine> {
+  const begin = performance.now();
+  const { manifest } = model;
+  metrics.models.loading(manifest.id, config.dtype);
+  const native = loadNativeModule();
+  const engine = wrapEngine(new native.Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
+  const worker = await startLocalWorker(engine, manifest, config, metrics.registry, app.log);
+  const backend = new EmbeddedBackend(worker, config.queue);
+  const seconds = (performance.now() - begin) / 1000;
+  const { info } = engine;
+  metrics.models.loaded(manifest.id, info.dtype, seconds);
+  metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa });
+  metrics.jobs.watchQueue(manifest.id, () => backend.queue);
+  serving.backend = backend;
+  serving.status = 'ready';
+  app.log.info({ model: manifest.id, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');
+  return engine;
+}
+
+/** Resolves with the first SIGTERM or SIGINT; a second one ends the process as usual. */
+function onceOnSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { resolve(); });
+  });
+}
+
+/** 53 random bits, for requests that name no seed. */
+function drawSeed(): number {
+  const bits = randomBytes(8).readBigUInt64BE();
+  return Number(bits >> 11n);
+}
+
+function fail(error: unknown): void {
+  const expected = error instanceof ConfigError;
+  process.stderr.write(`fast-ardiff: ${error instanceof Error ? error.message : String(error)}\n`);
+  if (expected) process.stderr.write(`${usage()}\n`);
+  process.exit(expected ? 2 : 1);
+}
+
+if (process.argv.includes('--help')) {
+  process.stdout.write(`${usage()}\n`);
+} else {
+  try {
+    await main(readConfig(process.argv.slice(2), process.env));
+  } catch (error) {
+    fail(error);
+  }
+}

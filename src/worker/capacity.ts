@@ -1,0 +1,25 @@
+import type { ModelManifest } from '../model/manifest.js';
+import { gridOf } from '../model/sizes.js';
+
+/** Positions of one KV block; decided for NextStep in the contract and checked against the loaded model. */
+export const KV_BLOCK_TOKENS = 16;
+
+/** A prompt of this many tokens is what a picture's share of the pool is counted with; most are far shorter. */
+const TYPICAL_PROMPT_TOKENS = 64;
+
+/** Conditional and unconditional. */
+const TYPICAL_ROWS = 2;
+
+/** Blocks for `sequences` pictures of the native size at once. */
+export function kvBlocksFor(manifest: ModelManifest, sequences: number): number {
+  const grid = gridOf(manifest.sizes[0], manifest.pixelFactor);
+  if (grid === null) throw new Error('the native size is no multiple of the token size');
+  const positions = TYPICAL_PROMPT_TOKENS + grid.height * grid.width;
+  return sequences * TYPICAL_ROWS * Math.ceil(positions / KV_BLOCK_TOKENS);
+}
+
+/** Backbone rows of one step: a full batch of three-row decodes, and room for prompts beside it. */
+export function maxStepTokensFor(maxBatch: number): number {
+  const PREFILL_TOKENS = 256;
+  return 3 * maxBatch + PREFILL_TOKENS;
+}

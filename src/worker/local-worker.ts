@@ -1,0 +1,85 @@
+import type { Registry } from 'prom-client';
+import type { Engine, EngineModel } from '../engine/engine.js';
+import { EngineError } from '../errors.js';
+import type { JobWorker } from '../jobs/embedded.js';
+import { createSchedulerMetrics } from '../metrics/scheduler.js';
+import type { ModelManifest } from '../model/manifest.js';
+import { KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
+import { Runner } from './runner.js';
+import { peakBlocks } from './scheduler/sequence.js';
+import { createSchedulerState } from './scheduler/state.js';
+import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
+
+export interface WorkerOptions {
+  kvSequences: number;
+  maxBatch: number;
+}
+
+/** Where the worker's own troubles are written; pino fits. */
+export interface WorkerLog {
+  error(details: object, message: string): void;
+}
+
+/** Pictures decoded per step: enough to keep up with a full batch, few enough not to stall it. */
+const MAX_VAE_PER_STEP = 4;
+
+/** Loads the model into the engine and starts drawing: the whole worker, in this process. */
+export async function startLocalWorker(
+  engine: Engine,
+  manifest: ModelManifest,
+  options: WorkerOptions,
+  registry: Registry,
+  log: WorkerLog,
+): Promise<JobWorker> {
+  const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
+  const maxStepTokens = maxStepTokensFor(options.maxBatch);
+  const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens });
+  checkAgreement(manifest, model);
+  const state = createSchedulerState({
+    numBlocks: model.info.kvBlocks,
+    blockTokens: model.info.blockTokens,
+    maxStepTokens,
+    maxRunning: options.maxBatch,
+    maxVaePerStep: MAX_VAE_PER_STEP,
+  });
+  const metrics = createSchedulerMetrics(registry, manifest.id, state);
+  const observer: StepObserver = {
+    onStep: (plan, result) => {
+      metrics.step(plan, result);
+    },
+    onStepFailed: (_plan, error) => {
+      metrics.stepFailed();
+      log.error({ err: error, code: error.nativeCode, reason: String(error.cause) }, 'engine step failed');
+    },
+  };
+  const loop = new StepLoop(state, model, observer);
+  const runner = new Runner(loop, metrics);
+  loop.start();
+  return {
+    start: (request, emit) => runner.start(request, emit),
+    capacityOf: ({ promptRows, gridHeight, gridWidth }) => ({
+      neededBlocks: peakBlocks(promptRows.map((row) => row.length), gridHeight * gridWidth, model.info.blockTokens),
+      totalBlocks: model.info.kvBlocks,
+    }),
+    stop: async () => {
+      await loop.stop();
+      await model.unload();
+    },
+  };
+}
+
+/** Both sides read the same folder; where they differ, requests would be checked against another model. */
+function checkAgreement(manifest: ModelManifest, { info }: EngineModel): void {
+  const pairs = {
+    pixelFactor: [manifest.pixelFactor, info.pixelFactor],
+    boiTokenId: [manifest.boiTokenId, info.boiTokenId],
+    imagePlaceholderId: [manifest.imagePlaceholderId, info.imagePlaceholderId],
+    vocabSize: [manifest.vocabSize, info.vocabSize],
+    blockTokens: [KV_BLOCK_TOKENS, info.blockTokens],
+  };
+  for (const [name, [here, there]] of Object.entries(pairs)) {
+    if (here !== there) {
+      throw new EngineError('invalid_model', `${manifest.directory}: ${name} is ${here} by its JSON files and ${there} by the engine`);
+    }
+  }
+}

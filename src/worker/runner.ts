@@ -1,0 +1,146 @@
+import type { DecodedImage, SequenceSpec } from '../engine/native-types.js';
+import { toServerError } from '../errors.js';
+import { encodeImage } from '../image/encode.js';
+import type { JobEvent, JobImage, JobRequest } from '../jobs/job.js';
+import type { RunningJob } from '../jobs/embedded.js';
+import type { SchedulerMetrics } from '../metrics/scheduler.js';
+import type { SequenceEvent } from './scheduler/apply-step.js';
+import type { StepLoop } from './scheduler/step-loop.js';
+
+const seconds = (since: number): number => (performance.now() - since) / 1000;
+
+/** The way of a job through the worker: sequences → engine events → encoded pictures → job events. */
+export class Runner {
+  private nextId = 0;
+
+  constructor(
+    private readonly loop: StepLoop,
+    private readonly metrics: SchedulerMetrics,
+  ) {}
+
+  start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob {
+    const run = new JobRun(request, this.loop, this.metrics, emit, () => this.takeId());
+    return { cancel: () => run.end() };
+  }
+
+  /** uint32, and never one that is still live: pictures can outlast 2^32 others only in theory. */
+  private takeId(): number {
+    do this.nextId = (this.nextId + 1) >>> 0;
+    while (this.loop.state.byId.has(this.nextId));
+    return this.nextId;
+  }
+}
+
+/** One job: its sequences, its finished pictures, and the single end it comes to. */
+class JobRun {
+  private readonly submitted = performance.now();
+  private readonly ids: number[];
+  private readonly images: JobImage[] = [];
+  private startedAt: number | null = null;
+  private encodeSeconds = 0;
+  private ended = false;
+
+  constructor(
+    private readonly request: JobRequest,
+    private readonly loop: StepLoop,
+    private readonly metrics: SchedulerMetrics,
+    private readonly emit: (event: JobEvent) => void,
+    takeId: () => number,
+  ) {
+    const rows = request.promptRows.map((ids) => Int32Array.from(ids));
+    this.ids = request.seeds.map((seed, index) => {
+      const spec = specOf(request, rows, seed, takeId());
+      let lastToken = this.submitted;
+      loop.add(spec, {
+        onEvent: (event) => {
+          if (event.kind === 'token') lastToken = this.noteToken(event.emitted, lastToken);
+          this.onEvent(index, event);
+        },
+        onError: (error) => {
+          this.fail(error);
+        },
+      });
+      return spec.id;
+    });
+  }
+
+  /** Stops what still runs; nothing is emitted afterwards. */
+  end(): void {
+    this.ended = true;
+    for (const id of this.ids) this.loop.cancel(id);
+  }
+
+  private noteToken(emitted: number, before: number): number {
+    if (emitted === 1) this.metrics.firstToken(seconds(before));
+    else this.metrics.imageToken(seconds(before));
+    return performance.now();
+  }
+
+  private onEvent(index: number, event: SequenceEvent): void {
+    if (this.ended) return;
+    switch (event.kind) {
+      case 'started':
+        if (this.startedAt === null) {
+          this.startedAt = performance.now();
+          this.emit({ kind: 'started' });
+        }
+        break;
+      case 'token':
+        this.emit({ kind: 'token', image: index, emitted: event.emitted, total: event.total });
+        break;
+      case 'image':
+        void this.finishImage(index, event.image);
+        break;
+    }
+  }
+
+  private async finishImage(index: number, drawn: DecodedImage): Promise<void> {
+    const { format, compression, seeds } = this.request;
+    const begin = performance.now();
+    try {
+      const bytes = await encodeImage(drawn, format, compression);
+      if (this.ended) return;
+      this.encodeSeconds += seconds(begin);
+      this.metrics.encode(seconds(begin));
+      const image = { index, seed: seeds[index]!, width: drawn.width, height: drawn.height, format, bytes };
+      this.images[index] = image;
+      this.emit({ kind: 'image', image });
+      if (this.images.filter(Boolean).length === seeds.length) this.succeed();
+    } catch (thrown) {
+      this.fail(thrown);
+    }
+  }
+
+  private succeed(): void {
+    this.ended = true;
+    const total = seconds(this.submitted);
+    const queue = ((this.startedAt ?? this.submitted) - this.submitted) / 1000;
+    const timings = { queue, draw: total - queue - this.encodeSeconds, encode: this.encodeSeconds, total };
+    this.emit({ kind: 'succeeded', result: { images: this.images, timings } });
+  }
+
+  /** One lost picture loses the job: its siblings are stopped, so that the answer is one error and not a part. */
+  private fail(thrown: unknown): void {
+    if (this.ended) return;
+    this.end();
+    this.emit({ kind: 'failed', error: toServerError(thrown) });
+  }
+}
+
+function specOf(request: JobRequest, promptRows: Int32Array[], seed: number, id: number): SequenceSpec {
+  return {
+    id,
+    promptRows,
+    gridHeight: request.gridHeight,
+    gridWidth: request.gridWidth,
+    seed,
+    sampler: request.sampler,
+    samplerLevel: request.samplerLevel,
+    timesteps: request.timesteps,
+    timestepShift: request.timestepShift,
+    guidanceScale: request.guidanceScale,
+    imageGuidanceScale: 1,
+    guidanceSchedule: request.guidanceSchedule,
+    useNorm: request.useNorm,
+  };
+}

@@ -1,0 +1,66 @@
+import type { FastifyInstance, LightMyRequestResponse as Reply } from 'fastify';
+import { wrapEngine } from '../../src/engine/engine.js';
+import { buildApp } from '../../src/gateway/app.js';
+import type { Serving } from '../../src/gateway/deps.js';
+import { EmbeddedBackend } from '../../src/jobs/embedded.js';
+import { createMetrics, type Metrics } from '../../src/metrics/metrics.js';
+import { openModelFolder } from '../../src/model/served-model.js';
+import { startLocalWorker } from '../../src/worker/local-worker.js';
+import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
+import { writeModelFolder, type FolderOptions } from './model-folder.js';
+
+export interface Gateway {
+  app: FastifyInstance;
+  engine: FakeEngine;
+  serving: Serving;
+  metrics: Metrics;
+  backend: EmbeddedBackend;
+  post(body: unknown): Promise<Reply>;
+  /** Value of one sample of /metrics, or null. */
+  metric(sample: string): Promise<number | null>;
+  close(): Promise<void>;
+}
+
+export interface GatewayOptions extends FakeEngineOptions {
+  folder?: FolderOptions;
+  kvSequences?: number;
+  maxBatch?: number;
+  queue?: number;
+}
+
+/** Gateway, job backend, scheduler and fake engine, wired as main does it. */
+export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
+  const folder = writeModelFolder(options.folder);
+  const model = openModelFolder(folder.directory);
+  const metrics = createMetrics();
+  const engine = new FakeEngine(options);
+  const limits = { kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16 };
+  const worker = await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
+  const backend = new EmbeddedBackend(worker, options.queue ?? 64);
+  metrics.jobs.watchQueue(model.manifest.id, () => backend.queue);
+  const serving: Serving = { status: 'ready', models: [model], backend };
+  const app = await buildApp({ serving, metrics, drawSeed: () => 12345, page: '<!doctype html><title>page</title>' }, 'silent');
+  return {
+    app,
+    engine,
+    serving,
+    metrics,
+    backend,
+    post: (body) =>
+      app.inject({
+        method: 'POST',
+        url: '/v1/images/generations',
+        headers: { 'content-type': 'application/json' },
+        payload: typeof body === 'string' ? body : JSON.stringify(body),
+      }),
+    metric: async (sample) => {
+      const line = (await metrics.registry.metrics()).split('\n').find((candidate) => candidate.startsWith(`${sample} `));
+      return line === undefined ? null : Number(line.slice(sample.length + 1));
+    },
+    close: async () => {
+      await backend.drain(0);
+      await app.close();
+      folder.remove();
+    },
+  };
+}
