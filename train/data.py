@@ -2,6 +2,7 @@
 
 A picture is (64, 64, 3) uint8 over white; a row is one line of captions.jsonl (fields: that folder's README).
 """
+import collections
 import json
 import os
 
@@ -68,19 +69,22 @@ def sampling_weights(rows, popular_boost=1.0, rest=1.0, style_weights=None):
     rows: the rows that may be drawn. style_weights: {style: weight}.
     """
     style_weights = style_weights or {style: 1.0 for style in STYLES}
-    groups = {}
-    for row in rows:
-        key = (row["base"], row["style"])
-        groups[key] = groups.get(key, 0) + 1
     popular_bases = {row["base"] for row in rows if row["popular"]}
+    key = lambda row: (row["base"], row["style"], main_picture(row, popular_bases))
+    counts = collections.Counter(map(key, rows))
     weights = []
     for row in rows:
-        weight = style_weights[row["style"]] / groups[(row["base"], row["style"])]
+        weight = style_weights[row["style"]] / counts[key(row)]
         weight *= popular_boost if row["base"] in popular_bases else rest
-        if row["base"] in popular_bases and not row["popular"]:
-            weight *= 0.3                       # skin tones and the like of a popular concept
+        if not main_picture(row, popular_bases):
+            weight *= 0.3
         if row["group"] in ("symbols", "flags") and not row["popular"]:
             weight *= 0.5
         weights.append(weight)
     weights = np.asarray(weights, np.float64)
     return weights / weights.sum()
+
+
+def main_picture(row, popular_bases):
+    """False for the skin tones and rarer variants of a popular concept."""
+    return row["base"] not in popular_bases or (row["popular"] and not row["skin_tone"])

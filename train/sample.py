@@ -123,20 +123,29 @@ def sheet(pictures, columns):
     return out.reshape(rows, columns, h, w, 3).transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, 3)
 
 
+def read_prompts(path):
+    """Lines of kind<TAB>prompt<TAB>picture id, as eval_prompts.txt has them, or plain prompts; # begins a comment."""
+    lines = [line.rstrip("\n").split("\t") for line in open(path, encoding="utf-8") if line.strip() and not line.startswith("#")]
+    return [parts[1] if len(parts) > 1 else parts[0] for parts in lines]
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
-    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--prompt", default="red apple, 3d style")
+    parser.add_argument("--prompts", help="a file of prompts, all drawn with --seed, into one sheet")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n", type=int, default=1)
+    parser.add_argument("--n", type=int, default=1, help="pictures of --prompt, seeds counting up")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
+    parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--out", default="sample.png")
     args = parser.parse_args(argv)
     from PIL import Image
-    pictures = Pipeline.load(args.model).draw([args.prompt] * args.n, [args.seed + i for i in range(args.n)],
-                                              timesteps=args.timesteps, guidance_scale=args.guidance_scale)
-    Image.fromarray(sheet(pictures, 8 if args.n > 8 else args.n)).save(args.out)
+    prompts = read_prompts(args.prompts) if args.prompts else [args.prompt] * args.n
+    seeds = [args.seed] * len(prompts) if args.prompts else [args.seed + i for i in range(args.n)]
+    pictures = Pipeline.load(args.model).draw(prompts, seeds, timesteps=args.timesteps, guidance_scale=args.guidance_scale)
+    Image.fromarray(sheet(pictures, min(args.columns, len(prompts)))).save(args.out)
 
 
 if __name__ == "__main__":
