@@ -1,0 +1,365 @@
+// The engine's promises about a picture's bits, on every compiled backend and dtype: the same alone, in a crowd,
+// in other KV blocks, after preemption, with shared prompt blocks. And what it answers to wrong plans.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <thread>
+
+#include "expect_error.h"
+
+namespace ardiff {
+namespace {
+
+using Tokens = std::vector<float>;
+using Table = std::vector<int32_t>;
+
+std::vector<int32_t> prompt(const std::string& text) {
+  std::vector<int32_t> ids(text.begin(), text.end());
+  for (const int32_t id : {129, 52, 42, 52, 130}) ids.push_back(id);  // <|image_area|> 4 * 4 boi
+  return ids;
+}
+
+SequenceSpec picture(uint32_t id, const std::string& text, uint64_t seed, int64_t timesteps = 6, double guidance = 3.0) {
+  SequenceSpec spec;
+  spec.id = id;
+  spec.prompt_rows = {prompt(text)};
+  if (guidance != 1.0) spec.prompt_rows.push_back(prompt(""));
+  spec.grid_height = spec.grid_width = 4;
+  spec.seed = seed;
+  spec.sampler.timesteps = timesteps;
+  spec.guidance_scale = guidance;
+  spec.use_norm = id % 2 == 0;
+  return spec;
+}
+
+// Draws sequences through step plans, handing out KV blocks from the pool in a scrambled order.
+class Drawing {
+ public:
+  Drawing(Engine& engine, int32_t first_block, int32_t stride) : engine_(engine), next_block_(first_block), stride_(stride) {}
+
+  Table blocks(int64_t positions) {
+    Table out;
+    for (int64_t i = 0; i < KvCache::blocks_for(positions); ++i) {
+      out.push_back(next_block_);
+      next_block_ = (next_block_ + stride_) % static_cast<int32_t>(engine_.info().kv_blocks);
+    }
+    return out;
+  }
+  std::vector<Table> tables(const SequenceSpec& spec) {
+    std::vector<Table> out;
+    for (const auto& row : spec.prompt_rows) out.push_back(blocks(static_cast<int64_t>(row.size()) + spec.grid_height * spec.grid_width));
+    return out;
+  }
+  static void prefill(StepPlan& plan, const SequenceSpec& spec, const std::vector<Table>& tables, int64_t emitted = 0) {
+    for (size_t r = 0; r < tables.size(); ++r) {
+      plan.prefill.push_back({spec.id, static_cast<int64_t>(r), 0, static_cast<int64_t>(spec.prompt_rows[r].size()) + emitted, tables[r]});
+    }
+  }
+  Tokens solo(const SequenceSpec& spec) {
+    const auto t = tables(spec);
+    StepPlan first;
+    first.admit = {spec};
+    prefill(first, spec, t);
+    engine_.step(first);
+    decode(spec, t, spec.grid_height * spec.grid_width);
+    return finish(spec.id);
+  }
+  void decode(const SequenceSpec& spec, const std::vector<Table>& t, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      StepPlan plan;
+      plan.decode = {{spec.id, t}};
+      engine_.step(plan);
+    }
+  }
+  Tokens finish(uint32_t id) {
+    Tokens tokens = engine_.probe_tokens(id).data;
+    StepPlan plan;
+    plan.release = {id};
+    engine_.step(plan);
+    return tokens;
+  }
+
+ private:
+  Engine& engine_;
+  int32_t next_block_;
+  int32_t stride_;
+};
+
+struct Setting {
+  std::string backend, dtype;
+};
+
+class EngineTest : public testing::TestWithParam<Setting> {
+ protected:
+  EngineTest()
+      : backend_(make_backend({GetParam().backend, GetParam().dtype, 2})),
+        engine_(*backend_, std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny", {.kv_blocks = 101, .max_step_tokens = 256}) {}
+
+  std::unique_ptr<Backend> backend_;
+  Engine engine_;
+};
+
+TEST_P(EngineTest, SameTokensAloneAndInACrowd) {
+  const std::vector<SequenceSpec> specs = {picture(1, "a cat", 11, 6, 3.0), picture(2, "a very long prompt about dogs and houses", 12, 3, 7.5),
+                                           picture(3, "x", 13, 9, 1.0), picture(4, "a cat", 11, 6, 2.0), picture(5, "", 99, 1, 1.5)};
+  std::vector<Tokens> alone;
+  for (const auto& spec : specs) alone.push_back(Drawing(engine_, 5, 1).solo(spec));
+
+  // Sequence i joins at step i; all decode together from then on.
+  Drawing crowd(engine_, 50, 7);
+  std::vector<std::vector<Table>> tables;
+  for (const auto& spec : specs) tables.push_back(crowd.tables(spec));
+  std::vector<int64_t> emitted(specs.size(), 0);
+  for (size_t step = 0; step < 30; ++step) {
+    StepPlan plan;
+    for (size_t i = 0; i < specs.size(); ++i) {
+      if (step == i) {
+        plan.admit.push_back(specs[i]);
+        Drawing::prefill(plan, specs[i], tables[i]);
+      } else if (step > i && emitted[i] < 16) {
+        plan.decode.insert(plan.decode.begin(), {specs[i].id, tables[i]});
+        ++emitted[i];
+      }
+    }
+    engine_.step(plan);
+  }
+  for (size_t i = 0; i < specs.size(); ++i) EXPECT_EQ(crowd.finish(specs[i].id), alone[i]) << "sequence " << specs[i].id;
+  EXPECT_NE(alone[0], alone[3]) << "another guidance scale must give another picture";
+}
+
+TEST_P(EngineTest, SameTokensAfterPreemption) {
+  const SequenceSpec spec = picture(1, "a house with a garden", 7);
+  const Tokens alone = Drawing(engine_, 0, 1).solo(spec);
+  for (const int64_t drawn : {1, 5, 15}) {
+    Drawing drawing(engine_, 3, 1);
+    StepPlan first;
+    first.admit = {spec};
+    const auto before = drawing.tables(spec);
+    Drawing::prefill(first, spec, before);
+    engine_.step(first);
+    drawing.decode(spec, before, drawn);
+    // Its blocks are gone; everything known is computed again, elsewhere and in uneven chunks.
+    Drawing other(engine_, 60, 3);
+    const auto after = other.tables(spec);
+    for (size_t r = 0; r < after.size(); ++r) {
+      const int64_t known = static_cast<int64_t>(spec.prompt_rows[r].size()) + drawn;
+      for (int64_t begin = 0; begin < known; begin += 7) {
+        StepPlan chunk;
+        chunk.prefill = {{spec.id, static_cast<int64_t>(r), begin, std::min(known, begin + 7), after[r]}};
+        engine_.step(chunk);
+      }
+    }
+    other.decode(spec, after, 16 - drawn);
+    EXPECT_EQ(other.finish(spec.id), alone) << "preempted after " << drawn;
+  }
+}
+
+TEST_P(EngineTest, SharedPromptBlocksAndCopyOnWrite) {
+  const SequenceSpec one = picture(1, "a prompt of more than one block", 21), two = picture(3, "a prompt of more than one block", 22);
+  const Tokens one_alone = Drawing(engine_, 0, 1).solo(one), two_alone = Drawing(engine_, 0, 1).solo(two);
+
+  // Sequence 1 computes both prompts; sequence 3 shares the full blocks, gets a copy of the last one and computes
+  // only the last prompt position itself.
+  Drawing drawing(engine_, 10, 1);
+  const auto tables = drawing.tables(one);
+  StepPlan first;
+  first.admit = {one, two};
+  Drawing::prefill(first, one, tables);
+  engine_.step(first);
+  StepPlan second;
+  auto shared = drawing.tables(two);
+  for (size_t r = 0; r < shared.size(); ++r) {
+    const auto length = static_cast<int64_t>(two.prompt_rows[r].size());
+    const auto last = static_cast<size_t>((length - 1) / KvCache::kBlockTokens);
+    for (size_t i = 0; i < last; ++i) shared[r][i] = tables[r][i];
+    second.copies.push_back(tables[r][last]);
+    second.copies.push_back(shared[r][last]);
+    second.prefill.push_back({two.id, static_cast<int64_t>(r), length - 1, length, shared[r]});
+  }
+  engine_.step(second);
+  for (int i = 0; i < 16; ++i) {
+    StepPlan plan;
+    plan.decode = {{one.id, tables}, {two.id, shared}};
+    engine_.step(plan);
+  }
+  EXPECT_EQ(drawing.finish(one.id), one_alone);
+  EXPECT_EQ(drawing.finish(two.id), two_alone);
+}
+
+TEST_P(EngineTest, EverySamplerDrawsItsOwnPicture) {
+  std::vector<Tokens> drawn;
+  for (const Sampler sampler : {Sampler::kA, Sampler::kB, Sampler::kCSde, Sampler::kCCps, Sampler::kCOde}) {
+    SequenceSpec spec = picture(1, "a cat", 5);
+    spec.sampler.sampler = sampler;
+    drawn.push_back(Drawing(engine_, 0, 1).solo(spec));
+    EXPECT_EQ(Drawing(engine_, 40, 3).solo(spec), drawn.back());
+    for (const float value : drawn.back()) EXPECT_TRUE(std::isfinite(value));
+    for (size_t i = 0; i + 1 < drawn.size(); ++i) EXPECT_NE(drawn[i], drawn.back());
+  }
+}
+
+TEST_P(EngineTest, NonSquareGridsAndPartialPictures) {
+  SequenceSpec spec = picture(1, "wide", 5);
+  spec.grid_height = 2;
+  spec.grid_width = 3;
+  Drawing drawing(engine_, 0, 1);
+  const auto tables = drawing.tables(spec);
+  StepPlan plan;
+  plan.admit = {spec};
+  Drawing::prefill(plan, spec, tables);
+  plan.vae = {{spec.id}};
+  const StepResult empty = engine_.step(plan);
+  ASSERT_EQ(empty.images.size(), 1u) << "a picture without tokens decodes too";
+  EXPECT_EQ(empty.images[0].height, 32);
+  EXPECT_EQ(empty.images[0].width, 48);
+  drawing.decode(spec, tables, 6);
+  StepPlan last;
+  last.vae = {{spec.id}};
+  const StepResult full = engine_.step(last);
+  EXPECT_NE(full.images[0].rgb, empty.images[0].rgb);
+  drawing.finish(spec.id);
+}
+
+TEST_P(EngineTest, CancelStopsOneSequenceAndNobodyElse) {
+  const SequenceSpec one = picture(1, "a cat", 11), two = picture(2, "a dog", 12);
+  const Tokens alone = Drawing(engine_, 0, 1).solo(one);
+  Drawing drawing(engine_, 0, 1);
+  const auto t1 = drawing.tables(one), t2 = drawing.tables(two);
+  StepPlan plan;
+  plan.admit = {one, two};
+  Drawing::prefill(plan, one, t1);
+  Drawing::prefill(plan, two, t2);
+  engine_.step(plan);
+  for (int i = 0; i < 16; ++i) {
+    if (i == 5) engine_.cancel(2);
+    StepPlan step;
+    step.decode = {{1, t1}};
+    if (i <= 5) step.decode.push_back({2, t2});
+    const StepResult result = engine_.step(step);
+    EXPECT_FALSE(result.decode[0].cancelled);
+    if (i < 5) {
+      EXPECT_FALSE(result.decode[1].cancelled);
+    }
+    if (i == 5) {
+      EXPECT_TRUE(result.decode[1].cancelled);
+      EXPECT_EQ(result.decode[1].emitted_tokens, 5);
+    }
+  }
+  EXPECT_EQ(drawing.finish(1), alone);
+  engine_.cancel(77);  // unknown: ignored
+  EXPECT_EQ(drawing.finish(2).size(), 5u * 16u);
+}
+
+TEST_P(EngineTest, CancelFromAnotherThreadInTheMiddleOfAStep) {
+  SequenceSpec spec = picture(1, "a cat", 11, 1000);
+  Drawing drawing(engine_, 0, 1);
+  const auto tables = drawing.tables(spec);
+  StepPlan plan;
+  plan.admit = {spec};
+  Drawing::prefill(plan, spec, tables);
+  engine_.step(plan);
+  std::thread canceller([this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    engine_.cancel(1);
+  });
+  bool cancelled = false;
+  for (int i = 0; i < 16 && !cancelled; ++i) {
+    StepPlan step;
+    step.decode = {{1, tables}};
+    cancelled = engine_.step(step).decode[0].cancelled;
+  }
+  canceller.join();
+  EXPECT_TRUE(cancelled);
+  drawing.finish(1);
+}
+
+TEST_P(EngineTest, WrongPlansAreRefusedAndChangeNothing) {
+  const SequenceSpec spec = picture(1, "a cat", 11);
+  const Tokens alone = Drawing(engine_, 0, 1).solo(spec);
+  Drawing drawing(engine_, 0, 1);
+  const auto t = drawing.tables(spec);
+  StepPlan start;
+  start.admit = {spec};
+  Drawing::prefill(start, spec, t);
+  engine_.step(start);
+
+  const auto refused = [&](ErrorCode code, const std::string& part, const std::function<void(StepPlan&)>& spoil) {
+    StepPlan plan;
+    plan.decode = {{1, t}};  // valid by itself: it must not be executed in part
+    spoil(plan);
+    expect_error([&] { engine_.step(plan); }, code, part);
+  };
+  const ErrorCode bad_plan = ErrorCode::kInvalidPlan, bad_value = ErrorCode::kInvalidArgument;
+  refused(bad_plan, "not live", [](StepPlan& p) { p.release = {9}; });
+  refused(bad_plan, "released twice", [](StepPlan& p) { p.release = {1, 1}; });
+  refused(bad_plan, "is not live", [](StepPlan& p) { p.release = {1}; });
+  refused(bad_plan, "admitted but live", [&](StepPlan& p) { p.admit = {spec}; });
+  refused(bad_plan, "is not live", [&](StepPlan& p) { p.decode.push_back({2, t}); });
+  refused(bad_plan, "decoded twice", [&](StepPlan& p) { p.decode.push_back({1, t}); });
+  refused(bad_plan, "1 block tables for 2 rows", [&](StepPlan& p) { p.decode[0].block_tables.pop_back(); });
+  refused(bad_plan, "does not hold", [&](StepPlan& p) { p.decode[0].block_tables[0].clear(); });
+  refused(bad_plan, "block 101 outside", [&](StepPlan& p) { p.decode[0].block_tables[0][0] = 101; });
+  refused(bad_plan, "block -1 outside", [&](StepPlan& p) { p.decode[0].block_tables[1][0] = -1; });
+  refused(bad_plan, "prefill [3, 3)", [&](StepPlan& p) { p.prefill = {{1, 0, 3, 3, t[0]}}; });
+  refused(bad_plan, "known positions", [&](StepPlan& p) { p.prefill = {{1, 0, 0, 99, t[0]}}; });
+  refused(bad_plan, "has no row 2", [&](StepPlan& p) { p.prefill = {{1, 2, 0, 1, t[0]}}; });
+  refused(bad_plan, "prefilled and decoded", [&](StepPlan& p) { p.prefill = {{1, 0, 0, 1, t[0]}}; });
+  refused(bad_plan, "not pairs", [](StepPlan& p) { p.copies = {1}; });
+  refused(bad_plan, "copied block 101", [](StepPlan& p) { p.copies = {0, 101}; });
+  refused(bad_plan, "copied to twice", [](StepPlan& p) { p.copies = {0, 90, 1, 90}; });
+  refused(bad_plan, "both source and destination", [](StepPlan& p) { p.copies = {0, 90, 90, 91}; });
+  refused(bad_plan, "is not live", [](StepPlan& p) { p.vae = {{5}}; });
+  const auto refused_spec = [&](const std::string& part, const std::function<void(SequenceSpec&)>& spoil) {
+    refused(bad_value, part, [&](StepPlan& p) {
+      SequenceSpec other = picture(2, "a dog", 1);
+      spoil(other);
+      p.admit = {other};
+    });
+  };
+  refused_spec("0 prompt rows", [](SequenceSpec& s) { s.prompt_rows.clear(); });
+  refused_spec("begin-of-image", [](SequenceSpec& s) { s.prompt_rows[0].back() = 1; });
+  refused_spec("token id 133", [](SequenceSpec& s) { s.prompt_rows[0][0] = 133; });
+  refused_spec("grid 0x4", [](SequenceSpec& s) { s.grid_height = 0; });
+  refused_spec("not below 2^53", [](SequenceSpec& s) { s.seed = uint64_t{1} << 53; });
+  refused_spec("not finite", [](SequenceSpec& s) { s.guidance_scale = NAN; });
+  refused_spec("recorded noise", [](SequenceSpec& s) { s.noise = {1.0f}; });
+  refused_spec("image placeholders", [](SequenceSpec& s) { s.prompt_rows[0][0] = 132; });
+  refused_spec("positions", [](SequenceSpec& s) { s.prompt_rows[0].insert(s.prompt_rows[0].begin(), 4096, 1); });
+
+  drawing.decode(spec, t, 16);
+  refused(bad_plan, "is complete", [](StepPlan&) {});
+  EXPECT_EQ(drawing.finish(1), alone);
+}
+
+TEST_P(EngineTest, TooManyRowsInOneStep) {
+  StepPlan plan;
+  SequenceSpec spec = picture(1, std::string(300, 'a'), 1);
+  plan.admit = {spec};
+  Drawing drawing(engine_, 0, 1);
+  plan.prefill = {{1, 0, 0, 300, drawing.blocks(300)}};
+  expect_error([&] { engine_.step(plan); }, ErrorCode::kInvalidPlan, "limit is 256");
+}
+
+std::vector<Setting> settings() {
+  std::vector<Setting> out = {{"reference", "float32"}};
+#if ARDIFF_WITH_CPU
+  out.push_back({"cpu", "float32"});
+  try {
+    make_backend({"cpu", "bfloat16", 1});
+    out.push_back({"cpu", "bfloat16"});
+  } catch (const Error&) {
+    // This processor multiplies no bfloat16; asking for it is an error, tested with the backend.
+  }
+#endif
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, EngineTest, testing::ValuesIn(settings()),
+                         [](const auto& test) { return test.param.backend + "_" + test.param.dtype; });
+
+}  // namespace
+}  // namespace ardiff
