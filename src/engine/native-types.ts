@@ -134,10 +134,10 @@ export interface VaeEntry {
  * all prefill and decode rows, VAE decodes.
  */
 export interface StepPlan {
-  /** Sequences whose state is dropped. Unknown ids are ignored: after a failed step TypeScript cannot know. */
+  /** Live sequences whose state is dropped. */
   release: number[];
   admit: SequenceSpec[];
-  /** Copy-on-write: (source, destination) block pairs, flattened; done in this order. */
+  /** Copy-on-write: (source, destination) block pairs, flattened. No destination twice, none that is also a source. */
   copies: Uint32Array;
   prefill: PrefillEntry[];
   decode: DecodeEntry[];

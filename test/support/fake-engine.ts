@@ -129,6 +129,7 @@ export class FakeEngine implements NativeEngine {
 
   private run(plan: StepPlan): StepResult {
     for (const id of plan.release) {
+      must(this.live.has(id), `sequence ${id} is released but not live`);
       this.live.delete(id);
       this.cancelled.delete(id);
     }
@@ -162,9 +163,12 @@ export class FakeEngine implements NativeEngine {
 
   private copyBlocks(plan: StepPlan): void {
     must(plan.copies.length % 2 === 0, 'copies come in pairs');
+    const sources = new Set(plan.copies.filter((_, i) => i % 2 === 0));
+    const destinations = plan.copies.filter((_, i) => i % 2 === 1);
+    must(new Set(destinations).size === destinations.length, 'a block is copied to twice');
+    must(!destinations.some((block) => sources.has(block)), 'a block is source and destination of copies');
     for (let i = 0; i < plan.copies.length; i += 2) {
       const source = this.block(plan.copies[i]!);
-      must(plan.copies[i] !== plan.copies[i + 1], 'a block is copied onto itself');
       this.block(plan.copies[i + 1]!);
       this.blocks[plan.copies[i + 1]!] = [...source];
     }

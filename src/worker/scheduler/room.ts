@@ -12,6 +12,9 @@ export interface RowWrite {
  * Makes every block of the writes the row's own, appending (source, destination) pairs to `copies`. Room comes
  * first from cached prompts nobody uses, then from the youngest sequence. Returns false, with nothing changed for
  * these rows, when the youngest is the sequence itself: it should give up its own blocks.
+ *
+ * The source of a copy stays referenced until `settleCopies`: freed at once, it could become the destination of
+ * another copy of the same plan.
  */
 export function makeWritable(state: SchedulerState, sequence: Sequence, writes: readonly RowWrite[], copies: number[]): boolean {
   // Evicting may turn a shared block into an own one, so the need is counted again each round.
@@ -46,10 +49,14 @@ function takeBlocks(state: SchedulerState, { row, begin, end }: RowWrite, copies
     } else if (state.pool.isShared(block)) {
       const own = state.pool.allocate();
       copies.push(block, own);
-      state.pool.release(block);
       row.blocks[index] = own;
     }
   }
+}
+
+/** Drops the references that rows had to the blocks they were copied from; called when the plan is complete. */
+export function settleCopies(state: SchedulerState, copies: readonly number[]): void {
+  for (let i = 0; i < copies.length; i += 2) state.pool.release(copies[i]!);
 }
 
 /** Indices of the blocks that positions [begin, end) touch. */

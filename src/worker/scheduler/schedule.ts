@@ -1,6 +1,6 @@
 import type { PrefillEntry, StepPlan } from '../../engine/native-types.js';
 import { fits } from './admit.js';
-import { makeWritable, type RowWrite } from './room.js';
+import { makeWritable, settleCopies, type RowWrite } from './room.js';
 import { isLastToken, isReadyToDecode, knownPositions, type Sequence, type SequenceRow } from './sequence.js';
 import { preempt, type SchedulerState } from './state.js';
 
@@ -26,6 +26,7 @@ export function schedule(state: SchedulerState): StepPlan {
     if (sequence.status === 'running') planSequence(state, sequence, draft);
   }
   admitWaiting(state, draft);
+  settleCopies(state, draft.copies);
   const release = state.releases;
   state.releases = [];
   return {
@@ -59,14 +60,8 @@ interface Draft {
 }
 
 function planSequence(state: SchedulerState, sequence: Sequence, draft: Draft): void {
-  if (isReadyToDecode(sequence)) {
-    planDecode(state, sequence, draft);
-    return;
-  }
-  for (const row of sequence.rows) {
-    planPrefill(state, sequence, row, draft);
-    if (sequence.status !== 'running') return; // gave up its blocks: nothing more to plan for it
-  }
+  if (isReadyToDecode(sequence)) planDecode(state, sequence, draft);
+  else planPrefill(state, sequence, draft);
 }
 
 function planDecode(state: SchedulerState, sequence: Sequence, draft: Draft): void {
@@ -77,26 +72,24 @@ function planDecode(state: SchedulerState, sequence: Sequence, draft: Draft): vo
   else preempt(state, sequence);
 }
 
-function planPrefill(state: SchedulerState, sequence: Sequence, row: SequenceRow, draft: Draft): void {
-  if (row.blocks.length === 0 && !startRow(state, row, draft)) return;
-  const known = knownPositions(sequence, row);
-  const begin = row.computed;
-  const end = Math.min(known, begin + draft.prefillBudget);
-  if (end <= begin) return;
-  if (!makeWritable(state, sequence, [{ row, begin, end }], draft.copies)) {
-    // An earlier row of this sequence may be planned already; its entries must go with its blocks.
-    draft.prefill = draft.prefill.filter((entry) => entry.sequence !== sequence.spec.id);
+function planPrefill(state: SchedulerState, sequence: Sequence, draft: Draft): void {
+  const writes: RowWrite[] = [];
+  for (const row of sequence.rows) {
+    if (row.blocks.length === 0 && !startRow(state, row, draft)) continue;
+    const begin = row.computed;
+    const end = Math.min(knownPositions(sequence, row), begin + draft.prefillBudget);
+    if (end <= begin) continue;
+    draft.prefillBudget -= end - begin;
+    writes.push({ row, begin, end });
+  }
+  if (!makeWritable(state, sequence, writes, draft.copies)) {
     preempt(state, sequence);
     return;
   }
-  draft.prefillBudget -= end - begin;
-  draft.prefill.push({
-    sequence: sequence.spec.id,
-    row: sequence.rows.indexOf(row),
-    begin,
-    end,
-    blockTable: Uint32Array.from(row.blocks),
-  });
+  for (const { row, begin, end } of writes) {
+    const blockTable = Uint32Array.from(row.blocks);
+    draft.prefill.push({ sequence: sequence.spec.id, row: sequence.rows.indexOf(row), begin, end, blockTable });
+  }
 }
 
 /** Where a row begins: after a cached prompt, not yet (somebody is computing it), or at position 0. */

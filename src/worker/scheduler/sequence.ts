@@ -67,9 +67,12 @@ export function isLastToken(sequence: Sequence): boolean {
   return sequence.emitted + 1 === sequence.totalTokens;
 }
 
-/** Most blocks the sequence ever holds; it can run to its end if the whole pool has that many. */
+/**
+ * With this many blocks in the pool the sequence can run to its end: all positions of its rows, and one block per
+ * row for the step in which a copied block and its original exist side by side.
+ */
 export function peakBlocks(rowLengths: readonly number[], totalTokens: number, blockTokens: number): number {
-  return rowLengths.reduce((sum, length) => sum + Math.ceil((length + totalTokens - 1) / blockTokens), 0);
+  return rowLengths.reduce((sum, length) => sum + Math.ceil((length + totalTokens - 1) / blockTokens) + 1, 0);
 }
 
 export function releaseBlocks(sequence: Sequence, pool: BlockPool): void {

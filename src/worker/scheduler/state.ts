@@ -56,7 +56,7 @@ export function createSchedulerState(limits: SchedulerLimits): SchedulerState {
   };
 }
 
-/** Blocks the picture needs at its end; above `limits.numBlocks` it could never finish. */
+/** Blocks the picture needs; above `limits.numBlocks` it could never finish. */
 export function blocksOf(spec: SequenceSpec, limits: SchedulerLimits): number {
   const lengths = spec.promptRows.map((ids) => ids.length);
   return peakBlocks(lengths, spec.gridHeight * spec.gridWidth, limits.blockTokens);

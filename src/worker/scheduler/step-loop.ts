@@ -77,15 +77,17 @@ export class StepLoop {
       this.failAll(toEngineError(new Error('the scheduler has work but planned nothing')));
       return;
     }
+    let events: SequenceEvent[];
     const begin = performance.now();
     try {
       const result = await this.model.step(plan);
-      const events = applyStep(this.state, plan, result);
+      events = applyStep(this.state, plan, result);
       this.observer.onStep(plan, result, (performance.now() - begin) / 1000);
-      this.publish(events);
     } catch (thrown) {
-      this.failStep(plan, toEngineError(thrown));
+      await this.failStep(plan, toEngineError(thrown));
+      return;
     }
+    this.publish(events);
   }
 
   private publish(events: readonly SequenceEvent[]): void {
@@ -97,26 +99,31 @@ export class StepLoop {
   }
 
   /**
-   * What the engine did before it failed is unknown, so every sequence of the plan is lost; those that were not in
-   * it go on. Cached prompts stay: a plan only writes blocks that one sequence owns.
+   * Every sequence of the failed plan is lost; those that were not in it go on. Cached prompts stay: a plan only
+   * writes blocks that one sequence owns.
    */
-  private failStep(plan: StepPlan, error: EngineError): void {
+  private async failStep(plan: StepPlan, error: EngineError): Promise<void> {
     this.observer.onStepFailed(plan, error);
     if (error.nativeCode === 'closed') {
-      this.failAll(error);
       this.stopping = true;
+      this.failAll(error);
       return;
     }
+    const admitted = plan.admit.map((spec) => spec.id);
     const entries = [...plan.prefill, ...plan.decode, ...plan.vae].map((entry) => entry.sequence);
-    for (const id of new Set([...plan.admit.map((spec) => spec.id), ...entries])) this.fail(id, error);
-    this.state.releases.push(...plan.release);
-    this.dropHopelessReleases(plan);
+    for (const id of new Set([...admitted, ...entries])) this.fail(id, error);
+    await this.releaseOneByOne([...plan.release, ...this.state.releases.splice(0)]);
   }
 
-  /** A step that only releases and still fails must not be tried for ever. */
-  private dropHopelessReleases(plan: StepPlan): void {
-    const onlyReleases = plan.admit.length + plan.prefill.length + plan.decode.length + plan.vae.length === 0;
-    if (onlyReleases) this.state.releases = [];
+  /**
+   * How far the engine came is unknown: what it admitted, what it released. One call per id, so that an id it does
+   * not know costs nobody else a step.
+   */
+  private async releaseOneByOne(ids: readonly number[]): Promise<void> {
+    for (const id of ids) {
+      const plan: StepPlan = { release: [id], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [] };
+      await this.model.step(plan).catch(() => undefined);
+    }
   }
 
   private failAll(error: EngineError): void {
