@@ -76,7 +76,7 @@ ensure_system_packages() {
 }
 
 # ---- npm packages ----
-lock_hash=$(cat package-lock.json package.json | sha256sum | cut -d' ' -f1)
+lock_hash=$(sha256sum <package-lock.json | cut -d" " -f1)
 if ! is_current node_modules/.setup-stamp "$lock_hash"; then
   say 'installing npm packages'
   # The build needs the development packages whatever NODE_ENV says.

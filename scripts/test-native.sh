@@ -14,10 +14,10 @@ if [[ ! -f $build/CMakeCache.txt ]] && command -v ninja >/dev/null; then generat
 jobs=$(nproc)
 
 mkdir -p "$build"
+rm -rf "$build/reports"
 cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DARDIFF_TESTS=ON "$@" >"$build/configure.log" 2>&1 ||
   { cat "$build/configure.log" >&2; exit 1; }
 cmake --build "$build" --parallel "$jobs" >"$build/build.log" 2>&1 ||
   { grep -nE 'error|Error|FAILED' -A 5 "$build/build.log" | head -n 60 >&2; exit 1; }
-rm -rf "$build/reports"
 GTEST_OUTPUT="json:$PWD/$build/reports/" ctest --test-dir "$build" --output-on-failure --no-tests=error \
   --output-junit "$PWD/$build/ctest.xml"

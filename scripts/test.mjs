@@ -1,9 +1,10 @@
 // `npm test`: vitest, then the native tests; the last line sums both. Arguments go to vitest alone:
 // `npm test -- test/gateway` runs just those files.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { countNative } from './test-counts.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const args = process.argv.slice(2);
@@ -14,7 +15,7 @@ mkdirSync(dirname(vitestReport), { recursive: true });
 rmSync(vitestReport, { force: true });
 const vitest = run('npx', '--no-install', 'vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${vitestReport}`, ...args);
 const totals = [countVitest(vitest)];
-if (args.length === 0) totals.push(countNative(run('bash', 'scripts/test-native.sh'), 'build-tests'));
+if (args.length === 0) totals.push(countNative(join(root, 'build-tests'), run('bash', 'scripts/test-native.sh')));
 
 const sum = (key) => totals.reduce((total, part) => total + part[key], 0);
 for (const { name, passed, failed, skipped } of totals) console.log(`${name}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
@@ -31,20 +32,4 @@ function countVitest(status) {
     failed: status === 0 ? failed : Math.max(failed, 1),
     skipped: report?.numPendingTests ?? 0,
   };
-}
-
-function countNative(status, build) {
-  const reports = join(root, build, 'reports');
-  const total = { name: 'native', passed: 0, failed: 0, skipped: 0 };
-  for (const file of existsSync(reports) ? readdirSync(reports) : []) {
-    for (const suite of JSON.parse(readFileSync(join(reports, file), 'utf8')).testsuites) {
-      for (const test of suite.testsuite) {
-        if (test.failures !== undefined) total.failed += 1;
-        else if (test.result === 'SKIPPED' || test.status === 'NOTRUN') total.skipped += 1;
-        else total.passed += 1;
-      }
-    }
-  }
-  if (status !== 0) total.failed = Math.max(total.failed, 1);
-  return total;
 }

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The slow checks, before a capability is called done: clang-tidy over native/, the fuzz targets, the e2e tests
+# again and again. Needs clang, clang-tidy and the sanitizer runtime (Debian: clang-14 clang-tidy-14 libclang-rt-14-dev).
+#
+#   npm run test:long [-- tidy fuzz e2e]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/setup.sh --tests || exit 1
+
+parts=("$@")
+(( ${#parts[@]} )) || parts=(tidy fuzz e2e)
+passed=0
+failed=0
+
+tool() { command -v "$1" || command -v "$1-14" || command -v "$1-16" || { echo "$1 is not installed" >&2; return 1; }; }
+
+check() {
+  local name=$1
+  shift
+  if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $name" >&2; fi
+}
+
+# The tests' compile commands hold every engine source; the addon's need Node's headers and are in build/.
+tidy() {
+  local clang_tidy file
+  clang_tidy=$(tool clang-tidy) || return 1
+  bash scripts/test-native.sh build-tests >/dev/null || return 1
+  local status=0
+  while IFS= read -r file; do
+    "$clang_tidy" --quiet -p "$([[ $file == native/addon/* ]] && echo build || echo build-tests)" "$file" 2>/dev/null || status=1
+  done < <(git ls-files 'native/*.cpp')
+  return $status
+}
+
+fuzz() {
+  local clang target status=0
+  clang=$(tool clang++) || return 1
+  cmake -S . -B build-fuzz -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$clang" -DARDIFF_FUZZ=ON \
+    -DARDIFF_SANITIZE=address,undefined -DWITH_ONEDNN=OFF >/dev/null &&
+    cmake --build build-fuzz --parallel "$(nproc)" || return 1
+  for target in build-fuzz/test/native/*_fuzz; do
+    mkdir -p "$target.corpus"
+    "$target" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=1 -artifact_prefix="$target." "$target.corpus" || status=1
+  done
+  return $status
+}
+
+e2e() {
+  local round
+  for (( round = 1; round <= ${E2E_ROUNDS:-5}; round++ )); do
+    echo "e2e round $round"
+    npx --no-install vitest run test/e2e || return 1
+  done
+}
+
+for part in "${parts[@]}"; do
+  case $part in
+    tidy | fuzz | e2e) check "$part" "$part" ;;
+    *) echo "unknown part $part (known: tidy fuzz e2e)" >&2; exit 2 ;;
+  esac
+done
+printf '%d passed, %d failed\n' "$passed" "$failed"
+(( failed == 0 ))
