@@ -71,14 +71,17 @@ export class ServerError extends Error {
 export class EngineError extends ServerError {
   override readonly name = 'EngineError';
   readonly nativeCode: NativeErrorCode;
+  /** The engine's own words: for logs and command lines, not for clients. */
+  readonly detail: string;
 
-  constructor(nativeCode: NativeErrorCode, message: string, cause?: unknown) {
-    super(...answerOf(nativeCode, message), { cause, ...(nativeCode === 'out_of_memory' ? { shouldRetry: false } : {}) });
+  constructor(nativeCode: NativeErrorCode, detail: string, cause?: unknown) {
+    super(...answerOf(nativeCode, detail), { cause, ...(nativeCode === 'out_of_memory' ? { shouldRetry: false } : {}) });
     this.nativeCode = nativeCode;
+    this.detail = detail;
   }
 }
 
-/** What the client is told. Plans and paths are our own business: those messages stay in the log (as cause). */
+/** What the client is told. Plans and paths are our own business. */
 function answerOf(nativeCode: NativeErrorCode, message: string): [ErrorCode, string] {
   switch (nativeCode) {
     case 'out_of_memory':
@@ -115,6 +118,12 @@ export function toEngineError(thrown: unknown): EngineError {
 export function toServerError(thrown: unknown): ServerError {
   if (thrown instanceof ServerError) return thrown;
   return new ServerError('internal_error', 'The server had an error while processing your request.', { cause: thrown });
+}
+
+/** For people at a terminal: all that is known. */
+export function describeError(thrown: unknown): string {
+  if (thrown instanceof EngineError) return `${thrown.detail} (${thrown.nativeCode})`;
+  return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
 export function envelopeOf(error: ServerError): ErrorEnvelope {

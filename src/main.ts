@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { ConfigError, readConfig, usage, type Config } from './config.js';
 import { wrapEngine, type Engine } from './engine/engine.js';
 import { loadNativeModule, PACKAGE_ROOT } from './engine/native.js';
+import { describeError } from './errors.js';
 import { buildApp } from './gateway/app.js';
 import type { Serving } from './gateway/deps.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
@@ -66,7 +67,7 @@ function drawSeed(): number {
 
 function fail(error: unknown): void {
   const expected = error instanceof ConfigError;
-  process.stderr.write(`fast-ardiff: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`fast-ardiff: ${describeError(error)}\n`);
   if (expected) process.stderr.write(`${usage()}\n`);
   process.exit(expected ? 2 : 1);
 }

@@ -217,6 +217,10 @@ export interface NativeEngine {
   readonly info: EngineInfo;
   load(directory: string, options: LoadOptions): Promise<{ handle: ModelHandle; model: ModelInfo }>;
   unload(model: ModelHandle): Promise<void>;
+  /**
+   * Rejects with `invalid_plan` or `invalid_argument` before anything has changed; with any other code after having
+   * dropped every sequence of the model, which may then be admitted again.
+   */
   step(model: ModelHandle, plan: StepPlan): Promise<StepResult>;
   probe(model: ModelHandle, request: ProbeRequest): Promise<Record<string, Tensor>>;
   /** Sets the sequence's atomic cancel flag; polled at every timestep. Unknown ids are ignored. Never waits. */

@@ -49,7 +49,7 @@ export async function startLocalWorker(
     },
     onStepFailed: (_plan, error) => {
       metrics.stepFailed();
-      log.error({ err: error, code: error.nativeCode, reason: String(error.cause) }, 'engine step failed');
+      log.error({ err: error, code: error.nativeCode, detail: error.detail }, 'engine step failed');
     },
   };
   const loop = new StepLoop(state, model, observer);

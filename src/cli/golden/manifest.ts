@@ -1,0 +1,95 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { GuidanceSchedule, SamplerName, Tensor } from '../../engine/native-types.js';
+import { readJsonFile, readObject } from '../../model/json-file.js';
+import { readSafetensors } from '../safetensors.js';
+
+/** A golden folder that cannot be run at all; exit status 2, as opposed to a case that fails. */
+export class GoldenUsageError extends Error {
+  override readonly name = 'GoldenUsageError';
+}
+
+export interface CaseParams {
+  sampler: SamplerName;
+  /** Noise level of sampler C. */
+  level: number;
+  timesteps: number;
+  timestep_shift: number;
+  guidance_scale: number;
+  image_guidance_scale: number;
+  guidance_schedule: GuidanceSchedule;
+  use_norm: boolean;
+  grid: [number, number];
+}
+
+/** One case as the manifest has it: names of input tensors, parameters, tolerance per expected tensor. */
+export interface GoldenCase {
+  name: string;
+  kind: string;
+  /** Input tensor names by role, e.g. `x`, `condition`, `noise`. */
+  inputs: Readonly<Record<string, string>>;
+  rows: readonly string[];
+  params: CaseParams;
+  expect: readonly { tensor: string; tolerance: number }[];
+}
+
+export interface GoldenFolder {
+  directory: string;
+  cases: readonly GoldenCase[];
+  fixtures: ReadonlyMap<string, Tensor>;
+}
+
+const DEFAULTS: CaseParams = {
+  sampler: 'B',
+  level: 0.8,
+  timesteps: 1,
+  timestep_shift: 1,
+  guidance_scale: 1,
+  image_guidance_scale: 1,
+  guidance_schedule: 'constant',
+  use_norm: false,
+  grid: [1, 1],
+};
+
+export function readGoldenFolder(directory: string): GoldenFolder {
+  const path = join(directory, 'manifest.json');
+  if (!existsSync(path)) throw new GoldenUsageError(`${path} is missing: not a golden folder`);
+  const manifest = readObject(path, readJsonFile(path));
+  if (manifest['family'] !== 'nextstep') {
+    throw new GoldenUsageError(`${path}: family ${JSON.stringify(manifest['family'])} is not supported yet; supported: "nextstep"`);
+  }
+  if (!Array.isArray(manifest['cases']) || manifest['cases'].length === 0) throw new GoldenUsageError(`${path}: no cases`);
+  return {
+    directory,
+    cases: manifest['cases'].map((value: unknown, i) => readCase(`${path}: case ${i}`, value)),
+    fixtures: readSafetensors(join(directory, 'fixtures.safetensors')),
+  };
+}
+
+function readCase(where: string, value: unknown): GoldenCase {
+  const json = readObject(where, value);
+  const expect = readObject(`${where}: expect`, json['expect']);
+  const rows: unknown = json['rows'] ?? [];
+  const strings = Object.entries(json).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
+  return {
+    name: String(json['name']),
+    kind: String(json['kind']),
+    inputs: Object.fromEntries(strings.filter(([key]) => key !== 'name' && key !== 'kind')),
+    rows: Array.isArray(rows) ? rows.map(String) : [],
+    params: { ...DEFAULTS, ...(readObject(`${where}: params`, json['params'] ?? {}) as Partial<CaseParams>) },
+    expect: Object.entries(expect).map(([tensor, tolerance]) => ({ tensor, tolerance: Number(tolerance) })),
+  };
+}
+
+/** The fixture that the case names for a role; a missing one names case and role. */
+export function inputOf(folder: GoldenFolder, goldenCase: GoldenCase, role: string): Tensor {
+  const name = goldenCase.inputs[role];
+  if (name === undefined) throw new Error(`case "${goldenCase.name}" of kind ${goldenCase.kind} names no ${role}`);
+  return fixture(folder, name);
+}
+
+export function fixture(folder: GoldenFolder, name: string): Tensor {
+  const tensor = folder.fixtures.get(name);
+  if (tensor === undefined) throw new Error(`${folder.directory}: fixture ${name} is missing`);
+  return tensor;
+}

@@ -1,0 +1,103 @@
+import type { EngineModel } from '../../engine/engine.js';
+import type { SequenceSpec, Tensor } from '../../engine/native-types.js';
+import type { ModelManifest } from '../../model/manifest.js';
+import { drawTokens } from './draw.js';
+import { patchify, unpatchify } from './layout.js';
+import { fixture, inputOf, type GoldenCase, type GoldenFolder } from './manifest.js';
+
+export interface GoldenRun {
+  folder: GoldenFolder;
+  manifest: ModelManifest;
+  model: EngineModel;
+  maxStepTokens: number;
+}
+
+let nextSequence = 1;
+
+/** What the engine gives for the case, in the order of `expect`; null for a kind this family does not have. */
+export async function runCase(run: GoldenRun, goldenCase: GoldenCase): Promise<Float32Array[] | null> {
+  const { folder, model } = run;
+  const input = (role: string): Tensor => inputOf(folder, goldenCase, role);
+  const probe = async (kind: 'flow_head' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode', roles: string[], outputs: string[]) => {
+    const tensors = Object.fromEntries(roles.map((role) => [role, input(role)]));
+    const answer = await model.probe({ kind, tensors, params: kind === 'sampler' ? samplerParams(goldenCase) : {} });
+    return outputs.map((name) => answer[name]?.data ?? new Float32Array());
+  };
+  switch (goldenCase.kind) {
+    case 'flow_head':
+      return probe('flow_head', ['x', 't', 'condition'], ['out']);
+    case 'sampler':
+      return probe('sampler', ['condition', 'noise'], ['out']);
+    case 'backbone':
+      return probe('backbone', ['ids', 'step_embedding'], ['prefill', 'step']);
+    case 'vae_decode':
+      return probe('vae_decode', ['latent'], ['image']);
+    case 'vae_encode':
+      return probe('vae_encode', ['pixels'], ['latent']);
+    case 'text_to_image':
+      return drawPicture(run, goldenCase, undefined);
+    case 'edit':
+      return drawPicture(run, goldenCase, await encodeInput(run, input('pixels')));
+    default:
+      return null;
+  }
+}
+
+function samplerParams({ params }: GoldenCase): Record<string, number | string | boolean> {
+  return {
+    sampler: params.sampler,
+    samplerLevel: params.level,
+    timesteps: params.timesteps,
+    timestepShift: params.timestep_shift,
+    guidanceScale: params.guidance_scale,
+    imageGuidanceScale: params.image_guidance_scale,
+    guidanceSchedule: params.guidance_schedule,
+    useNorm: params.use_norm,
+  };
+}
+
+/** Tokens, then the float picture: unpatchified, scaled back, decoded. */
+async function drawPicture(run: GoldenRun, goldenCase: GoldenCase, inputImageTokens: Float32Array | undefined): Promise<Float32Array[]> {
+  const { manifest, model } = run;
+  const tokens = await drawTokens(model, specOf(run, goldenCase, inputImageTokens), run.maxStepTokens);
+  const [height, width] = goldenCase.params.grid;
+  const latent = unpatchify(tokens, { channels: manifest.latentChannels, patch: manifest.latentPatchSize, height, width });
+  latent.data = latent.data.map((value) => value / manifest.scalingFactor + manifest.shiftFactor);
+  const { image } = await model.probe({ kind: 'vae_decode', tensors: { latent }, params: {} });
+  return [tokens, image?.data ?? new Float32Array()];
+}
+
+/** Pixels (3, H, W) of the picture to edit → its tokens. */
+async function encodeInput({ manifest, model }: GoldenRun, pixels: Tensor): Promise<Float32Array> {
+  const batched = { data: pixels.data, shape: [1, ...pixels.shape.slice(-3)] };
+  const { latent } = await model.probe({ kind: 'vae_encode', tensors: { pixels: batched }, params: {} });
+  if (latent === undefined) throw new Error('the engine returned no latent');
+  const [, channels, h, w] = latent.shape as [number, number, number, number];
+  const scaled = latent.data.map((value) => (value - manifest.shiftFactor) * manifest.scalingFactor);
+  const patch = manifest.latentPatchSize;
+  return patchify(scaled, { channels, patch, height: h / patch, width: w / patch });
+}
+
+function specOf({ folder }: GoldenRun, goldenCase: GoldenCase, inputImageTokens: Float32Array | undefined): SequenceSpec {
+  const { params } = goldenCase;
+  const id = nextSequence;
+  nextSequence += 1;
+  return {
+    id,
+    // Ids are stored as floats.
+    promptRows: goldenCase.rows.map((name) => Int32Array.from(fixture(folder, name).data)),
+    ...(inputImageTokens === undefined ? {} : { inputImageTokens }),
+    gridHeight: params.grid[0],
+    gridWidth: params.grid[1],
+    seed: 0,
+    sampler: params.sampler,
+    samplerLevel: params.level,
+    timesteps: params.timesteps,
+    timestepShift: params.timestep_shift,
+    guidanceScale: params.guidance_scale,
+    imageGuidanceScale: params.image_guidance_scale,
+    guidanceSchedule: params.guidance_schedule,
+    useNorm: params.use_norm,
+    noise: inputOf(folder, goldenCase, 'noise').data,
+  };
+}
