@@ -18,6 +18,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
   const labelNames = ['model'] as const;
   const counter = (name: string, help: string): Counter<'model'> => new Counter({ name, help, labelNames, registers });
   const steps = counter('ardiff_steps_total', 'Engine steps.');
+  const engineSeconds = counter('ardiff_engine_seconds_total', 'Wall time inside engine steps.');
   const failures = counter('ardiff_step_failures_total', 'Engine steps that failed.');
   const tokens = counter('ardiff_image_tokens_total', 'Image tokens drawn.');
   const evaluations = counter('ardiff_diffusion_steps_total', 'Flow-head evaluations: timesteps x guidance rows.');
@@ -52,6 +53,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
   return {
     step: (plan, result) => {
       steps.inc({ model });
+      engineSeconds.inc({ model }, result.timings.total);
       tokens.inc({ model }, result.decode.filter((entry) => !entry.cancelled).length);
       evaluations.inc({ model }, result.flowHeadEvaluations);
       const sizes = { prefill: new Set(plan.prefill.map((entry) => entry.sequence)).size, ar: plan.decode.length, vae: plan.vae.length };
