@@ -104,20 +104,27 @@ TensorView Engine::upload_index(const std::vector<int32_t>& values) {
 StepResult Engine::step(const StepPlan& plan) {
   const Stopwatch total;
   check_plan(plan, sequences_, limits());
-  scratch_.reset();
-  StepResult result;
-  for (const uint32_t id : plan.release) release(id);
-  for (const SequenceSpec& spec : plan.admit) admit(spec);
-  kv_->copy(plan.copies);
-  draw_tokens(plan, result);
-  run_backbone(plan, result);
-  decode_images(plan, result);
-  result.timings.total = total.seconds();
-  return result;
+  try {
+    scratch_.reset();
+    StepResult result;
+    for (const uint32_t id : plan.release) release(id);
+    for (const SequenceSpec& spec : plan.admit) admit(spec);
+    kv_->copy(plan.copies);
+    draw_tokens(plan, result);
+    run_backbone(plan, result);
+    decode_images(plan, result);
+    result.timings.total = total.seconds();
+    return result;
+  } catch (...) {
+    // Out of memory, or a bug: how far the step came is unknown, so no sequence may be continued.
+    while (!sequences_.empty()) release(sequences_.begin()->first);
+    throw;
+  }
 }
 
 void Engine::admit(const SequenceSpec& spec) {
-  Sequence sequence;
+  // In the map before it owns anything, so that release() finds whatever was taken when a later line throws.
+  Sequence& sequence = sequences_.insert_or_assign(spec.id, Sequence{}).first->second;
   sequence.spec = spec;
   sequence.timesteps = times_->get(spec.sampler);
   const auto input_tokens = static_cast<int64_t>(spec.input_image_tokens.size()) / info_.token_size;
@@ -141,7 +148,6 @@ void Engine::admit(const SequenceSpec& spec) {
     backend_.scatter_rows(staged, upload_index(sequence.input_rows), tokens_->view());
   }
   sequence.cancelled = cancel_flags_.add(spec.id);
-  sequences_.insert_or_assign(spec.id, std::move(sequence));
 }
 
 void Engine::release(uint32_t id) {

@@ -41,8 +41,8 @@ class Engine {
 
   const ModelInfo& info() const { return info_; }
 
-  // Throws kInvalidPlan / kInvalidArgument before anything has changed, or kOutOfMemory / kInternal, after which
-  // every live sequence should be released.
+  // Throws kInvalidPlan / kInvalidArgument before anything has changed, or kOutOfMemory / kInternal after having
+  // dropped every sequence.
   StepResult step(const StepPlan& plan);
 
   // Thread safe.

@@ -99,7 +99,7 @@ export class StepLoop {
   }
 
   /**
-   * Every sequence of the failed plan is lost; those that were not in it go on. Cached prompts stay: a plan only
+   * Every sequence of a refused plan is lost; those that were not in it go on. Cached prompts stay: a plan only
    * writes blocks that one sequence owns.
    */
   private async failStep(plan: StepPlan, error: EngineError): Promise<void> {
@@ -109,6 +109,12 @@ export class StepLoop {
       this.failAll(error);
       return;
     }
+    if (error.nativeCode !== 'invalid_plan' && error.nativeCode !== 'invalid_argument') {
+      // The engine broke off in the middle of the step and has dropped every sequence (native-types.ts, step).
+      this.failAll(error);
+      this.state.releases.splice(0);
+      return;
+    }
     const admitted = plan.admit.map((spec) => spec.id);
     const entries = [...plan.prefill, ...plan.decode, ...plan.vae].map((entry) => entry.sequence);
     for (const id of new Set([...admitted, ...entries])) this.fail(id, error);
@@ -116,8 +122,8 @@ export class StepLoop {
   }
 
   /**
-   * How far the engine came is unknown: what it admitted, what it released. One call per id, so that an id it does
-   * not know costs nobody else a step.
+   * The refused plan changed nothing, so what it meant to release is still there. One call per id, so that an id the
+   * engine does not know costs nobody else a step.
    */
   private async releaseOneByOne(ids: readonly number[]): Promise<void> {
     for (const id of ids) {
