@@ -10,3 +10,14 @@ target_sources(engine PRIVATE ${CPU_SOURCES})
 target_include_directories(engine PRIVATE ${DNNL_INCLUDE_DIR})
 target_compile_definitions(engine PUBLIC ARDIFF_WITH_CPU=1)
 target_link_libraries(engine PUBLIC ${DNNL_LIBRARY} OpenMP::OpenMP_CXX)
+
+# The kernels once per instruction set, picked at run time (isa.cpp). gcc's AVX-512 headers read a deliberately
+# uninitialized register and set off the warning that is off here (gcc bug 105593, fixed in gcc 13).
+set(KERNEL_FLAGS "-O3 -Wno-maybe-uninitialized -Wno-uninitialized")
+set_source_files_properties(native/backend/cpu/kernels_generic.cpp PROPERTIES COMPILE_FLAGS "${KERNEL_FLAGS}")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(AVX512_FLAGS "${KERNEL_FLAGS} -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq")
+  set_source_files_properties(native/backend/cpu/kernels_avx2.cpp PROPERTIES COMPILE_FLAGS "${KERNEL_FLAGS} -mfma -mavx2")
+  set_source_files_properties(native/backend/cpu/kernels_avx512.cpp PROPERTIES COMPILE_FLAGS "${AVX512_FLAGS}")
+  set_source_files_properties(native/backend/cpu/kernels_avx512_bf16.cpp PROPERTIES COMPILE_FLAGS "${AVX512_FLAGS} -mavx512bf16")
+endif()

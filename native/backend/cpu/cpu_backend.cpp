@@ -1,9 +1,63 @@
 #include "backend/cpu/cpu_backend.h"
 
-namespace ardiff {
+#include <cstring>
 
-std::unique_ptr<Backend> make_cpu_backend(const BackendOptions&) {
-  fail(ErrorCode::kInvalidArgument, "the cpu backend is not written yet");
+#include "backend/cpu/dnnl_runtime.h"
+#include "backend/host_memory.h"
+
+namespace ardiff {
+namespace {
+
+DType compute_dtype(const BackendOptions& options, const cpu::Kernels& kernels) {
+  const bool has_bf16 = kernels.gemm_bf16 != nullptr;
+  if (options.dtype == "float32") return DType::kF32;
+  if (options.dtype == "auto") return has_bf16 ? DType::kBF16 : DType::kF32;
+  check(options.dtype == "bfloat16", ErrorCode::kInvalidArgument, "dtype: expected auto, float32 or bfloat16, got ", options.dtype);
+  check(has_bf16, ErrorCode::kInvalidArgument, "dtype bfloat16 wants a processor with AVX512-BF16 or AMX, this one has ", kernels.isa);
+  return DType::kBF16;
+}
+
+// Own kernels beat oneDNN's vector code or equal it, its AMX code beats them by far.
+bool wants_dnnl_products(const cpu::Choice& choice, DType dtype) {
+  if (choice.large_products == cpu::Choice::LargeProducts::kByMachine) return dtype == DType::kBF16 && cpu::has_amx_bf16();
+  return choice.large_products == cpu::Choice::LargeProducts::kDnnl;
+}
+
+std::string library_text() {
+  const dnnl_version_t* version = dnnl_version();
+  return "oneDNN " + std::to_string(version->major) + "." + std::to_string(version->minor) + "." + std::to_string(version->patch);
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const BackendOptions& options, const cpu::Choice& choice)
+    : kernels_(choice.kernels ? choice.kernels : cpu::available_kernels().front()) {
+  check(options.threads >= 0 && options.threads <= 1024, ErrorCode::kInvalidArgument, "threads: expected 0 to 1024, got ", options.threads);
+  info_.name = "cpu";
+  info_.dtype = compute_dtype(options, *kernels_);
+  info_.threads = options.threads > 0 ? options.threads : cpu::available_cores();
+  dnnl_products_ = wants_dnnl_products(choice, info_.dtype);
+  info_.isa = dnnl_products_ && cpu::has_amx_bf16() ? "amx_bf16" : kernels_->isa;
+  info_.libraries = library_text();
+  dnnl_ = cpu::with_dnnl(info_.threads, "cpu backend", [] { return std::make_unique<cpu::DnnlRuntime>(); });
+}
+
+CpuBackend::~CpuBackend() = default;
+
+Storage CpuBackend::allocate(size_t bytes) { return allocate_host(bytes); }
+
+void CpuBackend::upload(const TensorView& dst, const void* src) {
+  check(dst.contiguous(), ErrorCode::kInternal, "upload: destination must be contiguous");
+  if (dst.bytes() != 0) std::memcpy(dst.data, src, dst.bytes());
+}
+
+void CpuBackend::download(const TensorView& src, void* dst) {
+  check(src.contiguous(), ErrorCode::kInternal, "download: source must be contiguous");
+  if (src.bytes() != 0) std::memcpy(dst, src.data, src.bytes());
+}
+
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options, const cpu::Choice& choice) {
+  return std::make_unique<CpuBackend>(options, choice);
 }
 
 }  // namespace ardiff

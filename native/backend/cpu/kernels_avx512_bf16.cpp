@@ -1,0 +1,8 @@
+// Flags: cpu.cmake.
+#if defined(__x86_64__)
+#define ARDIFF_SIMD_AVX512 1
+#define ARDIFF_SIMD_BF16 1
+#define ARDIFF_KERNELS kKernelsAvx512Bf16
+#define ARDIFF_ISA_NAME "avx512_bf16"
+#include "backend/cpu/kernels-inl.h"
+#endif

@@ -1,0 +1,89 @@
+// Wrong shapes, dtypes and strides are typed errors that say what was expected, on every backend.
+#include "support/op_fixture.h"
+
+namespace ardiff::test {
+namespace {
+
+class OpChecks : public OpTest {
+ protected:
+  template <typename Call>
+  void expect_refused(ErrorCode code, const std::string& part_of_message, Call&& call) {
+    try {
+      call();
+      ADD_FAILURE() << "expected an error with: " << part_of_message;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), code) << error.what();
+      EXPECT_NE(std::string(error.what()).find(part_of_message), std::string::npos) << error.what();
+    }
+  }
+  Tensor zeros(const Shape& shape, DType dtype = DType::kF32) { return backend_->make(dtype, shape); }
+};
+
+TEST_P(OpChecks, WrongArguments) {
+  Backend& b = *backend_;
+  const ErrorCode internal = ErrorCode::kInternal;
+  const std::vector<float> weight(6 * 4, 0.0f);
+  const LinearPart part{host(weight, {6, 4}), {}};
+  const auto w = b.prepare_linear({&part, 1});
+  expect_refused(internal, "expected x [*, 4], got [2, 5]", [&] { b.linear(zeros({2, 5}), *w, zeros({2, 6}), {}); });
+  expect_refused(internal, "expected y [2, 6], got [3, 6]", [&] { b.linear(zeros({2, 4}), *w, zeros({3, 6}), {}); });
+  expect_refused(internal, "y of type F32, got BF16", [&] { b.linear(zeros({2, 4}), *w, zeros({2, 6}, DType::kBF16), Epilogue::add()); });
+  expect_refused(internal, "expected gate [2, 6], got []", [&] { b.linear(zeros({2, 4}), *w, zeros({2, 6}), Epilogue::gated_add({})); });
+  expect_refused(internal, "x of type F32 or BF16, got I32", [&] { b.linear(zeros({2, 4}, DType::kI32), *w, zeros({2, 6}), {}); });
+  expect_refused(internal, "expected w [8], got [9]", [&] { b.rms_norm(zeros({2, 8}), zeros({9}), 1e-5f, zeros({2, 8})); });
+  expect_refused(internal, "expected b [8], got []", [&] { b.layer_norm(zeros({2, 8}), zeros({8}), {}, 1e-5f, zeros({2, 8})); });
+  expect_refused(internal, "expected gate_up [2, 16], got [2, 8]", [&] { b.silu_mul(zeros({2, 8}), zeros({2, 8})); });
+  expect_refused(internal, "row stride 3 of x is below", [&] {
+    TensorView narrow = zeros({2, 8});
+    narrow.row_stride = 3;
+    b.rms_norm(narrow, zeros({8}), 1e-5f, zeros({2, 8}));
+  });
+  expect_refused(internal, "x has no data", [&] { b.rms_norm(TensorView(nullptr, DType::kF32, {2, 8}), zeros({8}), 1e-5f, zeros({2, 8})); });
+  const KvLayer kv{zeros({4, 2, 16, 8}, b.kv_dtype()), zeros({4, 2, 16, 8}, b.kv_dtype())};
+  expect_refused(internal, "expected qkv [3, 64]", [&] {
+    b.rope_store(zeros({3, 60}), zeros({3, 4}), zeros({3, 4}), zeros({3}, DType::kI32), zeros({3, 32}), kv);
+  });
+  expect_refused(internal, "a block of the cache, got 4", [&] { b.copy_blocks(kv, std::vector<int32_t>{0, 4}); });
+  expect_refused(internal, "pairs of blocks, got 3", [&] { b.copy_blocks(kv, std::vector<int32_t>{0, 1, 2}); });
+  expect_refused(internal, "channels in whole groups, got 20", [&] { b.group_norm(zeros({1, 2, 2, 20}), zeros({20}), zeros({20}), 32, 1e-6f, true, zeros({1, 2, 2, 20})); });
+  expect_refused(internal, "expected y [1, 4, 6, 5]", [&] { b.upsample_nearest2x(zeros({1, 2, 3, 5}), zeros({1, 4, 4, 5})); });
+  expect_refused(internal, "rectangular token grid", [&] { b.unpatchify(zeros({5, 16}), 2, 1.0f, 0.0f, zeros({1, 4, 4, 4})); });
+  expect_refused(internal, "an even width, got 3", [&] { b.timestep_features(zeros({1}), zeros({1, 3})); });
+  expect_refused(internal, "expected y [3, 3, 2]", [&] { b.convert(zeros({3, 3, 2}), zeros({3, 2, 3})); });
+}
+
+TEST_P(OpChecks, WeightsThatDoNotFit) {
+  Backend& b = *backend_;
+  const std::vector<float> zeros(1000, 0.0f);
+  const std::vector<LinearPart> mixed = {{host(zeros, {6, 4}), {}}, {host(zeros, {6, 5}), {}}};
+  expect_refused(ErrorCode::kInvalidModel, "expected 4 columns", [&] { b.prepare_linear(mixed); });
+  const LinearPart long_bias{host(zeros, {6, 4}), host(zeros, {5})};
+  expect_refused(ErrorCode::kInvalidModel, "expected 6 floats", [&] { b.prepare_linear({&long_bias, 1}); });
+  expect_refused(ErrorCode::kInvalidModel, "k 1 or 3", [&] { b.prepare_conv2d(host(zeros, {4, 4, 5, 5}), host(zeros, {4}), ConvPadding::kSame); });
+  expect_refused(ErrorCode::kInvalidModel, "3x3 kernel", [&] { b.prepare_conv2d(host(zeros, {4, 4, 1, 1}), host(zeros, {4}), ConvPadding::kDownsample); });
+}
+
+TEST_P(OpChecks, EmptyBatchesAreNothingToDo) {
+  Backend& b = *backend_;
+  const std::vector<float> weight(6 * 4, 0.0f);
+  const LinearPart part{host(weight, {6, 4}), {}};
+  b.linear(zeros({0, 4}), *b.prepare_linear({&part, 1}), zeros({0, 6}), Epilogue::silu());
+  b.rms_norm(zeros({0, 8}), zeros({8}), 1e-5f, zeros({0, 8}));
+  b.gather_rows(zeros({3, 8}), zeros({0}, DType::kI32), zeros({0, 8}));
+}
+
+TEST_P(OpChecks, TooMuchMemoryIsATypedError) {
+  expect_refused(ErrorCode::kOutOfMemory, "out of memory", [&] { backend_->allocate(size_t{1} << 60); });
+}
+
+TEST(MakeBackend, RefusesWhatItCannotDo) {
+  for (const BackendOptions& options : {BackendOptions{"tpu", "auto", 0}, BackendOptions{"reference", "bfloat16", 0}, BackendOptions{"reference", "int8", 0},
+                                        BackendOptions{"cpu", "int8", 0}, BackendOptions{"cpu", "auto", -1}}) {
+    EXPECT_THROW(make_backend(options), Error) << options.name << " " << options.dtype;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, OpChecks, testing::ValuesIn(variants()), variant_name);
+
+}  // namespace
+}  // namespace ardiff::test
