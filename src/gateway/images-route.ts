@@ -16,15 +16,14 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Model of an image request once it is known; never what the client typed. */
     modelLabel: string;
+    /** Already in the metrics. */
+    counted: boolean;
   }
 }
 
 /** POST /v1/images/generations: validated body → job → JSON. */
 export function imagesRoute(app: FastifyInstance, deps: GatewayDeps, done: () => void): void {
-  app.decorateRequest('modelLabel', 'unknown');
-  app.addHook('onRequest', async (request, reply) => {
-    observeEnd(request, reply, deps.metrics.jobs);
-  });
+  countRequests(app, deps.metrics.jobs);
   app.addHook('preValidation', async (request) => {
     request.body = withoutNulls(request.body);
   });
@@ -106,12 +105,22 @@ function toResponse({ job, size, quality, textTokens, imageTokens }: PreparedReq
   };
 }
 
-/** Counts every request once, when its last byte is out or its client is gone. */
-function observeEnd(request: FastifyRequest, reply: FastifyReply, metrics: JobMetrics): void {
-  const begin = performance.now();
-  reply.raw.once('close', () => {
-    const outcome = reply.raw.writableFinished ? outcomeOf(request.errorCode) : 'cancelled';
-    metrics.request(request.modelLabel, API, outcome, (performance.now() - begin) / 1000);
+/** Counts every request once: when its last byte is out, or when its client is gone before that. */
+function countRequests(app: FastifyInstance, metrics: JobMetrics): void {
+  const count = (request: FastifyRequest, outcome: RequestOutcome, seconds: number): void => {
+    if (request.counted) return;
+    request.counted = true;
+    metrics.request(request.modelLabel, API, outcome, seconds);
+  };
+  app.decorateRequest('modelLabel', 'unknown');
+  app.decorateRequest('counted', false);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.raw.once('close', () => {
+      if (!reply.raw.writableFinished) count(request, 'cancelled', reply.elapsedTime / 1000);
+    });
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    count(request, outcomeOf(request.errorCode), reply.elapsedTime / 1000);
   });
 }
 

@@ -76,7 +76,7 @@ export class FakeEngine implements NativeEngine {
 
   constructor(private readonly options: FakeEngineOptions = {}) {}
 
-  /** The next step that computes something rejects with this code, having done nothing. */
+  /** The next step that computes something rejects with this code, as the engine does: see `step`. */
   failNextStep(code: NativeErrorCode): void {
     this.failures.push(code);
   }
@@ -104,7 +104,11 @@ export class FakeEngine implements NativeEngine {
       await pause((this.options.stepMs ?? 0) / 2);
       const computes = plan.prefill.length + plan.decode.length + plan.vae.length > 0;
       const failure = computes ? this.failures.shift() : undefined;
-      if (failure !== undefined) throw nativeError(failure, `injected ${failure}`);
+      if (failure !== undefined) {
+        // A refused plan changes nothing; a step that breaks off drops every sequence.
+        if (failure !== 'invalid_plan' && failure !== 'invalid_argument') this.live.clear();
+        throw nativeError(failure, `injected ${failure}`);
+      }
       const result = this.run(plan);
       await pause((this.options.stepMs ?? 0) / 2);
       this.plans.push(plan);

@@ -4,6 +4,7 @@ import { removeSequence, type SchedulerState } from './state.js';
 
 /** What the owner of a sequence gets to see. */
 export type SequenceEvent =
+  /** Planned for the first time: its waiting is over when the step begins, not when it ends. */
   | { kind: 'started'; sequence: number }
   | { kind: 'token'; sequence: number; emitted: number; total: number }
   | { kind: 'image'; sequence: number; image: DecodedImage };
@@ -14,9 +15,6 @@ export type SequenceEvent =
  */
 export function applyStep(state: SchedulerState, plan: StepPlan, result: StepResult): SequenceEvent[] {
   const events: SequenceEvent[] = [];
-  for (const spec of plan.admit) {
-    if (state.byId.has(spec.id)) events.push({ kind: 'started', sequence: spec.id });
-  }
   applyPrefills(state, plan);
   applyDecodes(state, plan, result, events);
   for (const image of result.images) {

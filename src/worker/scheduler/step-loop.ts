@@ -77,6 +77,7 @@ export class StepLoop {
       this.failAll(toEngineError(new Error('the scheduler has work but planned nothing')));
       return;
     }
+    this.publish(plan.admit.map((spec) => ({ kind: 'started', sequence: spec.id })));
     let events: SequenceEvent[];
     const begin = performance.now();
     try {
@@ -110,15 +111,23 @@ export class StepLoop {
       return;
     }
     if (error.nativeCode !== 'invalid_plan' && error.nativeCode !== 'invalid_argument') {
-      // The engine broke off in the middle of the step and has dropped every sequence (native-types.ts, step).
-      this.failAll(error);
-      this.state.releases.splice(0);
+      this.failAdmitted(error);
       return;
     }
     const admitted = plan.admit.map((spec) => spec.id);
     const entries = [...plan.prefill, ...plan.decode, ...plan.vae].map((entry) => entry.sequence);
     for (const id of new Set([...admitted, ...entries])) this.fail(id, error);
     await this.releaseOneByOne([...plan.release, ...this.state.releases.splice(0)]);
+  }
+
+  /**
+   * The engine broke off in the middle of the step and has dropped every sequence (native-types.ts, step). Those it
+   * never had only waited, and go on; what is in the KV blocks is not relied on any more.
+   */
+  private failAdmitted(error: EngineError): void {
+    for (const sequence of [...this.state.byId.values()]) if (sequence.admitted) this.fail(sequence.spec.id, error);
+    this.state.releases.splice(0);
+    this.state.cache.clear();
   }
 
   /**

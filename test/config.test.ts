@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, readConfig, usage } from '../src/config.js';
+
+describe('readConfig', () => {
+  it.each([
+    [['--port', '70000'], {}, '--port'],
+    [['--port', 'x'], {}, '--port'],
+    [[], { PORT: '-1' }, 'PORT'],
+    [['--backend', 'gpu'], {}, '--backend'],
+    [['--dtype', 'int8'], {}, '--dtype'],
+    [['--kv-sequences', '0'], {}, '--kv-sequences'],
+    [['--nonsense', '1'], {}, '--nonsense'],
+    [['folder'], {}, 'folder'],
+  ])('refuses %j %j and names it', (argv, env, name) => {
+    expect(() => readConfig(argv, env)).toThrow(ConfigError);
+    expect(() => readConfig(argv, env)).toThrow(name);
+  });
+
+  it('has a default for everything', () => {
+    expect(readConfig([], {})).toMatchObject({ port: 8080, backend: 'cpu', dtype: 'auto', threads: 0, kvSequences: 16, queue: 64 });
+    expect(readConfig([], {}).modelDirectory).toMatch(/models\/nextstep-emoji64$/);
+  });
+
+  it('takes the environment, and flags before it; empty variables are absent', () => {
+    expect(readConfig([], { PORT: '9000', HOST: '' })).toMatchObject({ port: 9000, host: '0.0.0.0' });
+    expect(readConfig(['--port=0', '--model', 'm'], { PORT: '9000' })).toMatchObject({ port: 0, modelDirectory: 'm' });
+  });
+
+  it('is frozen', () => {
+    expect(Object.isFrozen(readConfig([], {}))).toBe(true);
+  });
+
+  it('documents every flag', () => {
+    for (const flag of ['--port', '--model', '--dtype', '--queue', '--log-level']) expect(usage()).toContain(flag);
+  });
+});
