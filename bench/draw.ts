@@ -1,0 +1,39 @@
+import type { EngineModel } from '../src/engine/engine.js';
+import type { DecodedImage, SequenceSpec, StepTimings } from '../src/engine/native-types.js';
+import { applyStep } from '../src/worker/scheduler/apply-step.js';
+import { schedule } from '../src/worker/scheduler/schedule.js';
+import { addSequence, createSchedulerState, hasWork } from '../src/worker/scheduler/state.js';
+
+export interface Drawn {
+  /** In the order of the specs. */
+  images: DecodedImage[];
+  wallSeconds: number;
+  /** Of every engine step, in order. */
+  steps: StepTimings[];
+}
+
+export const MAX_STEP_TOKENS = 512;
+
+/** Draws all specs at once through the server's own scheduler, without a server: the same plans as in production. */
+export async function draw(model: EngineModel, specs: readonly SequenceSpec[]): Promise<Drawn> {
+  const { kvBlocks, blockTokens } = model.info;
+  const state = createSchedulerState({
+    numBlocks: kvBlocks,
+    blockTokens,
+    maxStepTokens: MAX_STEP_TOKENS,
+    maxRunning: specs.length,
+    maxVaePerStep: specs.length,
+  });
+  const images = new Map<number, DecodedImage>();
+  const steps: StepTimings[] = [];
+  const begin = performance.now();
+  for (const spec of specs) addSequence(state, spec);
+  while (hasWork(state)) {
+    const plan = schedule(state);
+    const result = await model.step(plan);
+    steps.push(result.timings);
+    for (const event of applyStep(state, plan, result)) if (event.kind === 'image') images.set(event.sequence, event.image);
+  }
+  const wallSeconds = (performance.now() - begin) / 1000;
+  return { images: specs.map((spec) => images.get(spec.id)!), wallSeconds, steps };
+}

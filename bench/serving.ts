@@ -1,0 +1,84 @@
+import type { Bench } from './context.js';
+import type { PartReport, Row } from './report.js';
+import { Server } from './server.js';
+import { ratiosOf, show, spreadOf } from './stats.js';
+
+const PROMPTS = ['red apple', 'cat face', 'rocket, 3d style', 'four leaf clover', 'snowman', 'pizza', 'sun behind cloud', 'blue heart'];
+
+const bodyOf = (index: number): object => ({ prompt: PROMPTS[index % PROMPTS.length], seed: index });
+
+/** What HTTP, validation, tokenising, scheduling and the answer add to the engine's own time. */
+export async function benchOverhead(bench: Bench): Promise<PartReport> {
+  const AIM = 0.03;
+  const server = await Server.start(bench.options);
+  try {
+    for (let i = 0; i < 3; i += 1) await server.generate(bodyOf(i));
+    const engine: number[] = [];
+    const beside: number[] = [];
+    for (let i = 0; i < 3 * bench.options.rounds; i += 1) {
+      const before = await server.metric('ardiff_engine_seconds_total');
+      const { wallSeconds, encodeSeconds } = await server.generate(bodyOf(i));
+      const engineSeconds = (await server.metric('ardiff_engine_seconds_total')) - before;
+      engine.push(engineSeconds);
+      beside.push(wallSeconds - encodeSeconds - engineSeconds);
+    }
+    const overhead = spreadOf(ratiosOf(beside, engine));
+    const rows: Row[] = [
+      { what: 'engine steps of one picture', measured: show(spreadOf(engine), 'ms', 1e3), aim: '' },
+      { what: 'request beside them, encoding excluded', measured: show(spreadOf(beside), 'ms', 1e3), aim: '' },
+      { what: 'overhead', measured: show(overhead, '%', 100), aim: `≤ ${AIM * 100}%`, reached: overhead.median <= AIM },
+    ];
+    return { title: 'server overhead over engine time, one request at a time', rows, figures: { engine, beside, overhead } };
+  } finally {
+    await server.stop();
+  }
+}
+
+/** Pictures per second with 1, 4 and 16 clients that each ask for one picture after another. */
+export async function benchThroughput(bench: Bench): Promise<PartReport> {
+  const AIM = 3;
+  const CLIENTS = [1, 4, 16];
+  const PICTURES_PER_CLIENT: Readonly<Record<number, number>> = { 1: 8, 4: 4, 16: 3 };
+  const server = await Server.start(bench.options);
+  try {
+    const rates = new Map<number, number[]>(CLIENTS.map((clients) => [clients, []]));
+    await closedLoop(server, 16, 1);
+    for (let round = 0; round < Math.max(3, Math.ceil(bench.options.rounds / 2)); round += 1) {
+      for (const clients of CLIENTS) rates.get(clients)!.push(await closedLoop(server, clients, PICTURES_PER_CLIENT[clients]!));
+    }
+    const gain = spreadOf(ratiosOf(rates.get(16)!, rates.get(1)!));
+    const rows: Row[] = CLIENTS.map((clients) => ({
+      what: `${clients} concurrent request${clients === 1 ? '' : 's'}`,
+      measured: show(spreadOf(rates.get(clients)!), 'images/s'),
+      aim: '',
+    }));
+    rows.push({ what: '16 against 1', measured: show(gain, 'x'), aim: `≥ ${AIM}x`, reached: gain.median >= AIM });
+    return { title: 'pictures per second over HTTP', rows, figures: { imagesPerSecond: Object.fromEntries(rates), gain } };
+  } finally {
+    await server.stop();
+  }
+}
+
+async function closedLoop(server: Server, clients: number, picturesEach: number): Promise<number> {
+  const begin = performance.now();
+  await Promise.all(
+    Array.from({ length: clients }, async (_, client) => {
+      for (let i = 0; i < picturesEach; i += 1) await server.generate(bodyOf(client * picturesEach + i));
+    }),
+  );
+  return (clients * picturesEach) / ((performance.now() - begin) / 1000);
+}
+
+/** Start of the process to /readyz, of a built tree. */
+export async function benchReady(bench: Bench): Promise<PartReport> {
+  const AIM_SECONDS = 2;
+  const seconds: number[] = [];
+  for (let round = 0; round < bench.options.rounds; round += 1) {
+    const server = await Server.start(bench.options);
+    seconds.push(server.readySeconds);
+    await server.stop();
+  }
+  const spread = spreadOf(seconds);
+  const rows: Row[] = [{ what: 'start to ready', measured: show(spread, 's'), aim: `≤ ${AIM_SECONDS} s`, reached: spread.median <= AIM_SECONDS }];
+  return { title: 'ready after start', rows, figures: { seconds } };
+}
