@@ -1,0 +1,136 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ADDON_PATH, PACKAGE_ROOT } from '../../src/engine/native.js';
+
+const TINY_MODEL = join(PACKAGE_ROOT, 'test', 'golden', 'nextstep-tiny');
+
+/** `npm test` builds the addon first; whoever runs vitest alone without it gets told why nothing ran. */
+export function isAddonBuilt(): boolean {
+  const built = existsSync(ADDON_PATH);
+  if (!built) console.error(`\n*** SKIPPED: end-to-end tests need the native addon (${ADDON_PATH}); run "npm run build:native" ***\n`);
+  return built;
+}
+
+export interface Answer {
+  status: number;
+  headers: Readonly<Record<string, string | string[] | undefined>>;
+  json: { data: { b64_json: string; seed: number }[]; error: { code: string; message: string } };
+}
+
+/** A server as `npm start` runs it, in a process of its own, with the tiny golden model and a list of sizes. */
+export class ServerProcess {
+  /** Exit status, or null after a signal. */
+  readonly exited: Promise<number | null>;
+
+  private constructor(
+    private readonly child: ChildProcess,
+    private readonly directory: string,
+    readonly port: number,
+  ) {
+    this.exited = new Promise((resolve) => child.once('exit', resolve));
+  }
+
+  static async start(flags: readonly string[] = []): Promise<ServerProcess> {
+    const directory = mkdtempSync(join(tmpdir(), 'ardiff-e2e-'));
+    const model = join(directory, 'tiny');
+    cpSync(TINY_MODEL, model, { recursive: true });
+    // Longer pictures than the golden ones, so that they outgrow a KV block several times.
+    writeFileSync(join(model, 'sampling.json'), JSON.stringify({ sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] }));
+    const entry = join(PACKAGE_ROOT, 'src', 'main.ts');
+    const child = spawn(process.execPath, ['--import', 'tsx', entry, '--port', '0', '--host', '127.0.0.1', '--model', model, ...flags], {
+      cwd: PACKAGE_ROOT,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // Tests share the machine with builds and each other; threads that spin for one that is not scheduled cost 10x.
+      env: { ...process.env, GOMP_SPINCOUNT: '1000' },
+    });
+    let errors = '';
+    child.stderr.on('data', (chunk) => (errors += String(chunk)));
+    const port = await listeningPort(child, () => errors);
+    const server = new ServerProcess(child, directory, port);
+    await server.ready();
+    return server;
+  }
+
+  async ready(): Promise<void> {
+    for (let i = 0; (await this.get('/readyz')).status !== 200; i += 1) {
+      if (i > 500) throw new Error('server not ready after 10 s');
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** POST /v1/images/generations; `signal` closes the socket. */
+  draw(body: object, signal?: AbortSignal): Promise<Answer> {
+    return this.send('POST', '/v1/images/generations', JSON.stringify(body), signal);
+  }
+
+  async get(path: string): Promise<{ status: number; text: string }> {
+    const { status, text } = await exchange(this.port, 'GET', path);
+    return { status, text };
+  }
+
+  /** Value of a sample of /metrics; 0 when it is not there yet. */
+  async metric(sample: string): Promise<number> {
+    const { text } = await this.get('/metrics');
+    const line = text.split('\n').find((candidate) => candidate.startsWith(`${sample} `));
+    return line === undefined ? 0 : Number(line.slice(sample.length + 1));
+  }
+
+  async until(sample: string, wanted: (value: number) => boolean): Promise<void> {
+    for (let i = 0; !wanted(await this.metric(sample)); i += 1) {
+      if (i > 200) throw new Error(`${sample} stayed at ${await this.metric(sample)}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.child.kill(name);
+  }
+
+  /** Ends the process if it still runs, and removes what it was started with. */
+  async stop(): Promise<number | null> {
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGTERM');
+    const code = await this.exited;
+    rmSync(this.directory, { recursive: true, force: true });
+    return code;
+  }
+
+  private async send(method: string, path: string, body: string, signal?: AbortSignal): Promise<Answer> {
+    const { status, headers, text } = await exchange(this.port, method, path, body, signal);
+    return { status, headers, json: JSON.parse(text) as Answer['json'] };
+  }
+}
+
+/** Plain node:http: no proxy from the environment, no connection reuse between tests. */
+function exchange(port: number, method: string, path: string, body = '', signal?: AbortSignal): Promise<{ status: number; headers: Answer['headers']; text: string }> {
+  return new Promise((resolve, reject) => {
+    const headers = body === '' ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    const call = request({ host: '127.0.0.1', port, method, path, headers, agent: false, ...(signal === undefined ? {} : { signal }) }, (reply) => {
+      let text = '';
+      reply.on('data', (chunk) => (text += String(chunk)));
+      reply.on('end', () => {
+        resolve({ status: reply.statusCode ?? 0, headers: reply.headers, text });
+      });
+      reply.on('error', reject);
+    });
+    call.on('error', reject);
+    call.end(body);
+  });
+}
+
+/** From the log line that Fastify writes once it listens. */
+function listeningPort(child: ChildProcess, errors: () => string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let log = '';
+    child.stdout?.on('data', (chunk) => {
+      log += String(chunk);
+      const match = /listening at http:\/\/127\.0\.0\.1:(\d+)/.exec(log);
+      if (match !== null) resolve(Number(match[1]));
+    });
+    child.once('exit', (code) => {
+      reject(new Error(`server exited with ${code}: ${errors()}`));
+    });
+  });
+}
