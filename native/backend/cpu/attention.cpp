@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -38,12 +38,12 @@ void CpuBackend::paged_attention(const TensorView& q, const KvLayer& kv, const P
   for (int64_t m = 0; m < q.rows(); ++m) positions += lengths[m];
   const int64_t items = q.rows() * kv_heads;  // one row and one kv head each
   constexpr int64_t kPasses = 2;              // keys and values
-  const int64_t cost = kPasses * positions * q.cols() / kElementsPerThread;
-  const int parts = static_cast<int>(std::clamp<int64_t>(cost, 1, std::min<int64_t>(threads(), items)));
-  parallel(parts, [&](int part) {
+  const int64_t worthwhile = kPasses * positions * q.cols() / ThreadPool::kElementsPerChunk;
+  const int64_t chunks = std::clamp<int64_t>(worthwhile, 1, std::min(items, ThreadPool::kChunksPerThread * threads()));
+  pool_.run(chunks, [&](int64_t chunk, int worker) {
     AttentionTask task = shared;
-    task.scores = scores + part * group * score_stride;
-    for (int64_t item = items * part / parts; item < items * (part + 1) / parts; ++item) {
+    task.scores = scores + worker * group * score_stride;
+    for (int64_t item = items * chunk / chunks; item < items * (chunk + 1) / chunks; ++item) {
       const int64_t m = item / kv_heads;
       const int64_t head = item % kv_heads;
       const size_t head_at = static_cast<size_t>(head * block_tokens * d) * kv_size;

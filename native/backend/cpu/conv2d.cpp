@@ -6,7 +6,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/dnnl_runtime.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 

@@ -1,5 +1,7 @@
 #include "backend/cpu/cpu_backend.h"
 
+#include <algorithm>
+
 #include <cstring>
 
 #include "backend/cpu/dnnl_runtime.h"
@@ -28,19 +30,25 @@ std::string library_text() {
   return "oneDNN " + std::to_string(version->major) + "." + std::to_string(version->minor) + "." + std::to_string(version->patch);
 }
 
+BackendInfo make_info(const BackendOptions& options, const cpu::Choice& choice, const cpu::Kernels& kernels) {
+  check(options.threads >= 0 && options.threads <= 1024, ErrorCode::kInvalidArgument, "threads: expected 0 to 1024, got ", options.threads);
+  BackendInfo info;
+  info.name = "cpu";
+  info.dtype = compute_dtype(options, kernels);
+  info.threads = options.threads > 0 ? options.threads : cpu::available_cores();
+  info.isa = wants_dnnl_products(choice, info.dtype) && cpu::has_amx_bf16() ? "amx_bf16" : kernels.isa;
+  info.libraries = library_text();
+  return info;
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend(const BackendOptions& options, const cpu::Choice& choice)
-    : kernels_(choice.kernels ? choice.kernels : cpu::available_kernels().front()) {
-  check(options.threads >= 0 && options.threads <= 1024, ErrorCode::kInvalidArgument, "threads: expected 0 to 1024, got ", options.threads);
-  info_.name = "cpu";
-  info_.dtype = compute_dtype(options, *kernels_);
-  info_.threads = options.threads > 0 ? options.threads : cpu::available_cores();
-  dnnl_products_ = wants_dnnl_products(choice, info_.dtype);
-  info_.isa = dnnl_products_ && cpu::has_amx_bf16() ? "amx_bf16" : kernels_->isa;
-  info_.libraries = library_text();
-  dnnl_ = cpu::with_dnnl(info_.threads, "cpu backend", [] { return std::make_unique<cpu::DnnlRuntime>(); });
-}
+    : kernels_(choice.kernels ? choice.kernels : cpu::available_kernels().front()),
+      info_(make_info(options, choice, *kernels_)),
+      dnnl_products_(wants_dnnl_products(choice, info_.dtype)),
+      pool_(info_.threads, dnnl_products_),
+      dnnl_(cpu::with_dnnl(info_.threads, "cpu backend", [] { return std::make_unique<cpu::DnnlRuntime>(); })) {}
 
 CpuBackend::~CpuBackend() = default;
 

@@ -1,5 +1,5 @@
-// The cpu backend: SIMD kernels chosen at run time (kernels.h) on OpenMP threads; oneDNN for convolutions and,
-// where the processor has AMX, for the larger matrix products.
+// The cpu backend: SIMD kernels chosen at run time (kernels.h) on its own threads (thread_pool.h); oneDNN, with
+// OpenMP, for convolutions and, where the processor has AMX, for the larger matrix products.
 //
 //   float32   weights, activations and cache in float32
 //   bfloat16  matrix products take bf16 inputs and weights and accumulate in float32; norms, residual stream,
@@ -13,6 +13,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/reusable_memory.h"
+#include "backend/cpu/thread_pool.h"
 
 namespace ardiff {
 
@@ -82,7 +83,7 @@ class CpuBackend final : public Backend {
 
  private:
   bool bf16() const { return info_.dtype == DType::kBF16; }
-  int threads() const { return info_.threads; }
+  int threads() const { return pool_.threads(); }
   // Runs the kernel for this backend's dtype on as many threads as the work is worth. x of task in that dtype.
   void run_gemm(const cpu::GemmTask& task);
   // The same through oneDNN.
@@ -93,8 +94,9 @@ class CpuBackend final : public Backend {
   void load_product_row(const TensorView& x, int64_t m, std::byte* to) const;
 
   const cpu::Kernels* kernels_;
-  bool dnnl_products_;
-  BackendInfo info_;
+  const BackendInfo info_;
+  const bool dnnl_products_;
+  cpu::ThreadPool pool_;
   std::unique_ptr<cpu::DnnlRuntime> dnnl_;
 
   cpu::ReusableMemory activations_;  // product inputs converted to the product's dtype

@@ -5,7 +5,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/panels.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -29,12 +29,12 @@ void CpuBackend::dense_attention(const TensorView& q, const TensorView& k, const
   auto* keys = packed_.get<std::byte>((key_shape.elements() + value_shape.elements()) * element);
   std::byte* values = keys + key_shape.elements() * element;
   // Panel by panel; padding is written too, the memory is reused.
-  parallel_for(threads(), key_shape.panels(), kernels_->panel_columns * width, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(key_shape.panels(), kernels_->panel_columns * width, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin * kernels_->panel_columns; n < end * kernels_->panel_columns; ++n) {
       for (int64_t c = 0; c < key_shape.padded_depth(); ++c) put(key_shape, keys, n, c, n < tokens && c < width ? row_floats(k, n)[c] : 0.0f);
     }
   });
-  parallel_for(threads(), value_shape.panels(), kernels_->panel_columns * tokens, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(value_shape.panels(), kernels_->panel_columns * tokens, [&](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < value_shape.padded_depth(); ++t) {
       for (int64_t c = begin * kernels_->panel_columns; c < end * kernels_->panel_columns; ++c) {
         put(value_shape, values, c, t, t < tokens && c < width ? row_floats(v, t)[c] : 0.0f);
@@ -64,7 +64,7 @@ void CpuBackend::dense_attention(const TensorView& q, const TensorView& k, const
     task.y_stride = tokens;
     std::tie(task.x, task.x_stride) = product_input(q.row_slice(begin, begin + rows), task.depth);
     run_gemm(task);
-    parallel_for(threads(), rows, 8 * tokens, [&](int64_t first, int64_t last) {
+    pool_.run_ranges(rows, 8 * tokens, [&](int64_t first, int64_t last) {
       for (int64_t m = first; m < last; ++m) {
         std::byte* row = weights + m * padded_tokens * element;
         inverse_sums[m] = 1.0f / kernels_->softmax_row(scores + m * tokens, scale, tokens);

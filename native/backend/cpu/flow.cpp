@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 #include "backend/philox.h"
@@ -58,7 +58,7 @@ void CpuBackend::flow_step(const TensorView& x, const TensorView& v, const Tenso
 void CpuBackend::philox_normal(const TensorView& keys, const TensorView& y) {
   op_checks::philox_normal(keys, y);
   constexpr int64_t kNumbersAtOnce = 64;
-  parallel_for(threads(), y.rows(), 16 * y.cols(), [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(y.rows(), 16 * y.cols(), [&](int64_t begin, int64_t end) {
     uint32_t words[kNumbersAtOnce];
     float normals[kNumbersAtOnce];
     for (int64_t m = begin; m < end; ++m) {

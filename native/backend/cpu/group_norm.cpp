@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -42,7 +42,7 @@ void CpuBackend::group_norm(const TensorView& x, const TensorView& w, const Tens
   float* variance = mean + channels;
   float* scale = variance + channels;
   auto for_chunks = [&](int64_t cost, auto&& body) {
-    parallel_for(threads(), chunks, cost * kChunkPixels * channels, [&](int64_t begin, int64_t end) {
+    pool_.run_ranges(chunks, cost * kChunkPixels * channels, [&](int64_t begin, int64_t end) {
       for (int64_t chunk = begin; chunk < end; ++chunk) body(chunk, chunk * kChunkPixels, std::min(kChunkPixels, pixels - chunk * kChunkPixels));
     });
   };

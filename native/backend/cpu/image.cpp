@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -32,7 +32,7 @@ void CpuBackend::upsample_nearest2x(const TensorView& x, const TensorView& y) {
   const int64_t width = x.shape[2], channels = x.shape[3];
   const size_t pixel = static_cast<size_t>(channels) * dtype_size(y.dtype);
   const size_t row_size = 2 * static_cast<size_t>(width) * pixel;
-  parallel_for(threads(), x.shape[0] * x.shape[1], 4 * width * channels, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(x.shape[0] * x.shape[1], 4 * width * channels, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float* from = floats(x) + row * width * channels;
       std::byte* to = y.data + static_cast<size_t>(2 * row) * row_size;
@@ -68,7 +68,7 @@ void CpuBackend::patchify(const TensorView& z, int64_t grid_height, float scalin
 
 void CpuBackend::to_rgb8(const TensorView& y, const TensorView& rgb) {
   op_checks::to_rgb8(y, rgb);
-  parallel_for(threads(), y.shape.size(), 2, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(y.shape.size(), 2, [&](int64_t begin, int64_t end) {
     kernels_->to_rgb8(floats(y) + begin, end - begin, reinterpret_cast<uint8_t*>(rgb.data) + begin);
   });
 }

@@ -6,7 +6,7 @@
 #include <typeinfo>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -59,11 +59,10 @@ std::unique_ptr<DnnlProduct> make_product(std::span<const LinearPart> parts, con
                    [&] { return std::make_unique<DnnlProduct>(runtime, plain.get(), shape.dtype, shape.depth, shape.columns); });
 }
 
-// Threads worth waking for rows x depth x columns: a wake-up is about a microsecond.
-int gemm_threads(const GemmTask& task, bool bf16, int threads) {
+// Microseconds of one thread for a product, roughly: reading the weights, and multiplying.
+double gemm_microseconds(const GemmTask& task, bool bf16) {
   const auto weights = static_cast<double>(task.depth * task.columns);
-  const double nanoseconds = weights * (bf16 ? 2.0 : 4.0) / 60.0 + weights * static_cast<double>(task.rows) / (bf16 ? 100.0 : 50.0);
-  return nanoseconds < 4000.0 ? 1 : threads;
+  return weights * (bf16 ? 2e-3 : 4e-3) / 60.0 + weights * static_cast<double>(task.rows) * 1e-3 / (bf16 ? 100.0 : 50.0);
 }
 
 // The task's rows [begin, end).
@@ -114,7 +113,7 @@ std::pair<const void*, int64_t> CpuBackend::product_input(const TensorView& x, i
   if (x.dtype == info_.dtype && x.cols() == depth) return {x.data, x.row_stride};
   const size_t size = dtype_size(info_.dtype);
   auto* rows = activations_.get<std::byte>(x.rows() * depth * static_cast<int64_t>(size));
-  parallel_for(threads(), x.rows(), depth, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(x.rows(), depth, [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
       std::byte* to = rows + static_cast<size_t>(m * depth) * size;
       load_product_row(x, m, to);
@@ -127,19 +126,27 @@ std::pair<const void*, int64_t> CpuBackend::product_input(const TensorView& x, i
 void CpuBackend::run_gemm(const GemmTask& task) {
   const int64_t panels = (task.columns + kernels_->panel_columns - 1) / kernels_->panel_columns;
   const int64_t partial = kGemmBlockRows * kernels_->panel_columns;
-  int parts = gemm_threads(task, bf16(), threads());
   float* partials = partial_.get<float>(partial * threads());
   const auto kernel = bf16() ? kernels_->gemm_bf16 : kernels_->gemm_f32;
   const size_t x_size = dtype_size(info_.dtype);
-  // Panels in fixed shares, so that a core finds its weights in its own cache; rows where panels are too few.
-  const bool by_rows = panels < 4 * parts && task.rows >= 12 * parts;
-  if (!by_rows) parts = static_cast<int>(std::min<int64_t>(parts, panels));
-  parallel(parts, [&](int part) {
-    GemmTask share = task;
-    if (by_rows) share = row_range(task, task.rows * part / parts, task.rows * (part + 1) / parts, x_size);
-    share.panel_begin = by_rows ? 0 : panels * part / parts;
-    share.panel_end = by_rows ? panels : panels * (part + 1) / parts;
-    share.partial = partials + part * partial;
+
+  // A chunk is worth at least two microseconds. Panels are what is shared out, so that a core finds its weights
+  // in its own cache, by twos and fours where few rows want several abreast; rows where panels are too few.
+  const auto worthwhile = static_cast<int64_t>(gemm_microseconds(task, bf16()) / 2.0);
+  const int64_t most = std::clamp<int64_t>(worthwhile, 1, ThreadPool::kChunksPerThread * threads());
+  const bool by_rows = panels < 4 * threads() && task.rows >= 12 * threads();
+  const int64_t abreast = task.rows == 1 ? 4 : task.rows <= 3 ? 2 : 1;
+  const int64_t units = by_rows ? (task.rows + 11) / 12 : (panels + abreast - 1) / abreast;
+  const int64_t unit = by_rows ? 12 : abreast;
+  const int64_t total = by_rows ? task.rows : panels;
+  const int64_t chunks = std::min(most, units);
+  pool_.run(chunks, [&](int64_t chunk, int worker) {
+    const int64_t begin = units * chunk / chunks * unit;
+    const int64_t end = std::min(units * (chunk + 1) / chunks * unit, total);
+    GemmTask share = by_rows ? row_range(task, begin, end, x_size) : task;
+    share.panel_begin = by_rows ? 0 : begin;
+    share.panel_end = by_rows ? panels : end;
+    share.partial = partials + worker * partial;
     kernel(share);
   });
 }
@@ -191,7 +198,7 @@ void CpuBackend::run_product(DnnlProduct& product, const TensorView& x, const Ge
     }
     with_dnnl(threads(), "linear", [&] { product.run(*dnnl_, input, results); });
     const GemmTask part = row_range(task, begin, begin + rows, size);
-    parallel_for(threads(), rows, task.columns, [&](int64_t first, int64_t last) {
+    pool_.run_ranges(rows, task.columns, [&](int64_t first, int64_t last) {
       for (int64_t m = first; m < last; ++m) {
         kernels_->epilogue(results + m * task.columns, task.bias, part.kind, part.gate ? part.gate + m * part.gate_stride : nullptr,
                            task.columns, static_cast<std::byte*>(part.y) + static_cast<size_t>(m * part.y_stride) * (part.y_bf16 ? 2 : 4),

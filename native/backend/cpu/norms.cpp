@@ -1,5 +1,5 @@
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -16,14 +16,14 @@ constexpr int64_t kPasses = 3;
 
 void CpuBackend::rms_norm(const TensorView& x, const TensorView& w, float eps, const TensorView& y) {
   op_checks::rms_norm(x, w, y);
-  parallel_for(threads(), x.rows(), kPasses * x.cols(), [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(x.rows(), kPasses * x.cols(), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) kernels_->rms_norm(row_floats(x, m), floats(w), eps, x.cols(), row_bytes(y, m), is_bf16(y));
   });
 }
 
 void CpuBackend::layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& y) {
   op_checks::layer_norm(x, w, b, y);
-  parallel_for(threads(), x.rows(), kPasses * x.cols(), [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(x.rows(), kPasses * x.cols(), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
       kernels_->layer_norm(row_floats(x, m), floats(w), floats(b), nullptr, nullptr, eps, x.cols(), row_bytes(y, m), is_bf16(y));
     }
@@ -33,7 +33,7 @@ void CpuBackend::layer_norm(const TensorView& x, const TensorView& w, const Tens
 void CpuBackend::ada_layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& shift,
                                 const TensorView& scale, const TensorView& y) {
   op_checks::ada_layer_norm(x, w, b, shift, scale, y);
-  parallel_for(threads(), x.rows(), kPasses * x.cols(), [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(x.rows(), kPasses * x.cols(), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
       kernels_->layer_norm(row_floats(x, m), floats(w), floats(b), row_floats(shift, m), row_floats(scale, m), eps, x.cols(),
                            row_bytes(y, m), is_bf16(y));

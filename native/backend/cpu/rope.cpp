@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -17,7 +17,7 @@ void CpuBackend::rope_angles(const TensorView& positions, float theta, const Ten
     frequencies.push_back(static_cast<float>(std::pow(static_cast<double>(theta), -static_cast<double>(i) / static_cast<double>(half))));
   }
   constexpr int64_t kTrigonometryCost = 32;
-  parallel_for(threads(), cos.rows(), kTrigonometryCost * half, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(cos.rows(), kTrigonometryCost * half, [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
       for (int64_t i = 0; i < half; ++i) {
         const float angle = static_cast<float>(indices(positions)[m]) * frequencies[static_cast<size_t>(i)];
@@ -37,7 +37,7 @@ void CpuBackend::rope_store(const TensorView& qkv, const TensorView& cos, const 
   const int64_t q_heads = q.cols() / d;
   const size_t size = dtype_size(kv.keys.dtype);
   const bool kv_bf16 = is_bf16(kv.keys);
-  parallel_for(threads(), qkv.rows(), qkv.cols(), [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(qkv.rows(), qkv.cols(), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
       const float* row = row_floats(qkv, m);
       const float* c = row_floats(cos, m);

@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
 
@@ -13,7 +13,7 @@ using namespace cpu;
 void CpuBackend::embed(const TensorView& table, const TensorView& ids, const TensorView& y) {
   op_checks::embed(table, ids, y);
   const int64_t width = y.cols();
-  parallel_for(threads(), y.rows(), width, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(y.rows(), width, [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
       const std::byte* from = row_bytes(table, indices(ids)[m]);
       float* to = row_floats(y, m);
@@ -31,7 +31,7 @@ void CpuBackend::embed(const TensorView& table, const TensorView& ids, const Ten
 void CpuBackend::gather_rows(const TensorView& x, const TensorView& index, const TensorView& y) {
   op_checks::gather_rows(x, index, y);
   const size_t bytes = static_cast<size_t>(x.cols()) * dtype_size(x.dtype);
-  parallel_for(threads(), y.rows(), x.cols(), [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(y.rows(), x.cols(), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) std::memcpy(row_bytes(y, m), row_bytes(x, indices(index)[m]), bytes);
   });
 }
@@ -39,14 +39,14 @@ void CpuBackend::gather_rows(const TensorView& x, const TensorView& index, const
 void CpuBackend::scatter_rows(const TensorView& x, const TensorView& index, const TensorView& y) {
   op_checks::scatter_rows(x, index, y);
   const size_t bytes = static_cast<size_t>(x.cols()) * dtype_size(x.dtype);
-  parallel_for(threads(), x.rows(), x.cols(), [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(x.rows(), x.cols(), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) std::memcpy(row_bytes(y, indices(index)[m]), row_bytes(x, m), bytes);
   });
 }
 
 void CpuBackend::convert(const TensorView& x, const TensorView& y) {
   op_checks::convert(x, y);
-  parallel_for(threads(), x.shape.size(), 1, [&](int64_t begin, int64_t end) {
+  pool_.run_ranges(x.shape.size(), 1, [&](int64_t begin, int64_t end) {
     const size_t size = dtype_size(y.dtype);
     std::byte* to = y.data + static_cast<size_t>(begin) * size;
     if (x.dtype == y.dtype) {
@@ -61,7 +61,7 @@ void CpuBackend::convert(const TensorView& x, const TensorView& y) {
 
 void CpuBackend::add(const TensorView& a, const TensorView& b, const TensorView& y) {
   op_checks::add(a, b, y);
-  parallel_for(threads(), y.shape.size(), 1,
+  pool_.run_ranges(y.shape.size(), 1,
                [&](int64_t begin, int64_t end) { kernels_->add(floats(a) + begin, floats(b) + begin, end - begin, floats(y) + begin); });
 }
 
