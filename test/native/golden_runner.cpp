@@ -153,6 +153,16 @@ double difference(const HostArray& got, const HostArray& expected) {
   return worst / largest;
 }
 
+double rms_difference(const HostArray& got, const HostArray& expected) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < got.data.size(); ++i) {
+    const double d = static_cast<double>(got.data[i]) - expected.data[i];
+    difference += d * d;
+    size += static_cast<double>(expected.data[i]) * expected.data[i];
+  }
+  return std::sqrt(difference / size);
+}
+
 }  // namespace
 
 std::vector<Outcome> run(const std::filesystem::path& directory, Backend& backend) {
@@ -169,7 +179,9 @@ std::vector<Outcome> run(const std::filesystem::path& directory, Backend& backen
     check(c.at("expect").size() == results.size(), ErrorCode::kInternal, "case expects ", c.at("expect").size(), " tensors");
     size_t stage = 0;
     for (const auto& [name, tolerance] : c.at("expect").items()) {
-      out.push_back({c.at("name"), name, difference(results[stage++], fixtures.get(name)), tolerance});
+      const HostArray expected = fixtures.get(name);
+      out.push_back({c.at("name"), name, difference(results[stage], expected), rms_difference(results[stage], expected), tolerance});
+      ++stage;
     }
   }
   return out;

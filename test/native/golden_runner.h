@@ -14,6 +14,7 @@ struct Outcome {
   std::string test_case;
   std::string tensor;
   double error;      // max |a - b| / max(1, max |expected|)
+  double rms_error;  // RMS(a - b) / RMS(expected)
   double tolerance;
 };
 

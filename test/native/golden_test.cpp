@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "golden_runner.h"
+#include "io/json_file.h"
 
 namespace ardiff {
 namespace {
@@ -24,6 +25,33 @@ std::vector<std::string> backends() {
   return {"reference", "cpu"};
 #else
   return {"reference"};
+#endif
+}
+
+// The bfloat16 mode is judged by how far it is from float32, beside PyTorch's bfloat16 on the same weights and inputs
+// (bf16_bar.json, recorded by test/golden/bf16_bar.py).
+TEST(GoldenBfloat16, ErrorAtMostOneAndAHalfOfPyTorchs) {
+#if ARDIFF_WITH_CPU
+  std::unique_ptr<Backend> backend;
+  try {
+    backend = make_backend({.name = "cpu", .dtype = "bfloat16", .threads = 2});
+  } catch (const Error& error) {
+    GTEST_SKIP() << "this processor multiplies no bfloat16: " << error.what();
+  }
+  const auto folder = std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny";
+  const auto bar = read_json_file(folder / "bf16_bar.json").at("tensors");
+  size_t judged = 0;
+  for (const auto& outcome : golden::run(folder, *backend)) {
+    if (!bar.contains(outcome.tensor)) continue;
+    const double pytorch = bar.at(outcome.tensor);
+    std::printf("  %-20s %.5f, PyTorch %.5f, ratio %.2f\n", outcome.tensor.c_str(), outcome.rms_error, pytorch, outcome.rms_error / pytorch);
+    EXPECT_LE(outcome.rms_error, 1.5 * pytorch) << outcome.tensor;
+    EXPECT_GT(outcome.rms_error, 1e-4) << outcome.tensor << ": this was not computed in bfloat16";
+    ++judged;
+  }
+  EXPECT_EQ(judged, bar.size());
+#else
+  GTEST_SKIP() << "built without the cpu backend";
 #endif
 }
 
