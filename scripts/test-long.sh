@@ -22,14 +22,11 @@ check() {
 
 # The tests' compile commands hold every engine source; the addon's need Node's headers and are in build/.
 tidy() {
-  local clang_tidy file
+  local clang_tidy
   clang_tidy=$(tool clang-tidy) || return 1
   bash scripts/test-native.sh build-tests >/dev/null || return 1
-  local status=0
-  while IFS= read -r file; do
-    "$clang_tidy" --quiet -p "$([[ $file == native/addon/* ]] && echo build || echo build-tests)" "$file" 2>/dev/null || status=1
-  done < <(git ls-files 'native/*.cpp')
-  return $status
+  git ls-files 'native/*.cpp' | xargs -P "$(nproc)" -I {} bash -c \
+    '[[ $2 == native/addon/* ]] && build=build || build=build-tests; "$1" --quiet -p "$build" "$2" 2>/dev/null' _ "$clang_tidy" {}
 }
 
 fuzz() {
