@@ -127,7 +127,8 @@ class JobRun {
   }
 }
 
-function specOf(request: JobRequest, promptRows: Int32Array[], seed: number, id: number): SequenceSpec {
+/** The engine's view of one picture of a job. */
+export function specOf(request: JobRequest, promptRows: Int32Array[], seed: number, id: number): SequenceSpec {
   return {
     id,
     promptRows,

@@ -1,0 +1,127 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { readConfig } from '../config.js';
+import { wrapEngine } from '../engine/engine.js';
+import { loadNativeModule } from '../engine/native.js';
+import { describeError } from '../errors.js';
+import { encodeImage, type RgbImage } from '../image/encode.js';
+import { openModelFolder } from '../model/served-model.js';
+import { kvBlocksFor, maxStepTokensFor } from '../worker/capacity.js';
+import { adherence } from './quality/adherence.js';
+import { drawPrompts, type Drawer, type DrawOptions } from './quality/draw.js';
+import { pictureFeatures, weight } from './quality/features.js';
+import { bootstrapDistance, fitGaussian, frechetDistance } from './quality/frechet.js';
+import { readQualityPack, type QualityPack } from './quality/pack.js';
+
+const USAGE = `Usage: npm run quality -- [--fd N] [--timesteps N] [--guidance-scale X] [--save DIR]
+       [server flags: --model, --backend, --dtype, --threads, --max-batch]
+Draws the 200 concepts of the model's quality pack and prints their adherence; with --fd N also the FD of the
+first N of its prompts (the published figure takes all 2000). --save keeps the pictures as DIR/{adherence,fd}/<i>.png.`;
+
+/** The figures of docs/contract.md, Quality, drawn by the engine. */
+async function main(argv: string[]): Promise<void> {
+  const { own, rest } = splitFlags(argv);
+  const config = readConfig(rest, process.env);
+  const pack = await readQualityPack(config.modelDirectory);
+  const served = openModelFolder(config.modelDirectory);
+  const { Engine } = loadNativeModule();
+  const engine = wrapEngine(new Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
+  const maxStepTokens = maxStepTokensFor(config.maxBatch);
+  const model = await engine.load(config.modelDirectory, { kvBlocks: kvBlocksFor(served.manifest, config.kvSequences), maxStepTokens });
+  const drawer: Drawer = { served, model, maxStepTokens, maxBatch: config.maxBatch };
+  console.log(`${served.manifest.id}: ${engine.info.backend}, ${engine.info.dtype}, ${engine.info.isa}`);
+  await printAdherence(drawer, pack, own);
+  if (own.fd > 0) await printDistance(drawer, pack, own);
+  engine.close();
+}
+
+async function printAdherence(drawer: Drawer, pack: QualityPack, { options, save }: OwnFlags): Promise<void> {
+  const pictures = await drawPrompts(drawer, pack.concepts, options, progress('adherence', pack.concepts.length));
+  await savePictures(save, 'adherence', pictures);
+  const hits = adherence(pack, pictures);
+  const share = (wanted: (prompt: string) => boolean): string => {
+    const chosen = hits.filter((_, i) => wanted(pack.concepts[i]!.prompt));
+    return (chosen.filter(Boolean).length / chosen.length).toFixed(3);
+  };
+  const bare = share((prompt) => !prompt.includes('style'));
+  const styled = share((prompt) => prompt.includes('style'));
+  console.log(`adherence ${share(() => true)}  (bare captions ${bare}, with a style ${styled}, ${hits.length} concepts)`);
+}
+
+async function printDistance(drawer: Drawer, pack: QualityPack, { options, save, fd }: OwnFlags): Promise<void> {
+  const prompts = pack.fdPrompts.slice(0, fd);
+  const pictures = await drawPrompts(drawer, prompts, options, progress('FD', prompts.length));
+  await savePictures(save, 'fd', pictures);
+  const rows = pictures.map((picture) => pictureFeatures(pack.features, picture));
+  const reference = {
+    mean: Float64Array.from(weight(pack.features, 'mean').data),
+    covariance: Float64Array.from(weight(pack.features, 'covariance').data),
+  };
+  const distance = frechetDistance(fitGaussian(rows, rows.map((_, i) => i)), reference);
+  const { low, high } = bootstrapDistance(rows, reference, 200, fixedRandom());
+  console.log(`FD ${distance.toFixed(3)}  (95 % ${low.toFixed(3)} to ${high.toFixed(3)}, ${rows.length} pictures)`);
+}
+
+async function savePictures(directory: string | null, part: string, pictures: readonly RgbImage[]): Promise<void> {
+  if (directory === null) return;
+  const folder = join(directory, part);
+  await mkdir(folder, { recursive: true });
+  for (const [i, picture] of pictures.entries()) await writeFile(join(folder, `${i}.png`), await encodeImage(picture, 'png', 100));
+}
+
+/** The same resamples every time (mulberry32). */
+function fixedRandom(): (below: number) => number {
+  let state = 1;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  };
+}
+
+function progress(what: string, total: number): (done: number) => void {
+  if (!process.stderr.isTTY) return () => undefined;
+  return (done) => process.stderr.write(`\r${what}: ${done} of ${total}${done === total ? '\n' : ''}`);
+}
+
+interface OwnFlags {
+  /** Pictures for FD; 0: none. */
+  fd: number;
+  options: DrawOptions;
+  save: string | null;
+}
+
+/** Our own flags apart from the server's, which mean what they mean there. */
+function splitFlags(argv: string[]): { own: OwnFlags; rest: string[] } {
+  const names = ['fd', 'timesteps', 'guidance-scale', 'save'];
+  const isOwn = (arg: string): boolean => names.some((name) => arg === `--${name}` || arg.startsWith(`--${name}=`));
+  const own: string[] = [];
+  const rest: string[] = [];
+  for (let i = 0; i < argv.length; i += 1) {
+    const target = isOwn(argv[i]!) ? own : rest;
+    target.push(argv[i]!);
+    if (!argv[i]!.includes('=') && argv[i + 1] !== undefined) target.push(argv[(i += 1)]!);
+  }
+  const text = { type: 'string' as const };
+  const { values } = parseArgs({ args: own, options: { fd: text, timesteps: text, 'guidance-scale': text, save: text } });
+  return {
+    own: {
+      fd: Number(values.fd ?? 0),
+      save: values.save ?? null,
+      options: {
+        ...(values.timesteps === undefined ? {} : { num_inference_steps: Number(values.timesteps) }),
+        ...(values['guidance-scale'] === undefined ? {} : { guidance_scale: Number(values['guidance-scale']) }),
+      },
+    },
+    rest,
+  };
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  console.error(`quality: ${describeError(error)}\n${USAGE}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,50 @@
+import type { EngineModel } from '../../engine/engine.js';
+import { prepareRequest } from '../../gateway/image-request.js';
+import type { ImagesRequest } from '../../gateway/schemas.js';
+import type { RgbImage } from '../../image/encode.js';
+import type { ServedModel } from '../../model/served-model.js';
+import { specOf } from '../../worker/runner.js';
+import { createSchedulerState } from '../../worker/scheduler/state.js';
+import { StepLoop } from '../../worker/scheduler/step-loop.js';
+import type { Prompt } from './pack.js';
+
+/** Overrides of the model's defaults, as a request would name them. */
+export type DrawOptions = Pick<ImagesRequest, 'guidance_scale' | 'num_inference_steps'>;
+
+export interface Drawer {
+  served: ServedModel;
+  model: EngineModel;
+  maxStepTokens: number;
+  maxBatch: number;
+}
+
+/** Draws every prompt with its seed in full batches, exactly as a request to the server would; in order. */
+export async function drawPrompts(drawer: Drawer, prompts: readonly Prompt[], options: DrawOptions, onPicture: (done: number) => void): Promise<RgbImage[]> {
+  const { model, served, maxStepTokens, maxBatch } = drawer;
+  const { kvBlocks, blockTokens } = model.info;
+  const state = createSchedulerState({ numBlocks: kvBlocks, blockTokens, maxStepTokens, maxRunning: maxBatch, maxVaePerStep: 4 });
+  const loop = new StepLoop(state, model, { onStep: () => undefined, onStepFailed: () => undefined });
+  loop.start();
+  let done = 0;
+  try {
+    return await Promise.all(
+      prompts.map(({ prompt, seed }, id) => {
+        const { job } = prepareRequest({ prompt, seed, ...options }, served, () => seed);
+        const spec = specOf(job, job.promptRows.map((row) => Int32Array.from(row)), seed, id);
+        return new Promise<RgbImage>((resolve, reject) => {
+          loop.add(spec, {
+            onEvent: (event) => {
+              if (event.kind !== 'image') return;
+              done += 1;
+              onPicture(done);
+              resolve(event.image);
+            },
+            onError: reject,
+          });
+        });
+      }),
+    );
+  } finally {
+    await loop.stop();
+  }
+}

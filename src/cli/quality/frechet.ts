@@ -1,0 +1,120 @@
+/** A square matrix, row major. */
+export type Matrix = Float64Array;
+
+export interface Gaussian {
+  mean: Float64Array;
+  covariance: Matrix;
+}
+
+/** Mean and covariance (n - 1) of the rows picked by `indices`. */
+export function fitGaussian(rows: readonly Float64Array[], indices: readonly number[]): Gaussian {
+  const size = rows[0]?.length ?? 0;
+  const mean = new Float64Array(size);
+  for (const i of indices) for (let a = 0; a < size; a += 1) mean[a]! += rows[i]![a]! / indices.length;
+  const covariance = new Float64Array(size * size);
+  const centred = new Float64Array(size);
+  for (const i of indices) {
+    for (let a = 0; a < size; a += 1) centred[a] = rows[i]![a]! - mean[a]!;
+    for (let a = 0; a < size; a += 1) for (let b = 0; b < size; b += 1) covariance[a * size + b]! += (centred[a]! * centred[b]!) / (indices.length - 1);
+  }
+  return { mean, covariance };
+}
+
+/** |m - m'|^2 + tr(C + C' - 2 (C' C)^1/2); the root by the symmetric form (sqrt(C') C sqrt(C'))^1/2. */
+export function frechetDistance(a: Gaussian, b: Gaussian): number {
+  const size = a.mean.length;
+  const root = squareRoot(b.covariance, size);
+  const cross = eigenvalues(multiply(multiply(root, a.covariance, size), root, size), size).reduce((sum, value) => sum + Math.sqrt(Math.max(0, value)), 0);
+  const shift = a.mean.reduce((sum, value, i) => sum + (value - b.mean[i]!) ** 2, 0);
+  return shift + trace(a.covariance, size) + trace(b.covariance, size) - 2 * cross;
+}
+
+export interface Interval {
+  low: number;
+  high: number;
+}
+
+/** Bootstrap 95 % interval of the distance. `below(n)` draws an integer in [0, n). */
+export function bootstrapDistance(rows: readonly Float64Array[], reference: Gaussian, resamples: number, below: (n: number) => number): Interval {
+  const values = Array.from({ length: resamples }, () => {
+    const sample = Array.from({ length: rows.length }, () => below(rows.length));
+    return frechetDistance(fitGaussian(rows, sample), reference);
+  }).sort((x, y) => x - y);
+  return { low: quantile(values, 0.025), high: quantile(values, 0.975) };
+}
+
+/** Linear between order statistics, as numpy's default. */
+function quantile(sorted: readonly number[], q: number): number {
+  const at = q * (sorted.length - 1);
+  const low = sorted[Math.floor(at)]!;
+  return low + (at % 1) * (sorted[Math.ceil(at)]! - low);
+}
+
+function squareRoot(matrix: Matrix, size: number): Matrix {
+  const { values, vectors } = eigen(matrix, size);
+  const root = new Float64Array(size * size);
+  for (let a = 0; a < size; a += 1) {
+    for (let b = 0; b < size; b += 1) {
+      for (let k = 0; k < size; k += 1) root[a * size + b]! += vectors[a * size + k]! * Math.sqrt(Math.max(0, values[k]!)) * vectors[b * size + k]!;
+    }
+  }
+  return root;
+}
+
+function eigenvalues(matrix: Matrix, size: number): Float64Array {
+  return eigen(matrix, size).values;
+}
+
+/** Cyclic Jacobi of a symmetric matrix; column k of `vectors` belongs to value k. */
+export function eigen(matrix: Matrix, size: number): { values: Float64Array; vectors: Matrix } {
+  const a = Float64Array.from(matrix);
+  const vectors = new Float64Array(size * size);
+  for (let i = 0; i < size; i += 1) vectors[i * size + i] = 1;
+  const scale = Math.max(1e-300, a.reduce((sum, value) => sum + value * value, 0));
+  for (let sweep = 0; sweep < 60 && offDiagonal(a, size) > 1e-22 * scale; sweep += 1) {
+    for (let p = 0; p < size; p += 1) for (let q = p + 1; q < size; q += 1) rotate(a, vectors, size, p, q);
+  }
+  return { values: Float64Array.from({ length: size }, (_, i) => a[i * size + i]!), vectors };
+}
+
+/** Makes a[p][q] zero by a plane rotation. */
+function rotate(a: Matrix, vectors: Matrix, size: number, p: number, q: number): void {
+  const apq = a[p * size + q]!;
+  if (apq === 0) return;
+  const theta = (a[q * size + q]! - a[p * size + p]!) / (2 * apq);
+  const t = Math.sign(theta || 1) / (Math.abs(theta) + Math.hypot(theta, 1));
+  const c = 1 / Math.hypot(t, 1);
+  const s = t * c;
+  for (let k = 0; k < size; k += 1) turn(a, k * size + p, k * size + q, c, s);
+  for (let k = 0; k < size; k += 1) turn(a, p * size + k, q * size + k, c, s);
+  for (let k = 0; k < size; k += 1) turn(vectors, k * size + p, k * size + q, c, s);
+}
+
+function turn(m: Matrix, i: number, j: number, c: number, s: number): void {
+  const [x, y] = [m[i]!, m[j]!];
+  m[i] = c * x - s * y;
+  m[j] = s * x + c * y;
+}
+
+function offDiagonal(a: Matrix, size: number): number {
+  let sum = 0;
+  for (let p = 0; p < size; p += 1) for (let q = p + 1; q < size; q += 1) sum += a[p * size + q]! ** 2;
+  return sum;
+}
+
+function multiply(a: Matrix, b: Matrix, size: number): Matrix {
+  const out = new Float64Array(size * size);
+  for (let i = 0; i < size; i += 1) {
+    for (let k = 0; k < size; k += 1) {
+      const factor = a[i * size + k]!;
+      for (let j = 0; j < size; j += 1) out[i * size + j]! += factor * b[k * size + j]!;
+    }
+  }
+  return out;
+}
+
+function trace(matrix: Matrix, size: number): number {
+  let sum = 0;
+  for (let i = 0; i < size; i += 1) sum += matrix[i * size + i]!;
+  return sum;
+}
