@@ -174,18 +174,21 @@ class NextStep(nn.Module):
                 nn.init.normal_(p, std=std * (0.2 if "o_proj" in name or "down_proj" in name else 1.0))
         return self
 
-    def hidden(self, x, mask, begin=0, caches=None, tap=None):
+    def hidden(self, x, mask, begin=0, caches=None, tap=None, stop=None):
         """x (B, T, H) embeddings -> (B, T, H) after the last norm.
 
-        begin: position of x[:, 0]; caches: a list per layer, for generation; tap: index of a layer whose output to return too.
+        begin: position of x[:, 0]; caches: a list per layer, for generation; tap: index of a layer whose output to return too;
+        stop: return the output of that many layers, without the norm.
         """
         c = self.config
         table = rope_table(begin, begin + x.shape[1], c["head_dim"], c["rope_theta"], x.device)
         tapped = None
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.layers[:stop]):
             x = layer(x, table, mask, None if caches is None else caches[i])
             if i == tap:
                 tapped = x
+        if stop is not None:
+            return x
         return self.norm(x) if tap is None else (self.norm(x), tapped)
 
 
