@@ -18,6 +18,24 @@ inline void store(float* p, Vec a, Count n) { _mm512_mask_storeu_ps(p, n, a.v); 
 inline Vec from_bf16(__m256i h) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))}; }
 inline Vec load(const uint16_t* p) { return from_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 inline Vec load(const uint16_t* p, Count n) { return from_bf16(_mm256_maskz_loadu_epi16(n, p)); }
+// 32 elements as those of even and of odd index: a bf16 pair is one float's two halves, so no shuffle is needed.
+#define ARDIFF_SIMD_PAIRS 1
+struct VecPair { Vec even, odd; };
+inline VecPair load_pair(const uint16_t* p) {
+  const __m512i pairs = _mm512_loadu_si512(p);
+  return {{_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))}, {_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-0x10000)))}};
+}
+inline VecPair split(Vec a, Vec b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  return {{_mm512_permutex2var_ps(a.v, even, b.v)}, {_mm512_permutex2var_ps(a.v, odd, b.v)}};
+}
+inline void join(VecPair pair, Vec& a, Vec& b) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  a = {_mm512_permutex2var_ps(pair.even.v, low, pair.odd.v)};
+  b = {_mm512_permutex2var_ps(pair.even.v, high, pair.odd.v)};
+}
 inline __m256i to_bf16(Vec a) {
 #if defined(ARDIFF_SIMD_BF16)
   return (__m256i)_mm512_cvtneps_pbh(a.v);
