@@ -2,7 +2,7 @@ import type { NativeErrorCode } from './engine/native-types.js';
 
 /**
  * Every error a caller can be answered with. A code is stable from where the error is found to where it is
- * answered; status and type follow from the code, so no route decides them again (spec: serving 2.4).
+ * answered; status and type follow from the code, so no route decides them again (docs/api.md, Errors).
  */
 const CODES = {
   invalid_value: { status: 400, type: 'invalid_request_error' },

@@ -19,7 +19,7 @@ export type SamplerName = 'A' | 'B' | 'C-sde' | 'C-cps' | 'C-ode';
 
 /**
  * `linear` decreases from the scale to 1 (released code of 2025), `linear-increasing` is that of 2026
- * (spec: nextstep 6.3).
+ * (docs/nextstep.md 6.3).
  */
 export type GuidanceSchedule = 'constant' | 'linear' | 'linear-increasing';
 

@@ -9,7 +9,7 @@ declare module 'fastify' {
   }
 }
 
-/** Every answer that is not a success has the OpenAI envelope, whoever found the error (spec: serving 2.4). */
+/** Every answer that is not a success has the OpenAI envelope, whoever found the error (docs/api.md, Errors). */
 export const errorHandler = fp((app: FastifyInstance, _options: object, done: () => void) => {
   const routes = collectRoutes(app);
   app.decorateRequest('errorCode', null);

@@ -1,6 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
 
-/** Every limit of the HTTP face (spec: serving 2.1). `null` means absent and is removed before these apply. */
+/** Every limit of the HTTP face (docs/api.md). `null` means absent and is removed before these apply. */
 export const LIMITS = {
   promptCharacters: 32_000,
   promptTokens: 512,

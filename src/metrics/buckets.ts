@@ -1,4 +1,4 @@
-/** Bucket sets in seconds, chosen so that a two-minute picture is not in +Inf (spec: serving 4.2). */
+/** Bucket sets in seconds, chosen so that a two-minute picture is not in +Inf. */
 export const REQUEST_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 480, 600, 1200];
 export const QUEUE_BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 export const TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5];

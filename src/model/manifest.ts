@@ -34,7 +34,7 @@ export function readManifest(directory: string): ModelManifest {
   const config = readObject(configPath, readJsonFile(configPath));
   checkFamily(configPath, config);
   const integer = readNumber(configPath, { min: 0, integer: true });
-  // Two spellings exist in released folders (spec: nextstep 2.1); the left one wins.
+  // Two spellings exist in released folders (docs/nextstep.md 2.1); the left one wins.
   const latentPatchSize = readEither(config, 'latent_patch_size', 'patch_size', 2, integer);
   const vae = readVae(root, config);
   const sampling = readSampling(root);

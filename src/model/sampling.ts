@@ -18,7 +18,7 @@ export interface SamplingDefaults {
   sizes: readonly Size[] | null;
 }
 
-/** The model-card row of the released checkpoints (spec: nextstep 13), for folders without sampling.json. */
+/** The model-card row of the released checkpoints (docs/nextstep.md 13), for folders without sampling.json. */
 export const MODEL_CARD: SamplingDefaults = {
   sampler: 'B',
   samplerLevel: 0.8,

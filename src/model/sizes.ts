@@ -25,7 +25,7 @@ export function gridOf({ width, height }: Size, pixelFactor: number): Grid | nul
   return { height: height / pixelFactor, width: width / pixelFactor };
 }
 
-/** Aspect-ratio buckets of the released checkpoints at 256 px, as (height, width) in tokens (spec: nextstep 1.1). */
+/** Aspect-ratio buckets of the released checkpoints at 256 px, as (height, width) in tokens (docs/nextstep.md 1.1). */
 const BUCKETS_256: readonly (readonly [number, number])[] = [
   [16, 16], [8, 32], [9, 28], [10, 25], [11, 23], [12, 21], [13, 19], [14, 18], [15, 17],
   [17, 15], [18, 14], [19, 13], [21, 12], [23, 11], [25, 10], [28, 9], [32, 8],

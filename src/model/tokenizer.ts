@@ -4,7 +4,7 @@ import { InvalidModelFile, readJsonFile, readObject } from './json-file.js';
 import type { ModelManifest } from './manifest.js';
 import type { Grid } from './sizes.js';
 
-/** Text to prompt rows, as spec: nextstep 4 and 5 lay them out. */
+/** Text to prompt rows, as docs/nextstep.md 4 and 5 lay them out. */
 export interface PromptTokenizer {
   /** The first special-token string inside the text, or null. Such text would turn into control ids. */
   findSpecialToken(text: string): string | null;

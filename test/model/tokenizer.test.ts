@@ -17,7 +17,7 @@ function open(options: FolderOptions = {}): PromptTokenizer {
 
 const codes = (text: string): number[] => [...text].map((character) => character.charCodeAt(0));
 
-describe('prompt construction (spec: nextstep 4, 5)', () => {
+describe('prompt construction (docs/nextstep.md 4, 5)', () => {
   it('finds control tokens anywhere in user text, the longest first', () => {
     const tokenizer = open();
     expect(tokenizer.findSpecialToken('a cat')).toBeNull();

@@ -1,6 +1,6 @@
 import type { Tensor } from '../../engine/native-types.js';
 
-/** Tokens ↔ latents (spec: nextstep 8): element order (channel, row in patch, column in patch), raster order. */
+/** Tokens ↔ latents (docs/nextstep.md 8): element order (channel, row in patch, column in patch), raster order. */
 interface Layout {
   channels: number;
   patch: number;
