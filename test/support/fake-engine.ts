@@ -66,13 +66,16 @@ export class FakeEngine implements NativeEngine {
   /** Every plan that was accepted, for tests that look at decisions. */
   readonly plans: StepPlan[] = [];
   readonly live = new Map<number, FakeSequence>();
+  /** Most steps that ever waited or ran at once. */
+  deepestQueue = 0;
+  private queued = 0;
   private blocks: Block[] = [];
   private readonly cancelled = new Set<number>();
   private readonly failures: NativeErrorCode[] = [];
   private model: ModelInfo = FAKE_MODEL;
   private maxStepTokens = 0;
   private closed = false;
-  private stepping = false;
+  private queue: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly options: FakeEngineOptions = {}) {}
 
@@ -95,27 +98,30 @@ export class FakeEngine implements NativeEngine {
     this.live.clear();
   }
 
-  async step(_model: number, plan: StepPlan): Promise<StepResult> {
+  /** Steps run in the order of the calls, one after the other, as on the engine's one thread. */
+  step(_model: number, plan: StepPlan): Promise<StepResult> {
+    this.queued += 1;
+    this.deepestQueue = Math.max(this.deepestQueue, this.queued);
+    const result = this.queue.then(() => this.runSlowly(plan)).finally(() => (this.queued -= 1));
+    this.queue = result.catch(() => undefined);
+    return result;
+  }
+
+  private async runSlowly(plan: StepPlan): Promise<StepResult> {
+    // Half before the work and half after, so that a cancel can hit a step in flight.
+    await pause((this.options.stepMs ?? 0) / 2);
     if (this.closed) throw nativeError('closed', 'engine is closed');
-    if (this.stepping) throw nativeError('invalid_plan', 'a step is in flight');
-    this.stepping = true;
-    try {
-      // Half before the work and half after, so that a cancel can hit a step in flight.
-      await pause((this.options.stepMs ?? 0) / 2);
-      const computes = plan.prefill.length + plan.decode.length + plan.vae.length > 0;
-      const failure = computes ? this.failures.shift() : undefined;
-      if (failure !== undefined) {
-        // A refused plan changes nothing; a step that breaks off drops every sequence.
-        if (failure !== 'invalid_plan' && failure !== 'invalid_argument') this.live.clear();
-        throw nativeError(failure, `injected ${failure}`);
-      }
-      const result = this.run(plan);
-      await pause((this.options.stepMs ?? 0) / 2);
-      this.plans.push(plan);
-      return result;
-    } finally {
-      this.stepping = false;
+    const computes = plan.prefill.length + plan.decode.length + plan.vae.length > 0;
+    const failure = computes ? this.failures.shift() : undefined;
+    if (failure !== undefined) {
+      // A refused plan changes nothing; a step that breaks off drops every sequence.
+      if (failure !== 'invalid_plan' && failure !== 'invalid_argument') this.live.clear();
+      throw nativeError(failure, `injected ${failure}`);
     }
+    const result = this.run(plan);
+    await pause((this.options.stepMs ?? 0) / 2);
+    this.plans.push(plan);
+    return result;
   }
 
   async probe(_model: number, request: ProbeRequest): Promise<Record<string, Tensor>> {

@@ -1,17 +1,21 @@
 import { applyStep, type SequenceEvent } from '../../src/worker/scheduler/apply-step.js';
 import { schedule } from '../../src/worker/scheduler/schedule.js';
 import { createSchedulerState, hasWork, type SchedulerLimits, type SchedulerState } from '../../src/worker/scheduler/state.js';
-import type { StepPlan } from '../../src/engine/native-types.js';
+import type { StepPlan, StepResult } from '../../src/engine/native-types.js';
 import { FakeEngine } from './fake-engine.js';
 
 /** Scheduler and strict fake engine, stepped by hand. */
 export interface Harness {
   state: SchedulerState;
   engine: FakeEngine;
-  /** One step; returns what was planned and what came of it. */
+  /** Plans a step and hands it to the engine; its answer is not waited for. */
+  submit(): StepPlan;
+  /** Waits for the oldest step in flight and applies its answer. */
+  settle(): Promise<SequenceEvent[]>;
+  /** Both; returns what was planned and what came of it. */
   step(): Promise<{ plan: StepPlan; events: SequenceEvent[] }>;
-  /** Steps until nothing is live; pictures by sequence id. */
-  drain(maxSteps?: number): Promise<Map<number, Uint8Array>>;
+  /** Runs until nothing is live, with up to `ahead` steps in flight; pictures by sequence id. */
+  drain(options?: { maxSteps?: number; ahead?: number }): Promise<Map<number, Uint8Array>>;
 }
 
 export async function createHarness(limits: Partial<SchedulerLimits> = {}): Promise<Harness> {
@@ -19,21 +23,30 @@ export async function createHarness(limits: Partial<SchedulerLimits> = {}): Prom
   const engine = new FakeEngine({ blockTokens: all.blockTokens, pixelFactor: 2 });
   await engine.load('fake', { kvBlocks: all.numBlocks, maxStepTokens: all.maxStepTokens });
   const state = createSchedulerState(all);
-  const step = async (): Promise<{ plan: StepPlan; events: SequenceEvent[] }> => {
+  const flights: { plan: StepPlan; result: Promise<StepResult> }[] = [];
+  const submit = (): StepPlan => {
     const plan = schedule(state);
-    const result = await engine.step(1, plan);
-    return { plan, events: applyStep(state, plan, result) };
+    flights.push({ plan, result: engine.step(1, plan) });
+    return plan;
   };
-  const drain = async (maxSteps = 2000): Promise<Map<number, Uint8Array>> => {
+  const settle = async (): Promise<SequenceEvent[]> => {
+    const flight = flights.shift();
+    return flight === undefined ? [] : applyStep(state, flight.plan, await flight.result);
+  };
+  const step = async (): Promise<{ plan: StepPlan; events: SequenceEvent[] }> => {
+    const plan = submit();
+    return { plan, events: await settle() };
+  };
+  const drain = async ({ maxSteps = 2000, ahead = 1 } = {}): Promise<Map<number, Uint8Array>> => {
     const pictures = new Map<number, Uint8Array>();
-    for (let i = 0; hasWork(state); i += 1) {
+    for (let i = 0; hasWork(state) || flights.length > 0; i += 1) {
       if (i === maxSteps) throw new Error(`not drained after ${maxSteps} steps`);
-      const { events } = await step();
-      for (const event of events) if (event.kind === 'image') pictures.set(event.sequence, event.image.rgb);
+      while (flights.length < ahead && hasWork(state)) submit();
+      for (const event of await settle()) if (event.kind === 'image') pictures.set(event.sequence, event.image.rgb);
     }
     return pictures;
   };
-  return { state, engine, step, drain };
+  return { state, engine, submit, settle, step, drain };
 }
 
 /** Blocks in use although no sequence is live and no prompt is cached: leaks. */

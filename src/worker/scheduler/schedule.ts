@@ -1,5 +1,6 @@
 import type { PrefillEntry, StepPlan } from '../../engine/native-types.js';
 import { fits } from './admit.js';
+import { commitPlan } from './commit-plan.js';
 import { makeWritable, settleCopies, type RowWrite } from './room.js';
 import { isLastToken, isReadyToDecode, knownPositions, type Sequence, type SequenceRow } from './sequence.js';
 import { preempt, type SchedulerState } from './state.js';
@@ -11,6 +12,9 @@ import { preempt, type SchedulerState } from './state.js';
  *
  * Sequences are visited by arrival and room is taken from the youngest, so a sequence is never taken from after
  * it has been planned.
+ *
+ * What a plan does is known before it runs (a decode draws one token), so the state is moved on at once and the
+ * next plan can be made while this one runs. The engine's answer brings pictures and is checked (apply-step.ts).
  */
 export function schedule(state: SchedulerState): StepPlan {
   const draft: Draft = {
@@ -29,7 +33,7 @@ export function schedule(state: SchedulerState): StepPlan {
   settleCopies(state, draft.copies);
   const release = state.releases;
   state.releases = [];
-  return {
+  const plan: StepPlan = {
     release,
     admit: draft.admit.map((sequence) => sequence.spec),
     copies: Uint32Array.from(draft.copies),
@@ -40,6 +44,8 @@ export function schedule(state: SchedulerState): StepPlan {
     })),
     vae: state.decoding.slice(0, state.limits.maxVaePerStep).map((sequence) => ({ sequence: sequence.spec.id })),
   };
+  commitPlan(state, plan);
+  return plan;
 }
 
 /** True when there is nothing to run: the loop may sleep. */

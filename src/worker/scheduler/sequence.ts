@@ -15,7 +15,7 @@ export interface SequenceRow {
 /**
  * One picture on its way through the engine.
  *
- *   waiting ──admit──► running ──last token──► decoding ──image──► (removed)
+ *   waiting ──admit──► running ──last token──► decoding ──VAE planned──► drawn ──image──► (removed)
  *      ▲                  │
  *      └────preempt───────┘
  */
@@ -26,9 +26,11 @@ export interface Sequence {
   /** L: image tokens of the whole picture. */
   readonly totalTokens: number;
   readonly rows: readonly SequenceRow[];
-  status: 'waiting' | 'running' | 'decoding';
-  /** Image tokens drawn; they survive preemption. */
+  status: 'waiting' | 'running' | 'decoding' | 'drawn';
+  /** Image tokens planned so far; they survive preemption. */
   emitted: number;
+  /** Of those, tokens the engine has reported. */
+  confirmed: number;
   /** The engine has the spec (and, after a preemption, still the drawn tokens). */
   admitted: boolean;
 }
@@ -48,6 +50,7 @@ export function createSequence(spec: SequenceSpec, arrival: number): Sequence {
     })),
     status: 'waiting',
     emitted: 0,
+    confirmed: 0,
     admitted: false,
   };
 }

@@ -17,7 +17,7 @@ export interface SchedulerLimits {
   maxVaePerStep: number;
 }
 
-/** Everything the scheduler knows. Changed only by `schedule`, `applyStep` and the functions below. */
+/** Everything the scheduler knows, as it will be when all plans made so far have run. */
 export interface SchedulerState {
   readonly limits: SchedulerLimits;
   readonly pool: BlockPool;
@@ -77,7 +77,7 @@ export function addSequence(state: SchedulerState, spec: SequenceSpec): Sequence
 
 /**
  * Takes a sequence out, wherever it stands: finished, cancelled or failed. Its blocks are free at once, also while
- * a step that writes them is in flight: they are handed out by the next plan, which the engine runs after that step.
+ * steps that write them are in flight: they are handed out by the next plan, which the engine runs after those.
  */
 export function removeSequence(state: SchedulerState, sequence: Sequence): void {
   if (!state.byId.delete(sequence.spec.id)) return;
@@ -90,6 +90,8 @@ export function removeSequence(state: SchedulerState, sequence: Sequence): void 
       break;
     case 'decoding':
       state.decoding.splice(state.decoding.indexOf(sequence), 1);
+      break;
+    case 'drawn':
       break;
   }
   releaseBlocks(sequence, state.pool);

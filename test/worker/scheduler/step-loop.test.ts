@@ -74,6 +74,13 @@ describe('StepLoop', () => {
     expect(events).toEqual(['started', 'token', 'token', 'token', 'token', 'token', 'token', 'image']);
   });
 
+  it('hands the engine the next step while one runs, and never more', async () => {
+    rig = new Rig(2);
+    await rig.start();
+    await Promise.all([1, 2, 3].map((id) => rig.add(sequenceSpec(id)).end));
+    expect(rig.engine.deepestQueue).toBe(2);
+  });
+
   it('sleeps when there is nothing to do, and wakes for the next sequence', async () => {
     rig = new Rig();
     await rig.start();
