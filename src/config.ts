@@ -45,8 +45,8 @@ const SETTINGS = {
   // A batch of 16 is where more pictures stop making each one cheaper.
   'kv-sequences': { env: 'ARDIFF_KV_SEQUENCES', fallback: '16', parse: integer(1, 65_536), help: 'pictures whose KV cache fits at once' },
   'max-batch': { env: 'ARDIFF_MAX_BATCH', fallback: '16', parse: integer(1, 1024), help: 'pictures in the batch at once' },
-  // Four full batches: beyond that a client is better told to come back.
-  queue: { env: 'ARDIFF_QUEUE', fallback: '64', parse: integer(0, 1_000_000), help: 'jobs that may wait' },
+  // Four full batches: beyond that a client is better told to come back. Every job waits for the next step at least.
+  queue: { env: 'ARDIFF_QUEUE', fallback: '64', parse: integer(1, 1_000_000), help: 'jobs that may wait' },
   // Kubernetes kills after 30 s by default.
   'drain-timeout': { env: 'ARDIFF_DRAIN_TIMEOUT', fallback: '25', parse: integer(0, 86_400), help: 'seconds for running jobs after SIGTERM' },
   'log-level': {
