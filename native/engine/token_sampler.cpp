@@ -73,6 +73,7 @@ int64_t TokenSampler::sample(std::span<Sequence* const> sequences, const TensorV
   }
   const Noise noise = draw_noise(members);
   std::vector<int32_t> initial;
+  initial.reserve(members.size());
   for (const Member& m : members) initial.push_back(m.first_draw);
   const TensorView initial_index = scratch_.take(DType::kI32, {static_cast<int64_t>(initial.size())});
   backend_.upload(initial_index, initial.data());

@@ -70,7 +70,7 @@ HostTensor Checkpoint::find(const std::string& name) const {
 }
 
 HostTensor Checkpoint::optional(const std::string& name, const Shape& shape) const {
-  const HostTensor tensor = find(name);
+  HostTensor tensor = find(name);
   if (tensor) {
     check(tensor.shape == shape, ErrorCode::kInvalidModel, tensor.name, ": expected shape ", shape.text(), " from the config, found ",
           tensor.shape.text());
@@ -80,7 +80,7 @@ HostTensor Checkpoint::optional(const std::string& name, const Shape& shape) con
 }
 
 HostTensor Checkpoint::require(const std::string& name, const Shape& shape) const {
-  const HostTensor tensor = optional(name, shape);
+  HostTensor tensor = optional(name, shape);
   check(static_cast<bool>(tensor), ErrorCode::kInvalidModel, label_, ": tensor '", name, "' of shape ", shape.text(), " is missing");
   return tensor;
 }
