@@ -1,10 +1,10 @@
 #include "backend/host_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 
 namespace ardiff {
 namespace {
@@ -12,10 +12,16 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 
+size_t physical_memory() {
+  static const size_t bytes = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
 }  // namespace
 
 Storage allocate_host(size_t bytes) {
-  check(bytes <= static_cast<size_t>(std::numeric_limits<int64_t>::max()) - kHugePage, ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes");
+  // Linux promises memory it does not have and ends the process when it is touched, so the promise is not asked for.
+  check(bytes <= physical_memory(), ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes, the machine has ", physical_memory());
   // From 4 MiB on whole huge pages: streaming weights otherwise spends its time in the page tables.
   const bool huge = bytes >= 2 * kHugePage;
   const size_t alignment = huge ? kHugePage : kAlignment;

@@ -47,8 +47,8 @@ CpuBackend::CpuBackend(const BackendOptions& options, const cpu::Choice& choice)
     : kernels_(choice.kernels ? choice.kernels : cpu::available_kernels().front()),
       info_(make_info(options, choice, *kernels_)),
       dnnl_products_(wants_dnnl_products(choice, info_.dtype)),
-      pool_(info_.threads, dnnl_products_),
-      dnnl_(cpu::with_dnnl(info_.threads, "cpu backend", [] { return std::make_unique<cpu::DnnlRuntime>(); })) {}
+      pool_(info_.threads),
+      dnnl_(cpu::with_dnnl("cpu backend", [] { return std::make_unique<cpu::DnnlRuntime>(); })) {}
 
 CpuBackend::~CpuBackend() = default;
 

@@ -1,5 +1,5 @@
-// The cpu backend: SIMD kernels chosen at run time (kernels.h) on its own threads (thread_pool.h); oneDNN, with
-// OpenMP, for convolutions and, where the processor has AMX, for the larger matrix products.
+// The cpu backend: SIMD kernels chosen at run time (kernels.h) on its own threads (thread_pool.h); oneDNN for
+// convolutions and, where the processor has AMX, for the larger matrix products.
 //
 //   float32   weights, activations and cache in float32
 //   bfloat16  matrix products take bf16 inputs and weights and accumulate in float32; norms, residual stream,
@@ -104,7 +104,7 @@ class CpuBackend final : public Backend {
   cpu::ReusableMemory results_;      // products made by oneDNN on their way to the epilogue
   cpu::ReusableMemory scores_;       // attention scores of every thread
   cpu::ReusableMemory packed_;       // keys and values of dense attention as panels
-  cpu::ReusableMemory sums_;         // group norm
+  cpu::ReusableMemory sums_;         // group norm; oneDNN's scratchpads
   std::map<std::pair<float, int64_t>, std::vector<float>> rope_frequencies_;  // by theta and pairs
   std::map<int64_t, std::vector<float>> timestep_frequencies_;                // by half width
 };

@@ -28,17 +28,14 @@ void CpuBackend::dense_attention(const TensorView& q, const TensorView& k, const
   const PanelShape value_shape{width, tokens, kernels_->panel_columns, info_.dtype};
   auto* keys = packed_.get<std::byte>((key_shape.elements() + value_shape.elements()) * element);
   std::byte* values = keys + key_shape.elements() * element;
-  // Panel by panel; padding is written too, the memory is reused.
+  std::fill(keys, values + value_shape.elements() * element, std::byte{0});  // the padding; the memory is reused
   pool_.run_ranges(key_shape.panels(), kernels_->panel_columns * width, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin * kernels_->panel_columns; n < end * kernels_->panel_columns; ++n) {
-      for (int64_t c = 0; c < key_shape.padded_depth(); ++c) put(key_shape, keys, n, c, n < tokens && c < width ? row_floats(k, n)[c] : 0.0f);
-    }
+    const int64_t last = std::min(end * kernels_->panel_columns, tokens);
+    for (int64_t n = begin * kernels_->panel_columns; n < last; ++n) put_column(key_shape, keys, n, row_floats(k, n));
   });
   pool_.run_ranges(value_shape.panels(), kernels_->panel_columns * tokens, [&](int64_t begin, int64_t end) {
-    for (int64_t t = 0; t < value_shape.padded_depth(); ++t) {
-      for (int64_t c = begin * kernels_->panel_columns; c < end * kernels_->panel_columns; ++c) {
-        put(value_shape, values, c, t, t < tokens && c < width ? row_floats(v, t)[c] : 0.0f);
-      }
+    for (int64_t panel = begin; panel < end; ++panel) {
+      for (int64_t t = 0; t < tokens; ++t) put_depth(value_shape, values, panel, t, row_floats(v, t));
     }
   });
 

@@ -1,4 +1,6 @@
-// oneDNN's engine and stream, and its errors as ours.
+// oneDNN's engine, and how it is called: always with one OpenMP thread, work being shared out by the thread pool.
+// OpenMP's own fork-join waits for every thread (thread_pool.h says what that costs), and a primitive of one thread
+// cannot compute anything differently for another number of them.
 #pragma once
 
 #include <dnnl.hpp>
@@ -10,19 +12,34 @@ namespace ardiff::cpu {
 
 struct DnnlRuntime {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream{engine};
 };
 
-// Runs body with `threads` OpenMP threads. oneDNN takes the calling thread's setting, and the choice of kernels
-// may follow it, so it is set every time: backends are made on one thread and used on another.
+// oneDNN takes the calling thread's setting, when primitives are made and when they run.
+inline void use_one_openmp_thread() {
+  if (omp_get_max_threads() != 1) omp_set_num_threads(1);
+}
+
+// Runs body; oneDNN's errors become ours.
 template <typename Body>
-auto with_dnnl(int threads, const char* what, Body&& body) {
-  if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+auto with_dnnl(const char* what, Body&& body) {
+  use_one_openmp_thread();
   try {
     return body();
   } catch (const dnnl::error& error) {
     const bool memory = error.status == dnnl_out_of_memory;
     fail(memory ? ErrorCode::kOutOfMemory : ErrorCode::kInternal, what, ": oneDNN: ", error.what());
+  }
+}
+
+// For the pool's threads, which must not throw: runs body, says whether it went well.
+template <typename Body>
+bool try_dnnl(Body&& body) {
+  use_one_openmp_thread();
+  try {
+    body();
+    return true;
+  } catch (const std::exception&) {
+    return false;
   }
 }
 

@@ -1,6 +1,7 @@
 #include "backend/cpu/linear.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <tuple>
 #include <typeinfo>
@@ -8,6 +9,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
+#include "backend/host_memory.h"
 #include "backend/op_checks.h"
 
 namespace ardiff {
@@ -22,41 +24,41 @@ constexpr int64_t kDnnlProductBytes = 256 * 1024;
 // The epilogue kernel reads whole vectors: up to this many floats past a row's end.
 constexpr int64_t kReadAhead = 16;
 
-// The parts as one (out, in) matrix, row by row.
-template <typename Visit>
-void for_each_row(std::span<const LinearPart> parts, int64_t in, Visit&& visit) {
-  std::vector<float> row(static_cast<size_t>(in));
-  int64_t n = 0;
+// Row n of the parts stacked into one (out, in) matrix.
+void read_row(std::span<const LinearPart> parts, int64_t in, int64_t n, float* row) {
   for (const LinearPart& part : parts) {
-    for (int64_t r = 0; r < part.weight.shape[0]; ++r, ++n) {
-      read_f32(part.weight, r * in, in, row.data());
-      visit(n, row.data());
+    if (n < part.weight.shape[0]) {
+      read_f32(part.weight, n * in, in, row);
+      return;
     }
+    n -= part.weight.shape[0];
   }
 }
 
-void pack(std::span<const LinearPart> parts, CpuLinear& prepared) {
-  const PanelShape& shape = prepared.shape;
-  prepared.panels = allocate_host(static_cast<size_t>(shape.elements()) * dtype_size(shape.dtype));
-  for_each_row(parts, shape.depth, [&](int64_t n, const float* row) {
-    for (int64_t k = 0; k < shape.depth; ++k) put(shape, prepared.panels.get(), n, k, row[k]);
-  });
-}
-
-std::unique_ptr<DnnlProduct> make_product(std::span<const LinearPart> parts, const PanelShape& shape, DnnlRuntime& runtime, int threads) {
-  const Storage plain = allocate_host(static_cast<size_t>(shape.columns * shape.depth) * dtype_size(shape.dtype));
-  for_each_row(parts, shape.depth, [&](int64_t n, const float* row) {
-    for (int64_t k = 0; k < shape.depth; ++k) {
-      const auto at = static_cast<size_t>(n * shape.depth + k);
-      if (shape.dtype == DType::kBF16) {
-        reinterpret_cast<bf16_t*>(plain.get())[at] = f32_to_bf16(row[k]);
-      } else {
-        reinterpret_cast<float*>(plain.get())[at] = row[k];
-      }
+Storage pack(std::span<const LinearPart> parts, const PanelShape& shape, ThreadPool& pool) {
+  Storage panels = allocate_host(static_cast<size_t>(shape.elements()) * dtype_size(shape.dtype));
+  std::vector<float> rows(static_cast<size_t>(shape.depth * pool.threads()));
+  const int64_t chunks = std::min(shape.panels(), ThreadPool::kChunksPerThread * pool.threads());
+  pool.run(chunks, [&](int64_t chunk, int worker) {
+    float* row = rows.data() + shape.depth * worker;
+    const int64_t end = std::min(shape.panels() * (chunk + 1) / chunks * shape.panel_columns, shape.columns);
+    for (int64_t n = shape.panels() * chunk / chunks * shape.panel_columns; n < end; ++n) {
+      read_row(parts, shape.depth, n, row);
+      put_column(shape, panels.get(), n, row);
     }
   });
-  return with_dnnl(threads, "prepare_linear",
-                   [&] { return std::make_unique<DnnlProduct>(runtime, plain.get(), shape.dtype, shape.depth, shape.columns); });
+  return panels;
+}
+
+std::unique_ptr<DnnlProduct> make_product(std::span<const LinearPart> parts, const PanelShape& shape, DnnlRuntime& runtime) {
+  const Storage matrix = allocate_host(static_cast<size_t>(shape.columns * shape.depth) * dtype_size(shape.dtype));
+  std::vector<float> row(static_cast<size_t>(shape.depth));
+  for (int64_t n = 0; n < shape.columns; ++n) {
+    read_row(parts, shape.depth, n, row.data());
+    for (int64_t k = 0; k < shape.depth; ++k) put(shape, matrix.get(), n * shape.depth + k, row[static_cast<size_t>(k)]);
+  }
+  return with_dnnl("prepare_linear",
+                   [&] { return std::make_unique<DnnlProduct>(runtime, matrix.get(), shape.dtype, shape.depth, shape.columns); });
 }
 
 // Microseconds of one thread for a product, roughly: reading the weights, and multiplying.
@@ -92,9 +94,9 @@ std::unique_ptr<Linear> CpuBackend::prepare_linear(std::span<const LinearPart> p
   }
   const bool large = shape.elements() * static_cast<int64_t>(dtype_size(shape.dtype)) >= kDnnlProductBytes;
   if (dnnl_products_ && large) {
-    prepared->product = make_product(parts, shape, *dnnl_, threads());
+    prepared->product = make_product(parts, shape, *dnnl_);
   } else {
-    pack(parts, *prepared);
+    prepared->panels = pack(parts, shape, pool_);
   }
   return prepared;
 }
@@ -180,32 +182,40 @@ void CpuBackend::linear(const TensorView& x, const Linear& w, const TensorView& 
   run_gemm(task);
 }
 
-// Through oneDNN: whole tiles of rows into results_, from there through the epilogue.
+// Through oneDNN: shard by shard of the weight, tile by tile of the rows, each through the epilogue at once.
 void CpuBackend::run_product(DnnlProduct& product, const TensorView& x, const GemmTask& task) {
   constexpr int64_t kRows = DnnlProduct::kRows;
-  const size_t size = dtype_size(info_.dtype);
+  const auto size = static_cast<int64_t>(dtype_size(info_.dtype));
   const int64_t depth = x.cols();
-  float* results = results_.get<float>(kRows * task.columns + kReadAhead);
-  for (int64_t begin = 0; begin < x.rows(); begin += kRows) {
-    const int64_t rows = std::min(kRows, x.rows() - begin);
-    const TensorView tile = x.row_slice(begin, begin + rows);
-    const void* input = tile.data;
-    if (rows < kRows || x.dtype != info_.dtype || !x.contiguous()) {
-      auto* copy = activations_.get<std::byte>(kRows * depth * static_cast<int64_t>(size));
-      // Rows past the end repeat the last one: whatever they hold must be harmless.
-      for (int64_t m = 0; m < kRows; ++m) load_product_row(tile, std::min(m, rows - 1), copy + static_cast<size_t>(m * depth) * size);
-      input = copy;
-    }
-    with_dnnl(threads(), "linear", [&] { product.run(*dnnl_, input, results); });
-    const GemmTask part = row_range(task, begin, begin + rows, size);
-    pool_.run_ranges(rows, task.columns, [&](int64_t first, int64_t last) {
-      for (int64_t m = first; m < last; ++m) {
-        kernels_->epilogue(results + m * task.columns, task.bias, part.kind, part.gate ? part.gate + m * part.gate_stride : nullptr,
-                           task.columns, static_cast<std::byte*>(part.y) + static_cast<size_t>(m * part.y_stride) * (part.y_bf16 ? 2 : 4),
-                           part.y_bf16);
-      }
+  const int64_t tiles = (x.rows() + kRows - 1) / kRows;
+  const std::byte* inputs = x.data;
+  if (x.rows() % kRows != 0 || x.dtype != info_.dtype || !x.contiguous()) {
+    auto* copies = activations_.get<std::byte>(tiles * kRows * depth * size);
+    // Rows past the end repeat the last one: whatever they hold must be harmless.
+    pool_.run_ranges(tiles * kRows, depth, [&](int64_t begin, int64_t end) {
+      for (int64_t m = begin; m < end; ++m) load_product_row(x, std::min(m, x.rows() - 1), copies + m * depth * size);
     });
+    inputs = copies;
   }
+  // The epilogue kernel reads whole vectors, so a shard's results have room behind them.
+  const int64_t room = kRows * product.width(0) + kReadAhead;
+  float* results = results_.get<float>(room * threads());
+  std::atomic<bool> failed{false};
+  pool_.run(product.shards(), [&](int64_t shard, int worker) {
+    float* r = results + worker * room;
+    const int64_t width = product.width(shard);
+    for (int64_t tile = 0; tile < tiles && !failed; ++tile) {
+      if (!try_dnnl([&] { product.run(shard, inputs + tile * kRows * depth * size, r); })) failed = true;
+      const int64_t begin = tile * kRows;
+      for (int64_t m = begin; m < std::min(begin + kRows, task.rows); ++m) {
+        const int64_t at = m * task.y_stride + product.begin(shard);
+        kernels_->epilogue(r + (m - begin) * width, task.bias + product.begin(shard), task.kind,
+                           task.gate ? task.gate + m * task.gate_stride + product.begin(shard) : nullptr, width,
+                           static_cast<std::byte*>(task.y) + at * (task.y_bf16 ? 2 : 4), task.y_bf16);
+      }
+    }
+  });
+  check(!failed, ErrorCode::kInternal, "linear: oneDNN failed on a product of ", depth, " by ", task.columns);
 }
 
 }  // namespace ardiff

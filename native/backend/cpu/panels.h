@@ -25,13 +25,28 @@ struct PanelShape {
   }
 };
 
-inline void put(const PanelShape& shape, void* panels, int64_t n, int64_t k, float value) {
-  const int64_t at = shape.at(n, k);
+inline void put(const PanelShape& shape, void* panels, int64_t at, float value) {
   if (shape.dtype == DType::kBF16) {
     static_cast<bf16_t*>(panels)[at] = f32_to_bf16(value);
   } else {
     static_cast<float*>(panels)[at] = value;
   }
+}
+
+// The `depth` inputs of output column n.
+inline void put_column(const PanelShape& shape, void* panels, int64_t n, const float* values) {
+  const int64_t first = shape.at(n, 0);
+  const int64_t step = shape.dtype == DType::kBF16 ? 2 : 1;
+  for (int64_t k = 0; k < shape.depth; ++k) {
+    put(shape, panels, first + k / step * step * shape.panel_columns + k % step, values[k]);
+  }
+}
+
+// The columns of panel `panel` at depth k, from a row of all columns.
+inline void put_depth(const PanelShape& shape, void* panels, int64_t panel, int64_t k, const float* columns) {
+  const int64_t begin = panel * shape.panel_columns;
+  const int64_t end = begin + shape.panel_columns < shape.columns ? begin + shape.panel_columns : shape.columns;
+  for (int64_t n = begin; n < end; ++n) put(shape, panels, shape.at(n, k), columns[n]);
 }
 
 }  // namespace ardiff::cpu

@@ -1,7 +1,5 @@
 #include "backend/cpu/thread_pool.h"
 
-#include <omp.h>
-
 #include <chrono>
 #include <system_error>
 
@@ -35,8 +33,7 @@ bool spin(Ready&& ready) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, bool use_openmp) : threads_(threads), use_openmp_(use_openmp), shares_(new Share[static_cast<size_t>(threads)]) {
-  if (use_openmp_) return;
+ThreadPool::ThreadPool(int threads) : threads_(threads), shares_(new Share[static_cast<size_t>(threads)]) {
   try {
     for (int worker = 1; worker < threads_; ++worker) workers_.emplace_back([this, worker] { serve(worker); });
   } catch (const std::system_error& error) {
@@ -56,16 +53,6 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run_job(int64_t chunks, Call call, void* context) {
-  if (use_openmp_) {
-    const int team = static_cast<int>(chunks < threads_ ? chunks : threads_);
-#pragma omp parallel num_threads(team)
-    {
-      const int64_t size = omp_get_num_threads();
-      const int64_t worker = omp_get_thread_num();
-      for (int64_t chunk = chunks * worker / size; chunk < chunks * (worker + 1) / size; ++chunk) call(context, chunk, static_cast<int>(worker));
-    }
-    return;
-  }
   check(chunks < 0xffff, ErrorCode::kInternal, "thread pool: ", chunks, " chunks in one job");
   const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
   call_ = call;

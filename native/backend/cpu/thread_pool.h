@@ -17,9 +17,8 @@ namespace ardiff::cpu {
 
 class ThreadPool {
  public:
-  // With `use_openmp` jobs run on OpenMP's threads instead of own ones: right where oneDNN, which uses those,
-  // does the work in between, because two pools that wait by spinning take the cores from each other.
-  ThreadPool(int threads, bool use_openmp);
+  // `threads` including the caller's.
+  explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -67,7 +66,6 @@ class ThreadPool {
   void serve(int worker);
 
   const int threads_;
-  const bool use_openmp_;
   // Of the running job; read only after a chunk of it was claimed.
   Call call_ = nullptr;
   void* context_ = nullptr;
