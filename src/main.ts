@@ -6,13 +6,16 @@ import { ConfigError, readConfig, usage, type Config } from './config.js';
 import { wrapEngine, type Engine } from './engine/engine.js';
 import { loadNativeModule, PACKAGE_ROOT } from './engine/native.js';
 import { describeError } from './errors.js';
-import { buildApp } from './gateway/app.js';
+import { buildApp, closeApp } from './gateway/app.js';
 import type { Serving } from './gateway/deps.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
 import { VERSION } from './version.js';
 import { startLocalWorker } from './worker/local-worker.js';
+
+/** For the last answers to reach slow clients. */
+const LINGER_MS = 3000;
 
 /** Composition root: config → listen → load → serve → drain. The only file whose import has effects. */
 async function main(config: Config): Promise<void> {
@@ -29,7 +32,7 @@ async function main(config: Config): Promise<void> {
   app.log.info('draining');
   serving.status = 'draining';
   await serving.backend?.drain(config.drainTimeoutMs);
-  await app.close();
+  await closeApp(app, LINGER_MS);
   engine.close();
 }
 

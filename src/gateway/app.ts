@@ -42,6 +42,18 @@ export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<F
   return app;
 }
 
+/**
+ * Stops listening and lets answers under way go out for up to `lingerMs`. Then all sockets are closed: those that
+ * a client opened ahead of need and never used count as busy to Node, and would be waited for.
+ */
+export async function closeApp(app: FastifyInstance, lingerMs: number): Promise<void> {
+  const timer = setTimeout(() => {
+    app.server.closeAllConnections();
+  }, lingerMs);
+  await app.close();
+  clearTimeout(timer);
+}
+
 /** Bytes that are no HTTP never reach a route; they still get the envelope. */
 function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { isAddonBuilt, ServerProcess, type Answer } from '../support/server-process.js';
 
@@ -83,6 +85,18 @@ describe.skipIf(!isAddonBuilt())('a real server', () => {
     expect((await server.get('/readyz')).status).toBe(503);
     expect((await running).json.data).toHaveLength(8);
     expect(await server.exited).toBe(0);
+  });
+
+  it('does not wait on SIGTERM for sockets that never asked anything', async () => {
+    server = await ServerProcess.start();
+    const idle = connect(server.port, '127.0.0.1');
+    idle.on('error', () => undefined);
+    await once(idle, 'connect');
+    const begin = performance.now();
+    server.signal('SIGTERM');
+    expect(await server.exited).toBe(0);
+    expect(performance.now() - begin).toBeLessThan(8000);
+    idle.destroy();
   });
 
   it('refuses when the queue is full, with a place for everyone admitted', async () => {

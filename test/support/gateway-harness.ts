@@ -1,6 +1,6 @@
 import type { FastifyInstance, LightMyRequestResponse as Reply } from 'fastify';
 import { wrapEngine } from '../../src/engine/engine.js';
-import { buildApp } from '../../src/gateway/app.js';
+import { buildApp, closeApp } from '../../src/gateway/app.js';
 import type { Serving } from '../../src/gateway/deps.js';
 import { EmbeddedBackend } from '../../src/jobs/embedded.js';
 import { createMetrics, type Metrics } from '../../src/metrics/metrics.js';
@@ -59,7 +59,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     },
     close: async () => {
       await backend.drain(0);
-      await app.close();
+      await closeApp(app, 50);
       folder.remove();
     },
   };
