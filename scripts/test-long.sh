@@ -40,6 +40,9 @@ fuzz() {
     cmake --build build-fuzz --parallel "$(nproc)" || return 1
   for target in build-fuzz/test/native/*_fuzz; do
     mkdir -p "$target.corpus"
+    # One small valid file, so that the fuzzer does not have to find the format first.
+    local header='{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2,2],"data_offsets":[8,16]}}  '
+    { printf '%b' "\x$(printf %02x ${#header})\0\0\0\0\0\0\0"; printf '%s0123456789abcdef' "$header"; } >"$target.corpus/valid"
     "$target" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=1 -artifact_prefix="$target." "$target.corpus" || status=1
   done
   return $status
