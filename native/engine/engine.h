@@ -21,7 +21,7 @@
 #include "model/backbone.h"
 #include "model/flow_head.h"
 #include "model/vae.h"
-#include "tensor/scratch.h"
+#include "backend/scratch.h"
 
 namespace ardiff {
 

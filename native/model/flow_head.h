@@ -11,7 +11,7 @@
 #include "backend/backend.h"
 #include "model/model_config.h"
 #include "model/weights.h"
-#include "tensor/scratch.h"
+#include "backend/scratch.h"
 
 namespace ardiff {
 

@@ -10,7 +10,7 @@
 #include "backend/backend.h"
 #include "io/checkpoint.h"
 #include "model/model_config.h"
-#include "tensor/scratch.h"
+#include "backend/scratch.h"
 
 namespace ardiff {
 

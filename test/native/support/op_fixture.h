@@ -46,12 +46,13 @@ inline std::vector<Variant> variants() {
     const BackendOptions options{"cpu", "float32", 3};  // more threads than many shapes have panels
     out.push_back({std::string("cpu_float32_") + table->isa, [=] { return make_cpu_backend(options, {table, {}}); }});
   }
+  // The products the machine would not have chosen: oneDNN's without AMX, own ones with it.
+  using Products = cpu::Choice::LargeProducts;
+  const auto [label, products] = cpu::has_amx_bf16() ? std::pair("cpu_own_", Products::kOwn) : std::pair("cpu_onednn_", Products::kDnnl);
   for (const char* dtype : {"float32", "bfloat16"}) {
     if (std::string(dtype) == "bfloat16" && !kernels.front()->gemm_bf16) continue;
     const BackendOptions options{"cpu", dtype, 2};
-    using Products = cpu::Choice::LargeProducts;
-    out.push_back({std::string("cpu_onednn_") + dtype, [=] { return make_cpu_backend(options, {nullptr, Products::kDnnl}); }});
-    out.push_back({std::string("cpu_own_") + dtype, [=] { return make_cpu_backend(options, {nullptr, Products::kOwn}); }});
+    out.push_back({std::string(label) + dtype, [=, products = products] { return make_cpu_backend(options, {nullptr, products}); }});
   }
 #endif
   return out;

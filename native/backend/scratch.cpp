@@ -1,4 +1,4 @@
-#include "tensor/scratch.h"
+#include "backend/scratch.h"
 
 #include <algorithm>
 
