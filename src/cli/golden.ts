@@ -26,7 +26,7 @@ async function main({ directory, backend, dtype, threads }: Options): Promise<nu
   await runGoldenFolder(engine, folder, ({ name, tensor, error, tolerance, passed }) => {
     if (!passed) failures += 1;
     const figures = `${error.toExponential(1)} of ${tolerance.toExponential(0)}`;
-    console.log(`${name.padEnd(40)} ${tensor.padEnd(30)} ${figures}${passed ? '' : ' FAIL'}`);
+    console.log(`${name.padEnd(54)} ${tensor.padEnd(30)} ${figures}${passed ? '' : ' FAIL'}`);
   });
   engine.close();
   console.log(failures === 0 ? `OK: ${folder.cases.length} cases` : `FAIL: ${failures} tensors beyond tolerance`);

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { GuidanceSchedule, SamplerName, Tensor } from '../../engine/native-types.js';
-import { readJsonFile, readObject } from '../../model/json-file.js';
+import { readJsonFile, readObject, type JsonObject } from '../../model/json-file.js';
 import { readSafetensors } from '../safetensors.js';
 
 /** A golden folder that cannot be run at all; exit status 2, as opposed to a case that fails. */
@@ -31,6 +31,8 @@ export interface GoldenCase {
   rows: readonly string[];
   params: CaseParams;
   expect: readonly { tensor: string; tolerance: number }[];
+  /** Where rows and noise came from, for cases that say: tokenizer and generator are then held to them, too. */
+  origin: { prompt: string; negativePrompt: string; seed: number } | null;
 }
 
 export interface GoldenFolder {
@@ -77,8 +79,15 @@ function readCase(where: string, value: unknown): GoldenCase {
     inputs: Object.fromEntries(strings.filter(([key]) => key !== 'name' && key !== 'kind')),
     rows: Array.isArray(rows) ? rows.map(String) : [],
     params: { ...DEFAULTS, ...(readObject(`${where}: params`, json['params'] ?? {}) as Partial<CaseParams>) },
+    origin: readOrigin(json),
     expect: Object.entries(expect).map(([tensor, tolerance]) => ({ tensor, tolerance: Number(tolerance) })),
   };
+}
+
+function readOrigin(json: JsonObject): GoldenCase['origin'] {
+  const { prompt, seed, negative_prompt: negativePrompt } = json;
+  if (typeof prompt !== 'string' || typeof seed !== 'number') return null;
+  return { prompt, seed, negativePrompt: typeof negativePrompt === 'string' ? negativePrompt : '' };
 }
 
 /** The fixture that the case names for a role; a missing one names case and role. */

@@ -1,6 +1,7 @@
 import type { EngineModel } from '../../engine/engine.js';
 import type { SequenceSpec, Tensor } from '../../engine/native-types.js';
 import type { ModelManifest } from '../../model/manifest.js';
+import type { PromptTokenizer } from '../../model/tokenizer.js';
 import { drawTokens } from './draw.js';
 import { patchify, unpatchify } from './layout.js';
 import { fixture, inputOf, type GoldenCase, type GoldenFolder } from './manifest.js';
@@ -8,6 +9,8 @@ import { fixture, inputOf, type GoldenCase, type GoldenFolder } from './manifest
 export interface GoldenRun {
   folder: GoldenFolder;
   manifest: ModelManifest;
+  /** Null where no case needs it: a folder may then have none. */
+  tokenizer: PromptTokenizer | null;
   model: EngineModel;
   maxStepTokens: number;
 }
@@ -41,6 +44,24 @@ export async function runCase(run: GoldenRun, goldenCase: GoldenCase): Promise<F
     default:
       return null;
   }
+}
+
+/**
+ * Prompt and seed instead of recorded rows and noise: the ids our tokenizer gives per row, and the tokens drawn from
+ * them with our own noise. Null for cases that do not say where they came from.
+ */
+export async function runFromOrigin(run: GoldenRun, goldenCase: GoldenCase): Promise<{ rows: Int32Array[]; tokens: Float32Array } | null> {
+  const { origin, params } = goldenCase;
+  const { tokenizer } = run;
+  if (origin === null || tokenizer === null) return null;
+  const rows = [origin.prompt, origin.negativePrompt].slice(0, goldenCase.rows.length).map((text) => {
+    const caption = tokenizer.encodeCaption(text, Infinity) ?? new Int32Array();
+    return tokenizer.promptRow(caption, { height: params.grid[0], width: params.grid[1] });
+  });
+  const spec = { ...specOf(run, goldenCase, undefined), promptRows: rows, seed: origin.seed };
+  delete spec.noise;
+  const tokens = await drawTokens(run.model, spec, run.maxStepTokens);
+  return { rows, tokens };
 }
 
 function samplerParams({ params }: GoldenCase): Record<string, number | string | boolean> {

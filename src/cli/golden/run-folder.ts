@@ -1,10 +1,11 @@
 import type { Engine } from '../../engine/engine.js';
 import { readManifest } from '../../model/manifest.js';
+import { loadTokenizer } from '../../model/tokenizer.js';
 import { KV_BLOCK_TOKENS } from '../../worker/capacity.js';
 import { peakBlocks } from '../../worker/scheduler/sequence.js';
 import { compare, type Difference } from './compare.js';
-import { fixture, GoldenUsageError, type GoldenFolder } from './manifest.js';
-import { runCase } from './run-case.js';
+import { fixture, GoldenUsageError, type GoldenCase, type GoldenFolder } from './manifest.js';
+import { runCase, runFromOrigin, type GoldenRun } from './run-case.js';
 
 /** One expected tensor of one case. */
 export interface GoldenOutcome extends Difference {
@@ -16,21 +17,43 @@ export interface GoldenOutcome extends Difference {
 const MAX_STEP_TOKENS = 512;
 
 /** Loads the folder's model and runs its cases in order, reporting every expected tensor. */
-export async function runGoldenFolder(engine: Engine, folder: GoldenFolder, report: (outcome: GoldenOutcome) => void): Promise<void> {
+export async function runGoldenFolder(engine: Engine, folder: GoldenFolder, report: Report): Promise<void> {
   const manifest = readManifest(folder.directory);
+  const tokenizer = folder.cases.some(({ origin }) => origin !== null) ? loadTokenizer(manifest) : null;
   const model = await engine.load(folder.directory, { kvBlocks: blocksNeeded(folder), maxStepTokens: MAX_STEP_TOKENS });
   try {
+    const run: GoldenRun = { folder, manifest, tokenizer, model, maxStepTokens: MAX_STEP_TOKENS };
     for (const goldenCase of folder.cases) {
-      const outputs = await runCase({ folder, manifest, model, maxStepTokens: MAX_STEP_TOKENS }, goldenCase);
-      if (outputs === null) throw new GoldenUsageError(`case "${goldenCase.name}": kind ${goldenCase.kind} is not supported`);
-      for (const [i, { tensor, tolerance }] of goldenCase.expect.entries()) {
-        const difference = compare(outputs[i] ?? new Float32Array(), fixture(folder, tensor), tolerance);
-        report({ name: goldenCase.name, tensor, tolerance, ...difference });
-      }
+      await judgeOutputs(run, goldenCase, report);
+      await judgeOrigin(run, goldenCase, report);
     }
   } finally {
     await model.unload();
   }
+}
+
+type Report = (outcome: GoldenOutcome) => void;
+
+async function judgeOutputs(run: GoldenRun, goldenCase: GoldenCase, report: Report): Promise<void> {
+  const outputs = await runCase(run, goldenCase);
+  if (outputs === null) throw new GoldenUsageError(`case "${goldenCase.name}": kind ${goldenCase.kind} is not supported`);
+  for (const [i, { tensor, tolerance }] of goldenCase.expect.entries()) {
+    const difference = compare(outputs[i] ?? new Float32Array(), fixture(run.folder, tensor), tolerance);
+    report({ name: goldenCase.name, tensor, tolerance, ...difference });
+  }
+}
+
+async function judgeOrigin(run: GoldenRun, goldenCase: GoldenCase, report: Report): Promise<void> {
+  const own = await runFromOrigin(run, goldenCase);
+  const tokens = goldenCase.expect[0];
+  if (own === null || tokens === undefined) return;
+  const name = `${goldenCase.name}, own`;
+  for (const [i, tensor] of goldenCase.rows.entries()) {
+    const ids = Float32Array.from(own.rows[i] ?? []);
+    report({ name: `${name} tokenizer`, tensor, tolerance: 0, ...compare(ids, fixture(run.folder, tensor), 0) });
+  }
+  const { tensor, tolerance } = tokens;
+  report({ name: `${name} noise`, tensor, tolerance, ...compare(own.tokens, fixture(run.folder, tensor), tolerance) });
 }
 
 /** Enough for the largest case alone. */
