@@ -24,9 +24,9 @@ export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<F
     // A body is what it says: no "1" for 1, no silently dropped keys, no defaults by the validator.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
     // A URL that cannot be decoded fails before there is a route; hooks and error handler do not run for it.
-    frameworkErrors: (error, _request, reply) => {
+    frameworkErrors: (error, request, reply) => {
       reply.hijack();
-      reply.raw.writeHead(400, { 'content-type': 'application/json; charset=utf-8' });
+      reply.raw.writeHead(400, { 'content-type': 'application/json; charset=utf-8', 'x-request-id': request.id });
       reply.raw.end(JSON.stringify(envelopeOf(new ServerError('invalid_value', `The URL cannot be read: ${error.message}`))));
     },
     clientErrorHandler: answerBrokenHttp,

@@ -5,7 +5,8 @@ import { QUEUE_BUCKETS, REQUEST_BUCKETS } from './buckets.js';
 
 export type RequestOutcome = 'ok' | 'client_error' | 'rejected' | 'cancelled' | 'timeout' | 'error';
 export type RejectReason = 'queue_full' | 'too_large' | 'loading' | 'draining';
-export type CancelReason = 'disconnect' | 'shutdown';
+/** `disconnect`: the socket closed, the only signal a plain client can give. */
+export type CancelReason = 'disconnect';
 
 export interface JobMetrics {
   request(model: string, api: string, outcome: RequestOutcome, seconds: number): void;
