@@ -4,6 +4,7 @@
 //   backend_bench [threads] [bandwidth|products|decode|head ...]      default: everything, all cores
 #include <omp.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -27,30 +28,27 @@ std::vector<float> random_values(int64_t count, float scale) {
   return out;
 }
 
-// GB/s of reading `bytes` with every thread on its own part.
-double read_bandwidth(size_t bytes, int threads) {
+uint64_t read_words(const uint64_t* words, size_t count) {
+  uint64_t sums[32] = {};
+  for (size_t i = 0; i + 64 <= count; i += 64) {
+    for (size_t j = 0; j < 32; ++j) sums[j] += words[i + j] ^ words[i + 32 + j];
+  }
+  uint64_t sum = 0;
+  for (uint64_t s : sums) sum += s;
+  return sum;
+}
+
+// GB/s of reading `bytes`, shared out as the kernels share out their weights.
+double read_bandwidth(size_t bytes, cpu::ThreadPool& pool) {
   const Storage memory = allocate_host(bytes);
   std::memset(memory.get(), 1, bytes);
-  const int passes = static_cast<int>(std::max<size_t>(1, (size_t{64} << 20) / bytes));
-  volatile uint64_t sink = 0;
+  const int64_t chunks = cpu::ThreadPool::kChunksPerThread * pool.threads();
+  const size_t words = bytes / static_cast<size_t>(chunks) / 512 * 64;
+  std::atomic<uint64_t> sink{0};
   const Timing timing = measure([&] {
-#pragma omp parallel num_threads(threads)
-    {
-      const size_t part = bytes / static_cast<size_t>(threads) / 512 * 512;
-      const auto* words = reinterpret_cast<const uint64_t*>(memory.get() + part * static_cast<size_t>(omp_get_thread_num()));
-      uint64_t sums[32] = {};
-      for (int pass = 0; pass < passes; ++pass) {
-        for (size_t i = 0; i + 64 <= part / 8; i += 64) {
-          for (size_t j = 0; j < 8; ++j) __builtin_prefetch(words + i + 8 * j + 512);
-          for (size_t j = 0; j < 32; ++j) sums[j] += words[i + j] ^ words[i + 32 + j];
-        }
-      }
-      uint64_t sum = 0;
-      for (uint64_t s : sums) sum += s;
-      sink = sink + sum;
-    }
+    pool.run(chunks, [&](int64_t chunk, int) { sink += read_words(reinterpret_cast<const uint64_t*>(memory.get()) + static_cast<size_t>(chunk) * words, words); });
   }, 0.5);
-  return static_cast<double>(bytes) * passes / timing.best / 1e9;
+  return static_cast<double>(words * 8 * static_cast<size_t>(chunks)) / timing.best / 1e9;
 }
 
 struct Bandwidth {
@@ -58,8 +56,9 @@ struct Bandwidth {
 };
 
 Bandwidth print_bandwidth(int threads) {
+  cpu::ThreadPool pool(threads);
   const size_t mib = size_t{1} << 20;
-  const Bandwidth b{read_bandwidth(mib / 2 * static_cast<size_t>(threads), threads), read_bandwidth(16 * mib, threads), read_bandwidth(512 * mib, threads)};
+  const Bandwidth b{read_bandwidth(mib / 2 * static_cast<size_t>(threads), pool), read_bandwidth(16 * mib, pool), read_bandwidth(512 * mib, pool)};
   std::printf("read bandwidth, %d threads: %.0f GB/s from 0.5 MiB a thread, %.1f GB/s from 16 MiB, %.1f GB/s from 512 MiB\n\n", threads, b.l2, b.l3, b.dram);
   return b;
 }

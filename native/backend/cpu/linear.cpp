@@ -67,6 +67,13 @@ double gemm_microseconds(const GemmTask& task, bool bf16) {
   return weights * (bf16 ? 2e-3 : 4e-3) / 60.0 + weights * static_cast<double>(task.rows) * 1e-3 / (bf16 ? 100.0 : 50.0);
 }
 
+// Chunks of about two microseconds or more, one or several for every thread where there are enough.
+int64_t gemm_chunks(double microseconds, int64_t units, int64_t threads) {
+  const int64_t most = std::min(units, ThreadPool::kChunksPerThread * threads);
+  const int64_t chunks = std::clamp<int64_t>(static_cast<int64_t>(microseconds / 2.0), 1, most);
+  return chunks > threads ? chunks / threads * threads : chunks;
+}
+
 // The task's rows [begin, end).
 GemmTask row_range(const GemmTask& task, int64_t begin, int64_t end, size_t x_size) {
   GemmTask part = task;
@@ -132,20 +139,16 @@ void CpuBackend::run_gemm(const GemmTask& task) {
   const auto kernel = bf16() ? kernels_->gemm_bf16 : kernels_->gemm_f32;
   const size_t x_size = dtype_size(info_.dtype);
 
-  // A chunk is worth at least two microseconds. Panels are what is shared out, so that a core finds its weights
-  // in its own cache, by twos and fours where few rows want several abreast; rows where panels are too few.
-  const auto worthwhile = static_cast<int64_t>(gemm_microseconds(task, bf16()) / 2.0);
-  const int64_t most = std::clamp<int64_t>(worthwhile, 1, ThreadPool::kChunksPerThread * threads());
-  const bool by_rows = panels < 4 * threads() && task.rows >= 12 * threads();
-  const int64_t abreast = task.rows == 1 ? 4 : task.rows <= 3 ? 2 : 1;
-  const int64_t units = by_rows ? (task.rows + 11) / 12 : (panels + abreast - 1) / abreast;
-  const int64_t unit = by_rows ? 12 : abreast;
-  const int64_t total = by_rows ? task.rows : panels;
-  const int64_t chunks = std::min(most, units);
+  // Panels are what is shared out, so that a core finds its weights in its own cache; rows, in whole tiles, where
+  // panels are too few for the threads.
+  constexpr int64_t kTileRows = 12;
+  const bool by_rows = panels < 4 * threads() && task.rows >= kTileRows * threads();
+  const int64_t units = by_rows ? (task.rows + kTileRows - 1) / kTileRows : panels;
+  const int64_t chunks = gemm_chunks(gemm_microseconds(task, bf16()), units, threads());
   pool_.run(chunks, [&](int64_t chunk, int worker) {
-    const int64_t begin = units * chunk / chunks * unit;
-    const int64_t end = std::min(units * (chunk + 1) / chunks * unit, total);
-    GemmTask share = by_rows ? row_range(task, begin, end, x_size) : task;
+    const int64_t begin = units * chunk / chunks;
+    const int64_t end = units * (chunk + 1) / chunks;
+    GemmTask share = by_rows ? row_range(task, begin * kTileRows, std::min(end * kTileRows, task.rows), x_size) : task;
     share.panel_begin = by_rows ? 0 : begin;
     share.panel_end = by_rows ? panels : end;
     share.partial = partials + worker * partial;

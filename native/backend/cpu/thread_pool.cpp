@@ -21,14 +21,16 @@ void relax() {
 // Spins until ready() or for kSpinTime; returns ready().
 template <typename Ready>
 bool spin(Ready&& ready) {
-  const auto until = std::chrono::steady_clock::now() + kSpinTime;
-  do {
-    for (int i = 0; i < 64; ++i) {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point until{};
+  while (true) {
+    for (int i = 0; i < 256; ++i) {
       if (ready()) return true;
       relax();
     }
-  } while (std::chrono::steady_clock::now() < until);
-  return false;
+    if (until == Clock::time_point{}) until = Clock::now() + kSpinTime;  // the clock is for those who wait long
+    if (Clock::now() >= until) return false;
+  }
 }
 
 }  // namespace
