@@ -75,10 +75,6 @@ inline void accumulate(const char* x, int64_t x_stride, const char* panel, int64
   const char* group[(kRows + 2) / 3];
   for (int i = 0; i < (kRows + 2) / 3; ++i) group[i] = x + 3 * i * x_stride;
   for (int64_t step = 0; step < steps; ++step) {
-    for (int p = 0; p < kPanels; ++p) __builtin_prefetch(panel + p * panel_stride + ARDIFF_PREFETCH_BYTES);
-#if defined(ARDIFF_SIMD_AVX512)
-    for (int p = 0; p < kPanels; ++p) __builtin_prefetch(panel + p * panel_stride + ARDIFF_PREFETCH_BYTES + 64);
-#endif
     for (int r = 0; r < kRows; ++r) {
       const char* value = group[r / 3] + (r % 3) * x_stride + step * kXBytes;
       for (int c = 0; c < 2 * kPanels; ++c) {
@@ -111,7 +107,8 @@ inline void tile_of_panels(const GemmTask& task, Accumulate run, int64_t panel, 
   }
 }
 
-// Few rows: one pass over the weights, as many panels abreast as registers allow.
+// Few rows: one pass over the weights, as many panels abreast as registers allow. No prefetch instructions: the
+// processor follows these streams by itself, and asking cost up to a fifth where weights come from the L3 cache.
 template <typename Product>
 inline void gemm_few_rows(const GemmTask& task, int64_t panel_bytes) {
   using Four = AccumulateTable<Product, kMaxRows / 3, 1>;

@@ -6,9 +6,6 @@
 #include <immintrin.h>
 #endif
 
-// How far ahead of its use a weight is asked for.
-#define ARDIFF_PREFETCH_BYTES 1024
-
 namespace ardiff::cpu {
 namespace {
 
