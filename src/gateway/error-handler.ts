@@ -31,7 +31,8 @@ export const errorHandler = fp((app: FastifyInstance, _options: object, done: ()
 
 export function answer(error: ServerError, request: FastifyRequest, reply: FastifyReply): void {
   request.errorCode = error.code;
-  if (error.status >= 500) request.log.error({ err: error, cause: error.cause }, error.message);
+  // A refusal (loading, draining, full) is an answer, not an event; what went wrong is written down once, here.
+  if (error.status === 500) request.log.error({ err: error, cause: error.cause }, error.message);
   if (error.retryAfterSeconds !== null) void reply.header('retry-after', error.retryAfterSeconds);
   if (error.shouldRetry !== null) void reply.header('x-should-retry', String(error.shouldRetry));
   void reply.status(error.status).type('application/json; charset=utf-8').send(envelopeOf(error));
