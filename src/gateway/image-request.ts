@@ -94,12 +94,13 @@ function buildRows(body: ImagesRequest, model: ServedModel, grid: Grid, guidance
     if (caption === null) {
       throw new ServerError('string_above_max_length', `${param} is longer than ${LIMITS.promptTokens} tokens.`, { param });
     }
-    return [...tokenizer.promptRow(caption, grid)];
+    const ids = tokenizer.promptRow(caption, grid);
+    if (ids.length + grid.height * grid.width > manifest.maxPositions) {
+      throw new ServerError('string_above_max_length', `${param} and picture together are longer than the model can see.`, { param });
+    }
+    return [...ids];
   };
   const conditional = row('prompt', body.prompt);
-  if (conditional.length + grid.height * grid.width > manifest.maxPositions) {
-    throw new ServerError('string_above_max_length', 'Prompt and picture together are longer than the model can see.', { param: 'prompt' });
-  }
   if (guidanceScale > 1) return [conditional, row('negative_prompt', body.negative_prompt ?? manifest.sampling.negativePrompt)];
   if (body.negative_prompt !== undefined && body.negative_prompt !== '') {
     throw unsupported('negative_prompt', 'A negative prompt needs guidance_scale above 1.');
