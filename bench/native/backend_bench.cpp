@@ -38,29 +38,37 @@ uint64_t read_words(const uint64_t* words, size_t count) {
   return sum;
 }
 
-// GB/s of reading `bytes`, shared out as the kernels share out their weights.
-double read_bandwidth(size_t bytes, cpu::ThreadPool& pool) {
-  const Storage memory = allocate_host(bytes);
-  std::memset(memory.get(), 1, bytes);
-  const int64_t chunks = cpu::ThreadPool::kChunksPerThread * pool.threads();
-  const size_t words = bytes / static_cast<size_t>(chunks) / 512 * 64;
-  std::atomic<uint64_t> sink{0};
-  const Timing timing = measure([&] {
-    pool.run(chunks, [&](int64_t chunk, int) { sink += read_words(reinterpret_cast<const uint64_t*>(memory.get()) + static_cast<size_t>(chunk) * words, words); });
-  }, 0.5);
-  return static_cast<double>(words * 8 * static_cast<size_t>(chunks)) / timing.best / 1e9;
-}
+// Memory that is read whole, shared out as the kernels share out their weights: the floor of what streams weights.
+class ReadFloor {
+ public:
+  ReadFloor(size_t bytes, cpu::ThreadPool& pool) : memory_(allocate_host(bytes)), pool_(pool), chunks_(cpu::ThreadPool::kChunksPerThread * pool.threads()) {
+    std::memset(memory_.get(), 1, bytes);
+    words_ = bytes / static_cast<size_t>(chunks_) / 512 * 64;
+  }
+  double bytes() const { return static_cast<double>(words_ * 8) * static_cast<double>(chunks_); }
+  void run() {
+    const auto* words = reinterpret_cast<const uint64_t*>(memory_.get());
+    pool_.run(chunks_, [&](int64_t chunk, int) { sink_ += read_words(words + static_cast<size_t>(chunk) * words_, words_); });
+  }
 
-struct Bandwidth {
-  double l2, l3, dram;
+ private:
+  Storage memory_;
+  cpu::ThreadPool& pool_;
+  int64_t chunks_;
+  size_t words_;
+  std::atomic<uint64_t> sink_{0};
 };
 
-Bandwidth print_bandwidth(int threads) {
+double read_bandwidth(size_t bytes, cpu::ThreadPool& pool) {
+  ReadFloor floor(bytes, pool);
+  return floor.bytes() / measure([&] { floor.run(); }, 0.5).best / 1e9;
+}
+
+void print_bandwidth(int threads) {
   cpu::ThreadPool pool(threads);
   const size_t mib = size_t{1} << 20;
-  const Bandwidth b{read_bandwidth(mib / 2 * static_cast<size_t>(threads), pool), read_bandwidth(16 * mib, pool), read_bandwidth(512 * mib, pool)};
-  std::printf("read bandwidth, %d threads: %.0f GB/s from 0.5 MiB a thread, %.1f GB/s from 16 MiB, %.1f GB/s from 512 MiB\n\n", threads, b.l2, b.l3, b.dram);
-  return b;
+  std::printf("read bandwidth, %d threads: %.0f GB/s from 0.5 MiB a thread, %.1f GB/s from 16 MiB, %.1f GB/s from 512 MiB\n\n", threads,
+              read_bandwidth(mib / 2 * static_cast<size_t>(threads), pool), read_bandwidth(16 * mib, pool), read_bandwidth(512 * mib, pool));
 }
 
 // oneDNN at its best: weights packed as this very row count likes them, nothing but the product.
@@ -117,8 +125,12 @@ void print_products(const std::vector<std::unique_ptr<Backend>>& backends) {
         const Tensor x = random_tensor(*backend, dtype, rows, in);
         const Tensor y = backend->make(DType::kF32, {rows, out});
         PlainDnnl dnnl(dtype, rows, in, out);
-        const double ours = measure([&] { backend->linear(x, *w, y, Epilogue::store()); }).best;
-        const double theirs = measure([&] { dnnl.run(); }).best;
+        const auto [us, them] = measure_in_turns([&] { backend->linear(x, *w, y, Epilogue::store()); },
+                                                 [&] {
+                                                   omp_set_num_threads(backend->info().threads);
+                                                   dnnl.run();
+                                                 });
+        const double ours = us.best, theirs = them.best;
         const double weights = static_cast<double>(in * out) * static_cast<double>(dtype_size(dtype));
         std::printf("%5ld x %4ld %5ld | %9.2f %8.0f %8.1f | %9.2f | %.2f\n", in, out, rows, ours * 1e6, 2e-9 * static_cast<double>(in * out * rows) / ours, weights / ours / 1e9,
                     theirs * 1e6, theirs / ours);
@@ -165,7 +177,7 @@ Tensor upload(Backend& b, DType dtype, const Shape& shape, const std::vector<T>&
   return out;
 }
 
-double decode_seconds(Backend& b, Decoder& model, int64_t rows, int64_t context) {
+std::pair<Timing, Timing> time_decode(Backend& b, Decoder& model, int64_t rows, int64_t context, ReadFloor& floor) {
   const int64_t q_size = model.heads * model.head_dim, qkv_size = q_size + 2 * model.kv_heads * model.head_dim;
   const int64_t max_blocks = (context + 15) / 16;
   std::vector<int32_t> tables, slots, table_rows, lengths, positions;
@@ -183,7 +195,7 @@ double decode_seconds(Backend& b, Decoder& model, int64_t rows, int64_t context)
   const Tensor cos = b.make(DType::kF32, {rows, model.head_dim / 2}), sin = b.make(DType::kF32, {rows, model.head_dim / 2});
   const Tensor slot = upload(b, DType::kI32, {rows}, slots), position = upload(b, DType::kI32, {rows}, positions);
   const Tensor table = upload(b, DType::kI32, {rows, max_blocks}, tables), table_row = upload(b, DType::kI32, {rows}, table_rows), length = upload(b, DType::kI32, {rows}, lengths);
-  return measure([&] {
+  const auto step = [&] {
     b.rope_angles(position, 1e6f, cos, sin);
     for (const Decoder::Layer& layer : model.weights) {
       b.rms_norm(x, model.norm, 1e-5f, normed);
@@ -196,27 +208,31 @@ double decode_seconds(Backend& b, Decoder& model, int64_t rows, int64_t context)
       b.silu_mul(gate_up, inner);
       b.linear(inner, *layer.down, x, Epilogue::add());
     }
-  }, 1.0).best;
+  };
+  return measure_in_turns(step, [&] { floor.run(); }, 1.5);
 }
 
-void print_decode(const std::vector<std::unique_ptr<Backend>>& backends, const Bandwidth& bandwidth) {
+void print_decode(const std::vector<std::unique_ptr<Backend>>& backends) {
   struct Named {
     const char* name;
     Decoder model;
-    double bandwidth;
   };
   for (const auto& backend : backends) {
-    std::printf("decode step in %s, context 96\n%-22s %5s | %9s %8s %12s\n", dtype_name(backend->activation_dtype()), "backbone", "rows", "us", "GB/s", "of the floor");
-    Named models[] = {{"113M (768 x 12)", {768, 12, 12, 12, 64, 3072, {}, {}}, bandwidth.dram}, {"10M (256 x 12)", {256, 12, 4, 4, 64, 704, {}, {}}, bandwidth.l3}};
+    cpu::ThreadPool pool(backend->info().threads);
+    std::printf("decode step in %s, context 96; floor: the same bytes read once, in turns with the step; best and median of each\n",
+                dtype_name(backend->activation_dtype()));
+    std::printf("%-18s %5s | %19s | %19s | %s\n", "backbone", "rows", "step us", "floor us", "floor / step");
+    Named models[] = {{"113M (768 x 12)", {768, 12, 12, 12, 64, 3072, {}, {}}}, {"10M (256 x 12)", {256, 12, 4, 4, 64, 704, {}, {}}}};
     for (Named& named : models) {
       named.model.prepare(*backend, 32 * 8);
-      const double bytes = named.model.weight_bytes(backend->activation_dtype());
+      ReadFloor floor(static_cast<size_t>(named.model.weight_bytes(backend->activation_dtype())), pool);
       for (int64_t rows : {1, 2, 4, 8, 16, 32}) {
-        const double seconds = decode_seconds(*backend, named.model, rows, 96);
-        std::printf("%-22s %5ld | %9.1f %8.1f %11.0f%%\n", named.name, rows, seconds * 1e6, bytes / seconds / 1e9, 100.0 * bytes / seconds / 1e9 / named.bandwidth);
+        const auto [step, read] = time_decode(*backend, named.model, rows, 96, floor);
+        std::printf("%-18s %5ld | %9.1f %9.1f | %9.1f %9.1f | %3.0f%% %3.0f%%\n", named.name, rows, step.best * 1e6, step.median * 1e6, read.best * 1e6, read.median * 1e6,
+                    100.0 * read.best / step.best, 100.0 * read.median / step.median);
       }
     }
-    std::printf("the floor: weights read once at the measured DRAM (113M) or 16 MiB (10M) bandwidth\n\n");
+    std::printf("\n");
   }
 }
 
@@ -301,9 +317,9 @@ int main(int argc, char** argv) {
   threads = backends.front()->info().threads;
   omp_set_num_threads(threads);
   std::printf("%s, %s, %d threads\n", backends.front()->info().isa.c_str(), backends.front()->info().libraries.c_str(), threads);
-  const Bandwidth bandwidth = asked("bandwidth") || asked("decode") ? print_bandwidth(threads) : Bandwidth{};
+  if (asked("bandwidth")) print_bandwidth(threads);
   if (asked("products")) print_products(backends);
-  if (asked("decode")) print_decode(backends, bandwidth);
+  if (asked("decode")) print_decode(backends);
   if (asked("head")) print_head(backends);
   return 0;
 }
