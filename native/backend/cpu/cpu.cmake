@@ -13,7 +13,13 @@ target_link_libraries(engine PUBLIC ${DNNL_LIBRARY} OpenMP::OpenMP_CXX)
 
 # The kernels once per instruction set, picked at run time (isa.cpp). gcc's AVX-512 headers read a deliberately
 # uninitialized register and set off the warning that is off here (gcc bug 105593, fixed in gcc 13).
-set(KERNEL_FLAGS "-O3 -Wno-maybe-uninitialized -Wno-uninitialized")
+set(KERNEL_FLAGS "")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set(KERNEL_FLAGS "-Wno-maybe-uninitialized -Wno-uninitialized")
+endif()
+if(NOT ARDIFF_SANITIZE)  # unrolled loops full of sanitizer checks take minutes to compile
+  string(APPEND KERNEL_FLAGS " -O3")
+endif()
 set_source_files_properties(native/backend/cpu/kernels_generic.cpp PROPERTIES COMPILE_FLAGS "${KERNEL_FLAGS}")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(AVX512_FLAGS "${KERNEL_FLAGS} -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq")
