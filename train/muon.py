@@ -55,6 +55,6 @@ def split(module):
     """-> (matrices for Muon, the rest for AdamW)."""
     inside, rest = [], []
     for name, p in module.named_parameters():
-        edge = any(part in name for part in ("embed_tokens", "input_proj", "image_in_projector", "adaLN", "final_layer", "aux"))
+        edge = any(part in name for part in ("embed_tokens", "input_proj", "image_in_projector", "adaLN", "final_layer", "aux", "mean"))
         (inside if p.dim() == 2 and not edge else rest).append(p)
     return inside, rest

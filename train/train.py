@@ -88,22 +88,33 @@ class Batches:
         return batches
 
 
-class Trainee(nn.Module):
-    """The network and, in training only, a probe at the boi position of a middle layer that must know the whole picture (16x16 RGB).
+def input_noise(rows, usual, forget):
+    """-> (rows, 1, 1): std of the noise on input tokens of std 1. Up to `usual`; up to 2.5 for the share `forget` of the rows."""
+    std = torch.rand(rows, 1, 1)
+    return torch.where(torch.rand(rows, 1, 1) < forget, usual + std * (2.5 - usual), std * usual)
 
-    Without it the caption is learned last: given the true tokens before, the next one hardly needs it.
+
+class Trainee(nn.Module):
+    """The network and, in training only, two probes and a forgetful memory.
+
+    aux:    at the boi position of a middle layer, it must know the whole picture (16x16 RGB). Without it the caption is learned
+            last: given the true tokens before, the next one hardly needs it.
+    mean:   a linear guess of the next token. Near t = 1/2 the noisy token gives itself away, so that the flow loss alone
+            tells the backbone little.
+    forget: the share of rows whose earlier tokens are noise mostly, so that the plan made from the caption must be read.
     """
 
-    def __init__(self, config, tap):
+    def __init__(self, config, tap, forget):
         super().__init__()
-        self.net, self.tap = nextstep.NextStep(config).initialise(), tap
+        self.net, self.tap, self.forget = nextstep.NextStep(config).initialise(), tap, forget
         h = config["hidden_size"]
         self.aux = nn.Sequential(nn.LayerNorm(h), nn.Linear(h, 2 * h), nn.SiLU(), nn.Linear(2 * h, 768))
+        self.mean = nn.Linear(h, config["latent_channels"] * config["latent_patch_size"] ** 2)
 
     def forward(self, ids, valid, tokens, thumbnails, blank, repeats, noise):
-        """-> (flow loss, aux loss). tokens (B, L, D); blank (B, L): tokens of pure background, a third of which is enough."""
+        """-> losses of flow, plan and mean. tokens (B, L, D); blank (B, L): tokens of pure background, a third of which is enough."""
         net, (b, length, d) = self.net, tokens.shape
-        std = torch.rand(b, 1, 1, device=tokens.device) * noise
+        std = input_noise(b, noise, self.forget).to(tokens.device)
         seen = F.layer_norm(tokens[:, :-1] + std * torch.randn_like(tokens[:, :-1]), (d,), eps=1e-6)
         x = torch.cat([net.embed_tokens(ids), net.image_in_projector(seen)], 1)
         valid = torch.cat([valid, torch.ones(b, length - 1, dtype=torch.bool, device=valid.device)], 1)
@@ -117,8 +128,11 @@ class Trainee(nn.Module):
         start = torch.randn_like(target)
         v = net.image_head.net(t[:, None] * target + (1 - t[:, None]) * start, t, c[index])
         flow = (v.float() - (target - start)).pow(2).mean()
+        drawn = ~blank
+        mean = self.mean(hidden[:, -length:].reshape(b * length, -1)[drawn])
+        mean = (mean.float() - tokens.reshape(b * length, d)[drawn]).pow(2).mean()
 
-        return flow, self.plan_loss(tapped[:, ids.shape[1] - 1], valid[:, :ids.shape[1]], thumbnails)
+        return flow, self.plan_loss(tapped[:, ids.shape[1] - 1], valid[:, :ids.shape[1]], thumbnails), mean
 
     def read(self, ids, valid, thumbnails):
         """The probe's loss for captions alone: a tenth of the work of a picture, so many more of them fit into a step."""
@@ -142,7 +156,7 @@ class Run:
 
     def __init__(self, args, config, where):
         torch.manual_seed(args.seed)
-        self.trainee = Trainee(config, args.tap).to(where)
+        self.trainee = Trainee(config, args.tap, args.forget).to(where)
         if args.init:
             self.trainee.net.load_state_dict({k: v.float() for k, v in safetensors_io.load(os.path.join(args.init, "model.safetensors")).items()})
         inside, rest = muon.split(self.trainee)
@@ -152,7 +166,7 @@ class Run:
         self.step, self.clock, self.path = 0, Clock(), os.path.join(args.run, "last.pt")
         if os.path.exists(self.path):
             state = torch.load(self.path, map_location=where)
-            self.trainee.load_state_dict(state["trainee"])
+            self.trainee.load_state_dict(state["trainee"], strict=False)
             self.ema.load_state_dict(state["ema"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"]):
                 optimizer.load_state_dict(saved)
@@ -188,8 +202,10 @@ def main(argv=None):
     parser.add_argument("--weight-decay", type=float, default=0.02)
     parser.add_argument("--noise", type=float, default=0.3, help="largest std of the noise on input tokens, of tokens of std 1")
     parser.add_argument("--repeats", type=int, default=2, help="times drawn for a token that is not blank")
-    parser.add_argument("--aux-weight", type=float, default=2.0)
-    parser.add_argument("--captions", type=int, default=96, help="captions a step that are read only, for the probe")
+    parser.add_argument("--forget", type=float, default=0.35, help="share of rows whose earlier tokens are mostly noise")
+    parser.add_argument("--aux-weight", type=float, default=1.0)
+    parser.add_argument("--mean-weight", type=float, default=1.0)
+    parser.add_argument("--captions", type=int, default=16, help="captions a step that are read only, for the probe")
     parser.add_argument("--tap", type=int, default=5)
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--popular", type=float, default=8.0, help="weight of a popular concept; others have --rest")
@@ -219,7 +235,7 @@ def main(argv=None):
     captions = Batches(example, ids, weights, tokenizer, args.captions, args.seed + run.step + 1, drop=0.0, together=4)
     print(f"{sum(p.numel() for p in run.ema.parameters()) / 1e6:.2f}M parameters, {len(ids)} pictures, from step {run.step}", flush=True)
 
-    clock, mean, count, mark = run.clock, np.zeros(2), 0, run.clock.spent
+    clock, mean, count, mark = run.clock, np.zeros(3), 0, run.clock.spent
     saved = probed = clock.spent
     while clock.tick() < args.minutes * 60:
         rate = schedule(clock, args)
@@ -228,24 +244,24 @@ def main(argv=None):
                 group["lr"] = peak * rate
         prompt, valid, picture = batches.next()
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
-            flow, aux = run.trainee(prompt.to(where), valid.to(where), example.tokens[picture].to(where), example.thumbnails[picture].to(where),
+            flow, aux, guess = run.trainee(prompt.to(where), valid.to(where), example.tokens[picture].to(where), example.thumbnails[picture].to(where),
                                     example.blank[picture].to(where), args.repeats, args.noise)
             if args.captions:
                 prompt, valid, picture = captions.next()
                 aux = 0.3 * aux + 0.7 * run.trainee.read(prompt.to(where), valid.to(where), example.thumbnails[picture].to(where))
-        (flow + args.aux_weight * aux).backward()
+        (flow + args.aux_weight * aux + args.mean_weight * guess).backward()
         torch.nn.utils.clip_grad_norm_(run.trainee.parameters(), 1.0)
         for optimizer in run.optimizers:
             optimizer.step()
         run.trainee.zero_grad(set_to_none=True)
         run.step += 1
         run.follow(args.ema)
-        mean, count = mean + (float(flow.detach()), float(aux.detach())), count + 1
+        mean, count = mean + (float(flow.detach()), float(aux.detach()), float(guess.detach())), count + 1
         if count == 50:
             clock.tick()
-            log.add(step=run.step, flow=mean[0] / count, aux=mean[1] / count, minutes=clock.spent / 60, lr=args.lr * rate,
+            log.add(step=run.step, flow=mean[0] / count, aux=mean[1] / count, mean=mean[2] / count, minutes=clock.spent / 60, lr=args.lr * rate,
                     pictures_per_second=count * args.batch / (clock.spent - mark))
-            mean, count, mark = np.zeros(2), 0, clock.spent
+            mean, count, mark = np.zeros(3), 0, clock.spent
         if clock.spent - saved > args.save_minutes * 60:
             run.save()
             plot(log.path, ["flow", "aux", "pictures_per_second"], os.path.join(args.run, "log.png"))
