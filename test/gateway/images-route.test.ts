@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createGateway, type Gateway } from '../support/gateway-harness.js';
+import { until } from '../support/until.js';
 
 let gateway: Gateway;
 
@@ -264,10 +265,3 @@ describe('POST /v1/images/generations, under pressure', () => {
     expect(await gateway.metric('ardiff_preemptions_total')).toBeGreaterThan(0);
   });
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; !condition(); i += 1) {
-    if (i > 400) throw new Error('condition not met within 2 s');
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}

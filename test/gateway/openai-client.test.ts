@@ -2,6 +2,7 @@ import type { AddressInfo } from 'node:net';
 import OpenAI, { BadRequestError, InternalServerError, NotFoundError, RateLimitError } from 'openai';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createGateway, type Gateway, type GatewayOptions } from '../support/gateway-harness.js';
+import { until } from '../support/until.js';
 
 let gateway: Gateway;
 let client: OpenAI;
@@ -67,10 +68,10 @@ describe('the openai client', () => {
     await start({ stepMs: 10 });
     const controller = new AbortController();
     const lost = client.images.generate({ prompt: 'x', n: 4 }, { signal: controller.signal }).catch((thrown: unknown) => thrown);
-    while (gateway.backend.queue.running === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await until(() => gateway.backend.queue.running > 0);
     controller.abort();
     expect(await lost).toBeInstanceOf(Error);
-    while (gateway.backend.queue.running > 0 || gateway.engine.live.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await until(() => gateway.backend.queue.running === 0 && gateway.engine.live.size === 0);
     expect(gateway.engine.plans.flatMap((plan) => plan.vae)).toEqual([]);
   });
 });

@@ -3,6 +3,7 @@ import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { until } from './until.js';
 import { ADDON_PATH, PACKAGE_ROOT } from '../../src/engine/native.js';
 
 const TINY_MODEL = join(PACKAGE_ROOT, 'test', 'golden', 'nextstep-tiny');
@@ -20,7 +21,7 @@ export interface Answer {
   json: { data: { b64_json: string; seed: number }[]; error: { code: string; message: string } };
 }
 
-/** A server as `npm start` runs it, in a process of its own, with the tiny golden model and a list of sizes. */
+/** A server as `npm start` runs it, in a process of its own. */
 export class ServerProcess {
   /** Exit status, or null after a signal. */
   readonly exited: Promise<number | null>;
@@ -33,14 +34,12 @@ export class ServerProcess {
     this.exited = new Promise((resolve) => child.once('exit', resolve));
   }
 
-  static async start(flags: readonly string[] = []): Promise<ServerProcess> {
+  /** With the tiny golden model, or with none named: then the server takes the bundled one. */
+  static async start(flags: readonly string[] = [], model: 'tiny' | 'bundled' = 'tiny'): Promise<ServerProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'ardiff-e2e-'));
-    const model = join(directory, 'tiny');
-    cpSync(TINY_MODEL, model, { recursive: true });
-    // Longer pictures than the golden ones, so that they outgrow a KV block several times.
-    writeFileSync(join(model, 'sampling.json'), JSON.stringify({ sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] }));
+    const modelFlags = model === 'tiny' ? ['--model', writeTinyModel(directory)] : [];
     const entry = join(PACKAGE_ROOT, 'src', 'main.ts');
-    const child = spawn(process.execPath, ['--import', 'tsx', entry, '--port', '0', '--host', '127.0.0.1', '--model', model, ...flags], {
+    const child = spawn(process.execPath, ['--import', 'tsx', entry, '--port', '0', '--host', '127.0.0.1', ...modelFlags, ...flags], {
       cwd: PACKAGE_ROOT,
       stdio: ['ignore', 'pipe', 'pipe'],
       // Tests share the machine with builds and each other; threads that spin for one that is not scheduled cost 10x.
@@ -55,10 +54,7 @@ export class ServerProcess {
   }
 
   async ready(): Promise<void> {
-    for (let i = 0; (await this.get('/readyz')).status !== 200; i += 1) {
-      if (i > 500) throw new Error('server not ready after 10 s');
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    await until(async () => (await this.get('/readyz')).status === 200, 'readiness', 30_000);
   }
 
   /** POST /v1/images/generations; `signal` closes the socket. */
@@ -79,10 +75,7 @@ export class ServerProcess {
   }
 
   async until(sample: string, wanted: (value: number) => boolean): Promise<void> {
-    for (let i = 0; !wanted(await this.metric(sample)); i += 1) {
-      if (i > 200) throw new Error(`${sample} stayed at ${await this.metric(sample)}`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await until(async () => wanted(await this.metric(sample)), sample);
   }
 
   signal(name: NodeJS.Signals): void {
@@ -101,6 +94,15 @@ export class ServerProcess {
     const { status, headers, text } = await exchange(this.port, method, path, body, signal);
     return { status, headers, json: JSON.parse(text) as Answer['json'] };
   }
+}
+
+/** The golden model, with longer pictures than the golden ones, so that they outgrow a KV block several times. */
+function writeTinyModel(directory: string): string {
+  const model = join(directory, 'tiny');
+  cpSync(TINY_MODEL, model, { recursive: true });
+  const sampling = { sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] };
+  writeFileSync(join(model, 'sampling.json'), JSON.stringify(sampling));
+  return model;
 }
 
 /** Plain node:http: no proxy from the environment, no connection reuse between tests. */

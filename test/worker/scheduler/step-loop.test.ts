@@ -7,6 +7,7 @@ import { createSchedulerState } from '../../../src/worker/scheduler/state.js';
 import { StepLoop } from '../../../src/worker/scheduler/step-loop.js';
 import { FakeEngine } from '../../support/fake-engine.js';
 import { sequenceSpec } from '../../support/specs.js';
+import { until } from '../../support/until.js';
 
 interface Watched {
   events: SequenceEvent['kind'][];
@@ -145,11 +146,4 @@ describe('StepLoop', () => {
 
 function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 20));
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; !condition(); i += 1) {
-    if (i > 1000) throw new Error('condition not met');
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
 }
