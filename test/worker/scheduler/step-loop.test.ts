@@ -103,7 +103,10 @@ describe('StepLoop', () => {
     rig.loop.cancel(1);
     expect(rig.loop.state.byId.has(1)).toBe(false);
     await until(() => !rig.engine.live.has(1));
-    expect(rig.engine.plans.length - steps).toBeLessThanOrEqual(2);
+    // One plan may have been handed over already; the next one releases. (Counted in plans: the poll above is late at will.)
+    const releasedAt = rig.engine.plans.findIndex((plan, index) => index >= steps && plan.release.includes(1));
+    expect(releasedAt).not.toBe(-1);
+    expect(releasedAt - steps).toBeLessThanOrEqual(1);
     expect(await other.end).toBe('image');
     expect(cancelled.events).not.toContain('image');
     rig.loop.cancel(1);
