@@ -5,27 +5,11 @@
 #include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
 #include "backend/op_checks.h"
+#include "backend/patches.h"
 
 namespace ardiff {
 
 using namespace cpu;
-
-namespace {
-
-// Calls visit(token row, token column, latent element) for every number of the latent.
-template <typename Visit>
-void for_each_patch_element(const TensorView& z, int64_t patch, Visit&& visit) {
-  const int64_t height = z.shape[1], width = z.shape[2], channels = z.shape[3];
-  for (int64_t row = 0; row < height; ++row) {
-    for (int64_t column = 0; column < width; ++column) {
-      const int64_t token = row / patch * (width / patch) + column / patch;
-      const int64_t inside = row % patch * patch + column % patch;
-      for (int64_t c = 0; c < channels; ++c) visit(token, c * patch * patch + inside, (row * width + column) * channels + c);
-    }
-  }
-}
-
-}  // namespace
 
 void CpuBackend::upsample_nearest2x(const TensorView& x, const TensorView& y) {
   op_checks::upsample_nearest2x(x, y);

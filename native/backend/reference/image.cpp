@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "backend/op_checks.h"
+#include "backend/patches.h"
 #include "backend/reference/elements.h"
 #include "backend/reference/reference_backend.h"
 
@@ -10,19 +11,6 @@ namespace {
 
 using reference::load;
 using reference::store;
-
-// Calls visit(token row, token column, latent element) for every number of the latent.
-template <typename Visit>
-void for_each_patch_element(const TensorView& z, int64_t patch, Visit&& visit) {
-  const int64_t height = z.shape[1], width = z.shape[2], channels = z.shape[3];
-  for (int64_t row = 0; row < height; ++row) {
-    for (int64_t column = 0; column < width; ++column) {
-      const int64_t token = row / patch * (width / patch) + column / patch;
-      const int64_t inside = row % patch * patch + column % patch;
-      for (int64_t c = 0; c < channels; ++c) visit(token, c * patch * patch + inside, (row * width + column) * channels + c);
-    }
-  }
-}
 
 }  // namespace
 

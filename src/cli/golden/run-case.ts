@@ -23,7 +23,7 @@ export async function runCase(run: GoldenRun, goldenCase: GoldenCase): Promise<F
   const input = (role: string): Tensor => inputOf(folder, goldenCase, role);
   const probe = async (kind: 'flow_head' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode', roles: string[], outputs: string[]) => {
     const tensors = Object.fromEntries(roles.map((role) => [role, input(role)]));
-    const answer = await model.probe({ kind, tensors, params: kind === 'sampler' ? samplerParams(goldenCase) : {} });
+    const answer = await model.probe({ kind, tensors, params: kind === 'sampler' ? samplerSettings(goldenCase) : {} });
     return outputs.map((name) => answer[name]?.data ?? new Float32Array());
   };
   switch (goldenCase.kind) {
@@ -64,7 +64,8 @@ export async function runFromOrigin(run: GoldenRun, goldenCase: GoldenCase): Pro
   return { rows, tokens };
 }
 
-function samplerParams({ params }: GoldenCase): Record<string, number | string | boolean> {
+/** The sampler's settings, as SequenceSpec and the probe name them. */
+function samplerSettings({ params }: GoldenCase) {
   return {
     sampler: params.sampler,
     samplerLevel: params.level,
@@ -111,14 +112,7 @@ function specOf({ folder }: GoldenRun, goldenCase: GoldenCase, inputImageTokens:
     gridHeight: params.grid[0],
     gridWidth: params.grid[1],
     seed: 0,
-    sampler: params.sampler,
-    samplerLevel: params.level,
-    timesteps: params.timesteps,
-    timestepShift: params.timestep_shift,
-    guidanceScale: params.guidance_scale,
-    imageGuidanceScale: params.image_guidance_scale,
-    guidanceSchedule: params.guidance_schedule,
-    useNorm: params.use_norm,
+    ...samplerSettings(goldenCase),
     noise: inputOf(folder, goldenCase, 'noise').data,
   };
 }
