@@ -1,20 +1,22 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { Agent, request } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { PACKAGE_ROOT } from '../src/engine/native.js';
 import type { BenchOptions } from './context.js';
+import { RawClients } from './raw-client.js';
 
 /** A server process of the built tree, as `npm start` runs it, on a free port. */
 export class Server {
-  private readonly agent = new Agent({ keepAlive: true });
+  private readonly clients: RawClients;
 
   private constructor(
     private readonly child: ChildProcess,
     readonly url: string,
     /** Start of the process to the first answer 200 of /readyz. */
     readonly readySeconds: number,
-  ) {}
+  ) {
+    this.clients = new RawClients(Number(new URL(url).port));
+  }
 
   static async start(options: BenchOptions): Promise<Server> {
     const port = await freePort();
@@ -38,31 +40,9 @@ export class Server {
   }
 
   async generate(body: object): Promise<GenerateAnswer> {
-    const text = JSON.stringify(body);
-    const begin = performance.now();
-    const answer = await this.post('/v1/images/generations', text);
-    const wallSeconds = (performance.now() - begin) / 1000;
-    const { timings } = JSON.parse(answer) as { timings: { encode_ms: number } };
-    return { wallSeconds, encodeSeconds: timings.encode_ms / 1000 };
-  }
-
-  /** Node's bare client on a kept connection: the client's own work should not count as the server's. */
-  private post(path: string, body: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-      const sent = request(`${this.url}${path}`, { method: 'POST', agent: this.agent, headers }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', reject);
-        response.on('end', () => {
-          const text = Buffer.concat(chunks).toString();
-          if (response.statusCode === 200) resolve(text);
-          else reject(new Error(`${response.statusCode}: ${text}`));
-        });
-      });
-      sent.on('error', reject);
-      sent.end(body);
-    });
+    const { text, seconds } = await this.clients.post('/v1/images/generations', JSON.stringify(body));
+    const { timings } = JSON.parse(text) as { timings: { encode_ms: number } };
+    return { wallSeconds: seconds, encodeSeconds: timings.encode_ms / 1000 };
   }
 
   /** Sum of a metric over its labels. */
@@ -75,7 +55,7 @@ export class Server {
 
   stop(): Promise<void> {
     return new Promise((resolve) => {
-      this.agent.destroy();
+      this.clients.close();
       this.child.once('exit', () => { resolve(); });
       this.child.kill('SIGTERM');
     });

@@ -134,7 +134,7 @@ StepPlan to_step_plan(const Napi::Value& value) {
                             entry.at("end").integer(0, INT32_MAX), entry.at("blockTable").blocks()});
   });
   field.at("decode").each([&](const Field& entry) {
-    DecodeEntry decode{entry.at("sequence").id(), {}};
+    DecodeEntry decode{entry.at("sequence").id(), {}, entry.at("tokens").integer(1, INT32_MAX)};
     entry.at("blockTables").each([&](const Field& table) { decode.block_tables.push_back(table.blocks()); });
     plan.decode.push_back(std::move(decode));
   });

@@ -38,6 +38,9 @@ class Backend : public Ops {
   // Backend -> host, src contiguous. Returns when the bytes are there.
   virtual void download(const TensorView& src, void* dst) = 0;
 
+  // A hint at the end of a step: the caller is about to wake somebody, who should find a free core.
+  virtual void rest() {}
+
   Tensor make(DType dtype, const Shape& shape) {
     Tensor out;
     out.storage = allocate(static_cast<size_t>(shape.size()) * dtype_size(dtype));

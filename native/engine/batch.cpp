@@ -65,9 +65,9 @@ class Flattener {
 
 }  // namespace
 
-FlatBatch flatten(const StepPlan& plan, std::span<const DecodeEntry* const> decode, const SequenceMap& sequences) {
+FlatBatch flatten(std::span<const PrefillEntry> prefill, std::span<const DecodeEntry* const> decode, const SequenceMap& sequences) {
   Flattener flattener;
-  for (const PrefillEntry& entry : plan.prefill) {
+  for (const PrefillEntry& entry : prefill) {
     const Sequence& sequence = sequences.at(entry.sequence);
     const auto r = static_cast<size_t>(entry.row);
     const int32_t table = flattener.add_table(entry.block_table);

@@ -31,7 +31,7 @@ struct FlatBatch {
 };
 
 // Prefill entries, then one row per guidance row of each decoded sequence (at its newest token). `decode` names
-// those entries of plan.decode whose sequence goes on. Sequences have their new token counted already.
-FlatBatch flatten(const StepPlan& plan, std::span<const DecodeEntry* const> decode, const SequenceMap& sequences);
+// those decode entries whose sequence goes on. Sequences have their new token counted already.
+FlatBatch flatten(std::span<const PrefillEntry> prefill, std::span<const DecodeEntry* const> decode, const SequenceMap& sequences);
 
 }  // namespace ardiff

@@ -110,9 +110,9 @@ StepResult Engine::step(const StepPlan& plan) {
     for (const uint32_t id : plan.release) release(id);
     for (const SequenceSpec& spec : plan.admit) admit(spec);
     kv_->copy(plan.copies);
-    draw_tokens(plan, result);
-    run_backbone(plan, result);
+    run_rounds(plan, result);
     decode_images(plan, result);
+    backend_.rest();
     result.timings.total = total.seconds();
     return result;
   } catch (...) {
@@ -186,55 +186,66 @@ TensorView Engine::conditions(std::span<Sequence* const> sequences) {
   return out;
 }
 
-void Engine::draw_tokens(const StepPlan& plan, StepResult& result) {
-  const Stopwatch watch;
-  std::vector<Sequence*> drawing;
-  for (const DecodeEntry& entry : plan.decode) {
-    Sequence& sequence = sequences_.at(entry.sequence);
-    if (!sequence.cancelled->load(std::memory_order_relaxed)) drawing.push_back(&sequence);
+// One token of every decoded sequence and one backbone pass per round. Sequences that need fewer tokens leave early.
+void Engine::run_rounds(const StepPlan& plan, StepResult& result) {
+  for (const DecodeEntry& entry : plan.decode) result.decode.push_back({entry.sequence, sequences_.at(entry.sequence).emitted, false});
+  std::vector<const DecodeEntry*> drawing;
+  for (const DecodeEntry& entry : plan.decode) drawing.push_back(&entry);
+  for (int64_t round = 0; round == 0 || !drawing.empty(); ++round) {
+    draw_tokens(drawing, result);
+    run_backbone(round == 0 ? std::span(plan.prefill) : std::span<const PrefillEntry>(), drawing, result);
+    std::erase_if(drawing, [round](const DecodeEntry* entry) { return entry->tokens <= round + 1; });
   }
-  if (!drawing.empty()) {
-    const Scratch::Frame frame(scratch_);
-    const auto s = static_cast<int64_t>(drawing.size());
-    const TensorView x = scratch_.take(DType::kF32, {s, info_.token_size});
-    result.flow_head_evaluations = sampler_->sample(drawing, conditions(drawing), x);
-    // A flag seen from here on is too late for this token: decide once, so that state and answer agree.
-    std::vector<int32_t> plain_from, plain_to, normed_from, normed_to;
-    for (size_t i = 0; i < drawing.size(); ++i) {
-      Sequence& sequence = *drawing[i];
-      if (sequence.cancelled->load(std::memory_order_relaxed)) continue;
-      (sequence.spec.use_norm ? normed_from : plain_from).push_back(static_cast<int32_t>(i));
-      (sequence.spec.use_norm ? normed_to : plain_to).push_back(sequence.token_rows[static_cast<size_t>(sequence.emitted)]);
-      ++sequence.emitted;
-    }
-    const auto store = [&](const std::vector<int32_t>& from, const std::vector<int32_t>& to, bool norm) {
-      if (from.empty()) return;
-      const TensorView rows = scratch_.take(DType::kF32, {static_cast<int64_t>(from.size()), info_.token_size});
-      backend_.gather_rows(x, upload_index(from), rows);
-      if (norm) backend_.layer_norm(rows, {}, {}, kTokenNormEps, rows);
-      backend_.scatter_rows(rows, upload_index(to), tokens_->view());
-    };
-    store(plain_from, plain_to, false);
-    store(normed_from, normed_to, true);
+  for (size_t i = 0; i < plan.decode.size(); ++i) {
+    const int64_t emitted = sequences_.at(plan.decode[i].sequence).emitted;
+    result.decode[i].cancelled = emitted - result.decode[i].emitted_tokens < plan.decode[i].tokens;
+    result.decode[i].emitted_tokens = emitted;
   }
-  for (const DecodeEntry& entry : plan.decode) {
-    const Sequence& sequence = sequences_.at(entry.sequence);
-    // A sequence that was drawn has one position more than it has computed; one that was cancelled has not.
-    const bool drawn = sequence.known_positions(0) > sequence.rows[0].computed;
-    result.decode.push_back({entry.sequence, sequence.emitted, !drawn});
-  }
-  result.timings.flow_head = watch.seconds();
 }
 
-void Engine::run_backbone(const StepPlan& plan, StepResult& result) {
+void Engine::draw_tokens(std::vector<const DecodeEntry*>& drawing, StepResult& result) {
+  const Stopwatch watch;
+  const auto is_cancelled = [this](const DecodeEntry* entry) { return sequences_.at(entry->sequence).cancelled->load(std::memory_order_relaxed); };
+  std::erase_if(drawing, is_cancelled);
+  if (drawing.empty()) return;
+  std::vector<Sequence*> sequences;
+  for (const DecodeEntry* entry : drawing) sequences.push_back(&sequences_.at(entry->sequence));
+  const Scratch::Frame frame(scratch_);
+  const TensorView x = scratch_.take(DType::kF32, {static_cast<int64_t>(sequences.size()), info_.token_size});
+  result.flow_head_evaluations += sampler_->sample(sequences, conditions(sequences), x);
+  // A flag seen from here on is too late for this token: decide once, so that state and answer agree.
+  std::vector<int32_t> plain_from, plain_to, normed_from, normed_to;
+  std::vector<const DecodeEntry*> drawn;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (is_cancelled(drawing[i])) continue;
+    Sequence& sequence = *sequences[i];
+    (sequence.spec.use_norm ? normed_from : plain_from).push_back(static_cast<int32_t>(i));
+    (sequence.spec.use_norm ? normed_to : plain_to).push_back(sequence.token_rows[static_cast<size_t>(sequence.emitted)]);
+    ++sequence.emitted;
+    drawn.push_back(drawing[i]);
+  }
+  drawing = std::move(drawn);
+  const auto store = [&](const std::vector<int32_t>& from, const std::vector<int32_t>& to, bool norm) {
+    if (from.empty()) return;
+    const TensorView rows = scratch_.take(DType::kF32, {static_cast<int64_t>(from.size()), info_.token_size});
+    backend_.gather_rows(x, upload_index(from), rows);
+    if (norm) backend_.layer_norm(rows, {}, {}, kTokenNormEps, rows);
+    backend_.scatter_rows(rows, upload_index(to), tokens_->view());
+  };
+  store(plain_from, plain_to, false);
+  store(normed_from, normed_to, true);
+  result.timings.flow_head += watch.seconds();
+}
+
+void Engine::run_backbone(std::span<const PrefillEntry> prefill, std::span<const DecodeEntry* const> drawn, StepResult& result) {
   const Stopwatch watch;
   std::vector<const DecodeEntry*> continuing;
-  for (size_t i = 0; i < plan.decode.size(); ++i) {
-    const Sequence& sequence = sequences_.at(plan.decode[i].sequence);
+  for (const DecodeEntry* entry : drawn) {
+    const Sequence& sequence = sequences_.at(entry->sequence);
     // The token after the last is never needed, so the last one is not fed.
-    if (!result.decode[i].cancelled && sequence.emitted < sequence.num_tokens()) continuing.push_back(&plan.decode[i]);
+    if (sequence.emitted < sequence.num_tokens()) continuing.push_back(entry);
   }
-  const FlatBatch flat = flatten(plan, continuing, sequences_);
+  const FlatBatch flat = flatten(prefill, continuing, sequences_);
   if (flat.size() == 0) return;
 
   const Scratch::Frame frame(scratch_);
@@ -260,7 +271,7 @@ void Engine::run_backbone(const StepPlan& plan, StepResult& result) {
   backbone_->final_norm(last, last);
   backend_.scatter_rows(last, upload_index(flat.kept_hidden), hidden_->view());
 
-  for (const PrefillEntry& entry : plan.prefill) {
+  for (const PrefillEntry& entry : prefill) {
     GuidanceRow& row = sequences_.at(entry.sequence).rows[static_cast<size_t>(entry.row)];
     row.computed = entry.end;
     row.hidden_position = entry.end - 1;
@@ -272,8 +283,8 @@ void Engine::run_backbone(const StepPlan& plan, StepResult& result) {
       sequence.rows[r].hidden_position = sequence.known_positions(r) - 1;
     }
   }
-  result.backbone_tokens = m;
-  result.timings.backbone = watch.seconds();
+  result.backbone_tokens += m;
+  result.timings.backbone += watch.seconds();
 }
 
 void Engine::decode_images(const StepPlan& plan, StepResult& result) {

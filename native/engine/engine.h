@@ -2,8 +2,8 @@
 //
 //   load -> step(plan) ... step(plan) -> images
 //
-// One step: release and admit sequences, copy blocks, draw one token for every decoded sequence (flow head), run
-// one backbone pass over all prefill and decode rows, decode finished latents to pixels.
+// One step: release and admit sequences, copy blocks; in rounds draw one token for every decoded sequence (flow head)
+// and run one backbone pass over all prefill and decode rows; decode finished latents to pixels.
 #pragma once
 
 #include <filesystem>
@@ -62,8 +62,10 @@ class Engine {
   HostArray download_array(const TensorView& view, std::vector<int64_t> shape);
   void admit(const SequenceSpec& spec);
   void release(uint32_t id);
-  void draw_tokens(const StepPlan& plan, StepResult& result);
-  void run_backbone(const StepPlan& plan, StepResult& result);
+  void run_rounds(const StepPlan& plan, StepResult& result);
+  // Draws a token of each sequence and removes those from the list whose cancel flag was seen first.
+  void draw_tokens(std::vector<const DecodeEntry*>& drawing, StepResult& result);
+  void run_backbone(std::span<const PrefillEntry> prefill, std::span<const DecodeEntry* const> drawn, StepResult& result);
   void decode_images(const StepPlan& plan, StepResult& result);
   TensorView conditions(std::span<Sequence* const> sequences);
   TensorView upload_index(const std::vector<int32_t>& values);

@@ -141,16 +141,19 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
     planned(decoded.insert(entry.sequence).second, entry.sequence, "is decoded twice");
     const size_t rows = state.num_rows(entry.sequence);
     planned(entry.block_tables.size() == rows, entry.sequence, entry.block_tables.size(), " block tables for ", rows, " rows");
-    planned(state.emitted(entry.sequence) < state.num_tokens(entry.sequence), entry.sequence, "is complete");
-    const bool last = state.emitted(entry.sequence) + 1 == state.num_tokens(entry.sequence);
+    const int64_t lacking = state.num_tokens(entry.sequence) - state.emitted(entry.sequence);
+    planned(lacking > 0, entry.sequence, "is complete");
+    planned(entry.tokens >= 1 && entry.tokens <= lacking, entry.sequence, "decodes ", entry.tokens, " tokens of the ", lacking, " it lacks");
+    // The last token of a picture is not appended.
+    const int64_t appended = std::min(entry.tokens, lacking - 1);
     for (size_t r = 0; r < rows; ++r) {
       const auto row = state.row(entry.sequence, r);
       planned(!prefilled.contains({entry.sequence, static_cast<int64_t>(r)}), entry.sequence, "is prefilled and decoded in one step");
       planned(row.computed == row.known && row.hidden_position == row.known - 1, entry.sequence, "row ", r, " has computed ", row.computed,
               " of ", row.known, " positions, cannot decode");
-      if (!last) check_blocks(entry.block_tables[r], row.known + 1, entry.sequence, limits);
+      if (appended > 0) check_blocks(entry.block_tables[r], row.known + appended, entry.sequence, limits);
     }
-    if (!last) tokens += static_cast<int64_t>(rows);
+    if (appended > 0) tokens += static_cast<int64_t>(rows);
   }
   for (const VaeEntry& entry : plan.vae) state.num_rows(entry.sequence);
   check(tokens <= limits.max_step_tokens, ErrorCode::kInvalidPlan, "the step has ", tokens, " backbone rows, the limit is ", limits.max_step_tokens);

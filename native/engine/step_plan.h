@@ -11,7 +11,7 @@
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 1;
+inline constexpr int kAbiVersion = 2;
 
 struct SequenceSpec {
   uint32_t id = 0;
@@ -39,6 +39,7 @@ struct PrefillEntry {
 struct DecodeEntry {
   uint32_t sequence = 0;
   std::vector<std::vector<int32_t>> block_tables;
+  int64_t tokens = 1;
 };
 
 struct VaeEntry {

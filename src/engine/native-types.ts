@@ -8,7 +8,7 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 export type BackendName = 'reference' | 'cpu';
 
@@ -117,11 +117,16 @@ export interface PrefillEntry {
   blockTable: Uint32Array;
 }
 
-/** Draw one image token of the sequence and (unless it is the last) append it to every row. */
+/**
+ * Draw `tokens` image tokens of the sequence, one after the other, and append each (unless it is the last of the
+ * picture) to every row.
+ */
 export interface DecodeEntry {
   sequence: number;
-  /** One table per row, large enough for the row's next position. */
+  /** One table per row, large enough for the positions that are appended. */
   blockTables: Uint32Array[];
+  /** At least 1, at most what the picture still lacks. */
+  tokens: number;
 }
 
 /** Tokens drawn so far -> RGB. Tokens not yet drawn are latent 0. */
@@ -130,8 +135,9 @@ export interface VaeEntry {
 }
 
 /**
- * One engine step. Order of execution: release, admit, copies, decode's flow heads, one backbone pass over
- * all prefill and decode rows, VAE decodes.
+ * One engine step. Order of execution: release, admit, copies; then rounds of flow heads (one token of every decode
+ * entry that has some left) and one backbone pass over the decoded rows, in the first round over all prefill rows
+ * too; VAE decodes.
  */
 export interface StepPlan {
   /** Live sequences whose state is dropped. */
@@ -148,7 +154,7 @@ export interface DecodeResult {
   sequence: number;
   /** Image tokens drawn so far, after this step. */
   emittedTokens: number;
-  /** The cancel flag was seen: nothing was emitted, the sequence must be released. */
+  /** The cancel flag was seen: fewer tokens than planned were drawn, the sequence must be released. */
   cancelled: boolean;
 }
 
@@ -176,7 +182,7 @@ export interface StepResult {
   timings: StepTimings;
   /** Flow-head network evaluations (timestep x guidance row), for metrics. */
   flowHeadEvaluations: number;
-  /** Rows of the backbone pass. */
+  /** Rows of the backbone passes. */
   backboneTokens: number;
 }
 

@@ -56,7 +56,7 @@ export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancell
 export type JobEvent =
   | { kind: 'queued' }
   | { kind: 'started' }
-  | { kind: 'token'; image: number; emitted: number; total: number }
+  | { kind: 'tokens'; image: number; emitted: number; total: number }
   | { kind: 'image'; image: JobImage }
   | { kind: 'succeeded'; result: JobResult }
   | { kind: 'failed'; error: ServerError }
@@ -69,7 +69,7 @@ export function nextStatus(status: JobStatus, event: JobEvent): JobStatus {
     case 'queued':
       return status;
     case 'started':
-    case 'token':
+    case 'tokens':
     case 'image':
       return 'running';
     case 'succeeded':

@@ -7,7 +7,7 @@ export interface SchedulerMetrics {
   step(plan: StepPlan, result: StepResult): void;
   stepFailed(): void;
   firstToken(seconds: number): void;
-  imageToken(seconds: number): void;
+  imageTokens(secondsEach: number, count: number): void;
   encode(seconds: number): void;
 }
 
@@ -45,7 +45,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
   });
   const stage = new Histogram({
     name: 'ardiff_stage_duration_seconds',
-    help: 'Wall time of a stage within one step; encode: of one picture. A mixed backbone pass counts as ar.',
+    help: 'Wall time of a stage within one step, over all tokens that it draws; encode: of one picture. A mixed backbone pass counts as ar.',
     labelNames: ['model', 'stage'],
     buckets: STAGE_BUCKETS,
     registers,
@@ -54,7 +54,8 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
     step: (plan, result) => {
       steps.inc({ model });
       engineSeconds.inc({ model }, result.timings.total);
-      tokens.inc({ model }, result.decode.filter((entry) => !entry.cancelled).length);
+      // A cancelled sequence drew an unknown part of its tokens; nobody gets them.
+      tokens.inc({ model }, plan.decode.reduce((sum, entry, i) => sum + (result.decode[i]?.cancelled === true ? 0 : entry.tokens), 0));
       evaluations.inc({ model }, result.flowHeadEvaluations);
       const sizes = { prefill: new Set(plan.prefill.map((entry) => entry.sequence)).size, ar: plan.decode.length, vae: plan.vae.length };
       for (const [name, size] of Object.entries(sizes)) if (size > 0) batch.observe({ model, stage: name }, size);
@@ -69,8 +70,8 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
     firstToken: (seconds) => {
       firstToken.observe({ model }, seconds);
     },
-    imageToken: (seconds) => {
-      perToken.observe({ model }, seconds);
+    imageTokens: (secondsEach, count) => {
+      for (let i = 0; i < count; i += 1) perToken.observe({ model }, secondsEach);
     },
     encode: (seconds) => {
       stage.observe({ model, stage: 'encode' }, seconds);

@@ -53,7 +53,7 @@ class JobRun {
       let lastToken = this.submitted;
       loop.add(spec, {
         onEvent: (event) => {
-          if (event.kind === 'token') lastToken = this.noteToken(event.emitted, lastToken);
+          if (event.kind === 'tokens') lastToken = this.noteTokens(event, lastToken);
           this.onEvent(index, event);
         },
         onError: (error) => {
@@ -70,10 +70,13 @@ class JobRun {
     for (const id of this.ids) this.loop.cancel(id);
   }
 
-  private noteToken(emitted: number, before: number): number {
-    if (emitted === 1) this.metrics.firstToken(seconds(before));
-    else this.metrics.imageToken(seconds(before));
-    return performance.now();
+  /** Tokens of one step arrive together, so each is counted as an equal part of the time since the step before. */
+  private noteTokens({ emitted, count }: { emitted: number; count: number }, before: number): number {
+    const now = performance.now();
+    const elapsed = (now - before) / 1000;
+    if (emitted === count) this.metrics.firstToken(elapsed);
+    else this.metrics.imageTokens(elapsed / count, count);
+    return now;
   }
 
   private onEvent(index: number, event: SequenceEvent): void {
@@ -85,8 +88,8 @@ class JobRun {
           this.emit({ kind: 'started' });
         }
         break;
-      case 'token':
-        this.emit({ kind: 'token', image: index, emitted: event.emitted, total: event.total });
+      case 'tokens':
+        this.emit({ kind: 'tokens', image: index, emitted: event.emitted, total: event.total });
         break;
       case 'image':
         void this.finishImage(index, event.image);

@@ -105,7 +105,7 @@ describe.skipIf(!isAddonBuilt())('the addon, wrong use', () => {
       [plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 12, blockTable: new Uint32Array() }] }), 'invalid_plan'],
       [plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 99, blockTable: Uint32Array.of(0, 1, 2, 3, 4, 5, 6) }] }), 'invalid_plan'],
       [plan({ admit: [spec], prefill: [{ sequence: 1, row: 2, begin: 0, end: 1, blockTable: Uint32Array.of(0) }] }), 'invalid_plan'],
-      [plan({ admit: [spec], decode: [{ sequence: 1, blockTables: [Uint32Array.of(0), Uint32Array.of(1)] }] }), 'invalid_plan'],
+      [plan({ admit: [spec], decode: [{ sequence: 1, blockTables: [Uint32Array.of(0), Uint32Array.of(1)], tokens: 1 }] }), 'invalid_plan'],
     ];
     for (const [value, code] of wrong) expect([await codeOf(() => engine.step(handle, untyped(value))), value]).toEqual([code, value]);
     // Nothing of the refused plans stayed: the same id is still free.
@@ -139,14 +139,31 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
     const table = Uint32Array.of(3);
     const results = await Promise.all([
       engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 5, blockTable: table }] })),
-      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table] }] })),
-      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table] }], vae: [{ sequence: 1 }] })),
+      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], tokens: 1 }] })),
+      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], tokens: 1 }], vae: [{ sequence: 1 }] })),
     ]);
     expect(results.map((result) => result.decode.map((entry) => entry.emittedTokens))).toEqual([[], [1], [2]]);
     const [image] = results[2].images;
     expect(image).toMatchObject({ sequence: 1, width: 32, height: 16 });
     expect(image!.rgb).toHaveLength(32 * 16 * 3);
     expect(new Set(image!.rgb).size).toBeGreaterThan(10);
+  });
+
+  it('draws several tokens in one step: the same picture as one by one', async () => {
+    const engine = createEngine();
+    const { handle } = await engine.load(MODEL, OPTIONS);
+    const picture = async (id: number, block: number, counts: number[]): Promise<Uint8Array> => {
+      const spec = sequenceSpec(id, { promptRows: [promptRow(1, 5)], gridHeight: 2, gridWidth: 3, seed: 7 });
+      const table = Uint32Array.of(block);
+      await engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: id, row: 0, begin: 0, end: 5, blockTable: table }] }));
+      for (const tokens of counts) await engine.step(handle, plan({ decode: [{ sequence: id, blockTables: [table], tokens }] }));
+      const { images } = await engine.step(handle, plan({ vae: [{ sequence: id }] }));
+      return images[0]!.rgb;
+    };
+    const single = await picture(1, 0, [1, 1, 1, 1, 1, 1]);
+    expect(await picture(2, 1, [4, 2])).toEqual(single);
+    expect(await picture(3, 2, [6])).toEqual(single);
+    expect(await codeOf(() => engine.step(handle, plan({ decode: [{ sequence: 3, blockTables: [Uint32Array.of(2)], tokens: 1 }] })))).toBe('invalid_plan');
   });
 
   it('stops a cancelled sequence, and only that one', async () => {
@@ -157,7 +174,7 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
     await engine.step(handle, plan({ admit: specs, prefill: specs.map(({ id }, i) => ({ sequence: id, row: 0, begin: 0, end: 5, blockTable: tables[i]! })) }));
     engine.cancel(handle, 1);
     engine.cancel(handle, 12345);
-    const { decode } = await engine.step(handle, plan({ decode: specs.map(({ id }, i) => ({ sequence: id, blockTables: [tables[i]!] })) }));
+    const { decode } = await engine.step(handle, plan({ decode: specs.map(({ id }, i) => ({ sequence: id, blockTables: [tables[i]!], tokens: 1 })) }));
     expect(decode).toEqual([
       { sequence: 1, emittedTokens: 0, cancelled: true },
       { sequence: 2, emittedTokens: 1, cancelled: false },

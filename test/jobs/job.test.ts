@@ -7,7 +7,7 @@ const timings = { queue: 0, draw: 0, encode: 0, total: 0 };
 const EVENTS: JobEvent[] = [
   { kind: 'queued' },
   { kind: 'started' },
-  { kind: 'token', image: 0, emitted: 1, total: 2 },
+  { kind: 'tokens', image: 0, emitted: 1, total: 2 },
   { kind: 'image', image },
   { kind: 'succeeded', result: { images: [image], timings } },
   { kind: 'failed', error: new ServerError('engine_error', 'x') },
@@ -24,7 +24,7 @@ describe('nextStatus', () => {
     const after = (status: JobStatus, kinds: JobEvent['kind'][]): JobStatus =>
       kinds.reduce((current, kind) => nextStatus(current, EVENTS.find((event) => event.kind === kind)!), status);
     expect(after('queued', ['queued'])).toBe('queued');
-    expect(after('queued', ['started', 'token', 'image'])).toBe('running');
+    expect(after('queued', ['started', 'tokens', 'image'])).toBe('running');
     expect(after('queued', ['started', 'succeeded'])).toBe('succeeded');
     expect(after('queued', ['cancelled', 'image', 'succeeded'])).toBe('cancelled');
     expect(after('queued', ['failed', 'cancelled'])).toBe('failed');

@@ -103,6 +103,35 @@ class EngineTest : public testing::TestWithParam<Setting> {
   Engine engine_;
 };
 
+// Several tokens of each picture in one step, of pictures that end at different rounds.
+TEST_P(EngineTest, SameTokensInBursts) {
+  const std::vector<SequenceSpec> specs = {picture(1, "a cat", 11, 6, 3.0), picture(2, "a very long prompt about dogs and houses", 12, 3, 7.5)};
+  std::vector<Tokens> alone;
+  for (const auto& spec : specs) alone.push_back(Drawing(engine_, 5, 1).solo(spec));
+  for (const auto& counts : std::vector<std::vector<std::pair<int64_t, int64_t>>>{{{16, 16}}, {{5, 1}, {3, 8}, {8, 7}}}) {
+    Drawing drawing(engine_, 5, 1);
+    std::vector<std::vector<Table>> tables;
+    StepPlan first;
+    for (const auto& spec : specs) {
+      first.admit.push_back(spec);
+      tables.push_back(drawing.tables(spec));
+      Drawing::prefill(first, spec, tables.back());
+    }
+    engine_.step(first);
+    int64_t drawn_first = 0;
+    for (const auto& [one, two] : counts) {
+      StepPlan plan;
+      plan.decode = {{1, tables[0], one}, {2, tables[1], two}};
+      const StepResult result = engine_.step(plan);
+      drawn_first += one;
+      EXPECT_EQ(result.decode[0].emitted_tokens, drawn_first);
+      EXPECT_FALSE(result.decode[0].cancelled);
+      EXPECT_FALSE(result.decode[1].cancelled);
+    }
+    for (size_t i = 0; i < specs.size(); ++i) EXPECT_EQ(drawing.finish(specs[i].id), alone[i]) << "picture " << i;
+  }
+}
+
 TEST_P(EngineTest, SameTokensAloneAndInACrowd) {
   const std::vector<SequenceSpec> specs = {picture(1, "a cat", 11, 6, 3.0), picture(2, "a very long prompt about dogs and houses", 12, 3, 7.5),
                                            picture(3, "x", 13, 9, 1.0), picture(4, "a cat", 11, 6, 2.0), picture(5, "", 99, 1, 1.5)};
@@ -300,6 +329,8 @@ TEST_P(EngineTest, WrongPlansAreRefusedAndChangeNothing) {
   refused(bad_plan, "admitted but live", [&](StepPlan& p) { p.admit = {spec}; });
   refused(bad_plan, "is not live", [&](StepPlan& p) { p.decode.push_back({2, t}); });
   refused(bad_plan, "decoded twice", [&](StepPlan& p) { p.decode.push_back({1, t}); });
+  refused(bad_plan, "decodes 0 tokens", [&](StepPlan& p) { p.decode[0].tokens = 0; });
+  refused(bad_plan, "of the 16 it lacks", [&](StepPlan& p) { p.decode[0].tokens = 17; });
   refused(bad_plan, "1 block tables for 2 rows", [&](StepPlan& p) { p.decode[0].block_tables.pop_back(); });
   refused(bad_plan, "does not hold", [&](StepPlan& p) { p.decode[0].block_tables[0].clear(); });
   refused(bad_plan, "block 101 outside", [&](StepPlan& p) { p.decode[0].block_tables[0][0] = 101; });

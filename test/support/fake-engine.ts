@@ -40,6 +40,8 @@ export interface FakeEngineOptions {
   /** How long a step pretends to work. 0: one turn of the event loop. */
   stepMs?: number;
   loadMs?: number;
+  /** What a round of tokens says it took. Below 4 ms the step loop asks for several tokens a step. */
+  roundSeconds?: number;
 }
 
 interface FakeRow {
@@ -157,10 +159,17 @@ export class FakeEngine implements NativeEngine {
     return {
       decode,
       images: plan.vae.map(({ sequence }) => this.image(this.find(sequence))),
-      timings: { total: 0.003, flowHead: 0.001, backbone: 0.001, vae: plan.vae.length > 0 ? 0.001 : 0 },
-      flowHeadEvaluations: plan.decode.reduce((sum, { sequence }) => sum + this.evaluations(sequence), 0),
-      backboneTokens: rows + decodeRows,
+      timings: this.timings(plan),
+      flowHeadEvaluations: plan.decode.reduce((sum, { sequence, tokens }) => sum + this.evaluations(sequence) * tokens, 0),
+      backboneTokens: rows + plan.decode.reduce((sum, entry) => sum + entry.blockTables.length * entry.tokens, 0),
     };
+  }
+
+  private timings(plan: StepPlan): StepResult['timings'] {
+    const rounds = Math.max(1, ...plan.decode.map((entry) => entry.tokens));
+    const half = ((this.options.roundSeconds ?? 0.01) / 2) * rounds;
+    const vae = plan.vae.length > 0 ? 0.001 : 0;
+    return { total: 2 * half + vae, flowHead: half, backbone: half, vae };
   }
 
   private admit(spec: SequenceSpec): void {
@@ -197,14 +206,14 @@ export class FakeEngine implements NativeEngine {
   private checkDecode(entry: DecodeEntry, writes: Map<number, string>): void {
     const sequence = this.find(entry.sequence);
     must(entry.blockTables.length === sequence.rows.length, 'one block table per row');
-    must(sequence.emitted < this.totalTokens(sequence), `sequence ${entry.sequence} has all its tokens`);
+    const lacking = this.totalTokens(sequence) - sequence.emitted;
+    must(entry.tokens >= 1 && entry.tokens <= lacking, `${entry.tokens} tokens of the ${lacking} that sequence ${entry.sequence} lacks`);
+    const appended = Math.min(entry.tokens, lacking - 1);
     for (const [index, row] of sequence.rows.entries()) {
       const position = row.ids.length + sequence.emitted;
       must(row.computed === position, `row ${index} of ${entry.sequence} has ${row.computed} of ${position} positions`);
       this.checkContent(sequence, index, position, entry.blockTables[index]!);
-      if (sequence.emitted + 1 < this.totalTokens(sequence)) {
-        this.noteWrites(entry.sequence, index, position, position + 1, entry.blockTables[index]!, writes);
-      }
+      if (appended > 0) this.noteWrites(entry.sequence, index, position, position + appended, entry.blockTables[index]!, writes);
     }
   }
 
@@ -254,8 +263,9 @@ export class FakeEngine implements NativeEngine {
     if (this.cancelled.has(entry.sequence)) {
       return { sequence: entry.sequence, emittedTokens: sequence.emitted, cancelled: true };
     }
-    sequence.emitted += 1;
-    if (sequence.emitted < this.totalTokens(sequence)) {
+    for (let token = 0; token < entry.tokens; token += 1) {
+      sequence.emitted += 1;
+      if (sequence.emitted === this.totalTokens(sequence)) break;
       for (const [index, row] of sequence.rows.entries()) {
         this.write(sequence, index, row.computed, row.computed + 1, entry.blockTables[index]!);
         row.computed += 1;

@@ -8,14 +8,14 @@ import { FakeEngine } from './fake-engine.js';
 export interface Harness {
   state: SchedulerState;
   engine: FakeEngine;
-  /** Plans a step and hands it to the engine; its answer is not waited for. */
-  submit(): StepPlan;
+  /** Plans a step of up to `burst` tokens a sequence and hands it to the engine; its answer is not waited for. */
+  submit(burst?: number): StepPlan;
   /** Waits for the oldest step in flight and applies its answer. */
   settle(): Promise<SequenceEvent[]>;
   /** Both; returns what was planned and what came of it. */
   step(): Promise<{ plan: StepPlan; events: SequenceEvent[] }>;
-  /** Runs until nothing is live, with up to `ahead` steps in flight; pictures by sequence id. */
-  drain(options?: { maxSteps?: number; ahead?: number }): Promise<Map<number, Uint8Array>>;
+  /** Runs until nothing is live, with up to `ahead` steps of `burst` tokens in flight; pictures by sequence id. */
+  drain(options?: { maxSteps?: number; ahead?: number; burst?: number }): Promise<Map<number, Uint8Array>>;
 }
 
 export async function createHarness(limits: Partial<SchedulerLimits> = {}): Promise<Harness> {
@@ -24,8 +24,8 @@ export async function createHarness(limits: Partial<SchedulerLimits> = {}): Prom
   await engine.load('fake', { kvBlocks: all.numBlocks, maxStepTokens: all.maxStepTokens });
   const state = createSchedulerState(all);
   const flights: { plan: StepPlan; result: Promise<StepResult> }[] = [];
-  const submit = (): StepPlan => {
-    const plan = schedule(state);
+  const submit = (burst?: number): StepPlan => {
+    const plan = schedule(state, burst);
     flights.push({ plan, result: engine.step(1, plan) });
     return plan;
   };
@@ -37,11 +37,11 @@ export async function createHarness(limits: Partial<SchedulerLimits> = {}): Prom
     const plan = submit();
     return { plan, events: await settle() };
   };
-  const drain = async ({ maxSteps = 2000, ahead = 1 } = {}): Promise<Map<number, Uint8Array>> => {
+  const drain = async ({ maxSteps = 2000, ahead = 1, burst = 1 } = {}): Promise<Map<number, Uint8Array>> => {
     const pictures = new Map<number, Uint8Array>();
     for (let i = 0; hasWork(state) || flights.length > 0; i += 1) {
       if (i === maxSteps) throw new Error(`not drained after ${maxSteps} steps`);
-      while (flights.length < ahead && hasWork(state)) submit();
+      while (flights.length < ahead && hasWork(state)) submit(burst);
       for (const event of await settle()) if (event.kind === 'image') pictures.set(event.sequence, event.image.rgb);
     }
     return pictures;

@@ -42,6 +42,7 @@ class CpuBackend final : public Backend {
   Storage allocate(size_t bytes) override;
   void upload(const TensorView& dst, const void* src) override;
   void download(const TensorView& src, void* dst) override;
+  void rest() override { pool_.rest(); }
 
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override;
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override;

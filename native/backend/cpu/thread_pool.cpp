@@ -65,6 +65,7 @@ void ThreadPool::run_job(int64_t chunks, Call call, void* context) {
     const auto end = static_cast<uint64_t>(chunks * (owner + 1) / threads_);
     shares_[static_cast<size_t>(owner)].left.store(uint64_t{generation} << 32 | end << 16 | begin, std::memory_order_release);
   }
+  resting_.store(false, std::memory_order_relaxed);
   generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
   work(generation, 0);
@@ -92,7 +93,8 @@ void ThreadPool::serve(int worker) {
   uint32_t served = 0;
   while (true) {
     auto news = [&] { return generation_.load(std::memory_order_acquire) != served; };
-    if (!spin(news)) generation_.wait(served, std::memory_order_acquire);
+    spin([&] { return news() || resting_.load(std::memory_order_relaxed); });
+    if (!news()) generation_.wait(served, std::memory_order_acquire);
     if (stopping_) return;
     served = generation_.load(std::memory_order_acquire);
     work(served, worker);

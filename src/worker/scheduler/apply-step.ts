@@ -6,7 +6,8 @@ import { removeSequence, type SchedulerState } from './state.js';
 export type SequenceEvent =
   /** Planned for the first time: its waiting is over when the step begins, not when it ends. */
   | { kind: 'started'; sequence: number }
-  | { kind: 'token'; sequence: number; emitted: number; total: number }
+  /** Tokens up to `emitted` are drawn; `count` of them are new. */
+  | { kind: 'tokens'; sequence: number; count: number; emitted: number; total: number }
   | { kind: 'image'; sequence: number; image: DecodedImage };
 
 /**
@@ -19,8 +20,14 @@ export function applyStep(state: SchedulerState, plan: StepPlan, result: StepRes
   for (const [index, entry] of plan.decode.entries()) {
     const sequence = state.byId.get(entry.sequence);
     if (sequence === undefined) continue;
-    confirmToken(sequence, result.decode[index]);
-    events.push({ kind: 'token', sequence: entry.sequence, emitted: sequence.confirmed, total: sequence.totalTokens });
+    confirmTokens(sequence, entry.tokens, result.decode[index]);
+    events.push({
+      kind: 'tokens',
+      sequence: entry.sequence,
+      count: entry.tokens,
+      emitted: sequence.confirmed,
+      total: sequence.totalTokens,
+    });
   }
   for (const image of result.images) {
     const sequence = state.byId.get(image.sequence);
@@ -31,11 +38,11 @@ export function applyStep(state: SchedulerState, plan: StepPlan, result: StepRes
   return events;
 }
 
-/** A cancelled sequence was removed when its flag was set, so one that is still here must have its token. */
-function confirmToken(sequence: Sequence, decoded: DecodeResult | undefined): void {
-  const expected = sequence.confirmed + 1;
+/** A cancelled sequence was removed when its flag was set, so one that is still here must have its tokens. */
+function confirmTokens(sequence: Sequence, count: number, decoded: DecodeResult | undefined): void {
+  const expected = sequence.confirmed + count;
   if (decoded?.sequence !== sequence.spec.id || decoded.cancelled || decoded.emittedTokens !== expected) {
-    throw new Error(`expected token ${expected} of sequence ${sequence.spec.id}, the engine answered ${JSON.stringify(decoded)}`);
+    throw new Error(`expected ${expected} tokens of sequence ${sequence.spec.id}, the engine answered ${JSON.stringify(decoded)}`);
   }
   sequence.confirmed = expected;
 }

@@ -2,7 +2,7 @@ import type { PrefillEntry, StepPlan } from '../../engine/native-types.js';
 import { fits } from './admit.js';
 import { commitPlan } from './commit-plan.js';
 import { makeWritable, settleCopies, type RowWrite } from './room.js';
-import { isLastToken, isReadyToDecode, knownPositions, type Sequence, type SequenceRow } from './sequence.js';
+import { isReadyToDecode, knownPositions, lackingTokens, type Sequence, type SequenceRow } from './sequence.js';
 import { preempt, type SchedulerState } from './state.js';
 
 /**
@@ -13,10 +13,13 @@ import { preempt, type SchedulerState } from './state.js';
  * Sequences are visited by arrival and room is taken from the youngest, so a sequence is never taken from after
  * it has been planned.
  *
- * What a plan does is known before it runs (a decode draws one token), so the state is moved on at once and the
- * next plan can be made while this one runs. The engine's answer brings pictures and is checked (apply-step.ts).
+ * What a plan does is known before it runs (a decode draws the tokens it says), so the state is moved on at once and
+ * the next plan can be made while this one runs. The engine's answer brings pictures and is checked (apply-step.ts).
+ *
+ * `burst`: tokens a sequence may draw in this step. More than one only while nobody else would have to wait for it:
+ * with a sequence waiting or prefilling, everyone draws one.
  */
-export function schedule(state: SchedulerState): StepPlan {
+export function schedule(state: SchedulerState, burst = 1): StepPlan {
   const draft: Draft = {
     prefill: [],
     decode: [],
@@ -25,6 +28,7 @@ export function schedule(state: SchedulerState): StepPlan {
     // Decodes of the running batch come first: a long prompt may fill a step, but not delay the others' tokens.
     prefillBudget: state.limits.maxStepTokens - decodeRows(state),
     promptsInProgress: promptsInProgress(state),
+    burst: state.waiting.size === 0 && state.running.every(isReadyToDecode) ? burst : 1,
   };
   for (const sequence of [...state.running]) {
     if (sequence.status === 'running') planSequence(state, sequence, draft);
@@ -41,6 +45,7 @@ export function schedule(state: SchedulerState): StepPlan {
     decode: draft.decode.map((sequence) => ({
       sequence: sequence.spec.id,
       blockTables: sequence.rows.map((row) => Uint32Array.from(row.blocks)),
+      tokens: Math.min(draft.burst, lackingTokens(sequence)),
     })),
     vae: state.decoding.slice(0, state.limits.maxVaePerStep).map((sequence) => ({ sequence: sequence.spec.id })),
   };
@@ -63,6 +68,8 @@ interface Draft {
   prefillBudget: number;
   /** Share keys of prompts that some row is computing; equal rows wait and attach to the result. */
   promptsInProgress: Set<string>;
+  /** Tokens a decode entry draws at most. */
+  burst: number;
 }
 
 function planSequence(state: SchedulerState, sequence: Sequence, draft: Draft): void {
@@ -71,9 +78,9 @@ function planSequence(state: SchedulerState, sequence: Sequence, draft: Draft): 
 }
 
 function planDecode(state: SchedulerState, sequence: Sequence, draft: Draft): void {
-  const writes: RowWrite[] = isLastToken(sequence)
-    ? []
-    : sequence.rows.map((row) => ({ row, begin: row.computed, end: row.computed + 1 }));
+  // The last token of a picture is not appended, so it needs no KV.
+  const appended = Math.min(draft.burst, lackingTokens(sequence) - 1);
+  const writes: RowWrite[] = sequence.rows.map((row) => ({ row, begin: row.computed, end: row.computed + appended }));
   if (makeWritable(state, sequence, writes, draft.copies)) draft.decode.push(sequence);
   else preempt(state, sequence);
 }

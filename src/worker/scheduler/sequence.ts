@@ -65,9 +65,9 @@ export function isReadyToDecode(sequence: Sequence): boolean {
   return sequence.rows.every((row) => row.computed === knownPositions(sequence, row));
 }
 
-/** The token drawn next is the last: it is not appended, so it needs no KV. */
-export function isLastToken(sequence: Sequence): boolean {
-  return sequence.emitted + 1 === sequence.totalTokens;
+/** Image tokens not planned yet. */
+export function lackingTokens(sequence: Sequence): number {
+  return sequence.totalTokens - sequence.emitted;
 }
 
 /**

@@ -2,6 +2,7 @@ import type { EngineModel } from '../../engine/engine.js';
 import type { SequenceSpec, StepPlan, StepResult } from '../../engine/native-types.js';
 import { toEngineError, type EngineError } from '../../errors.js';
 import { applyStep, type SequenceEvent } from './apply-step.js';
+import { BurstPolicy } from './burst.js';
 import { isEmptyPlan, schedule } from './schedule.js';
 import { addSequence, hasWork, removeSequence, type SchedulerState } from './state.js';
 
@@ -27,7 +28,7 @@ interface Flight {
 
 /**
  * Steps given to the engine ahead: one runs, the next waits behind it, so that the engine goes on without waiting
- * for this thread to wake up (0.2 to 0.4 ms a step, as much as a tenth of a small model's step).
+ * for this thread to wake up.
  */
 const MAX_FLIGHTS = 2;
 
@@ -38,6 +39,7 @@ const MAX_FLIGHTS = 2;
 export class StepLoop {
   private readonly listeners = new Map<number, SequenceListener>();
   private readonly flights: Flight[] = [];
+  private readonly burst = new BurstPolicy();
   private wake: () => void = () => undefined;
   private stopping = false;
   private finished: Promise<void> | null = null;
@@ -90,7 +92,7 @@ export class StepLoop {
   /** Plans the next step and hands it to the engine; false when there is nothing to plan. */
   private submit(): boolean {
     if (!hasWork(this.state)) return false;
-    const plan = schedule(this.state);
+    const plan = schedule(this.state, this.burst.tokens);
     if (isEmptyPlan(plan)) {
       // With steps in flight that is usual. Without, the oldest sequence always has something to do: a bug, and
       // failing loudly beats spinning.
@@ -110,6 +112,7 @@ export class StepLoop {
     try {
       const answer = await result;
       events = applyStep(this.state, plan, answer);
+      this.burst.note(plan, answer);
       this.observer.onStep(plan, answer, (performance.now() - submittedAt) / 1000);
     } catch (thrown) {
       await this.failStep(plan, toEngineError(thrown));

@@ -34,12 +34,33 @@ describe('schedule', () => {
     ]);
     expect(first.events).toEqual([]);
     for (let emitted = 1; emitted <= 6; emitted += 1) {
-      expect((await step()).events).toEqual([{ kind: 'token', sequence: 1, emitted, total: 6 }]);
+      expect((await step()).events).toEqual([{ kind: 'tokens', sequence: 1, count: 1, emitted, total: 6 }]);
     }
     const picture = await step();
     expect(picture.plan.vae).toEqual([{ sequence: 1 }]);
     expect(picture.events[0]?.kind).toBe('image');
     expect((await step()).plan.release).toEqual([1]);
+    expect(leakedBlocks(state)).toBe(0);
+  });
+
+  it('draws several tokens a step, but one while somebody waits or prefills', async () => {
+    const { state, submit, settle } = await createHarness();
+    addSequence(state, sequenceSpec(1, { gridHeight: 3, gridWidth: 3 }));
+    const step = async (burst: number): Promise<SequenceEvent[]> => {
+      submit(burst);
+      return settle();
+    };
+    await step(4);
+    expect(await step(4)).toEqual([{ kind: 'tokens', sequence: 1, count: 4, emitted: 4, total: 9 }]);
+    addSequence(state, sequenceSpec(2, { gridHeight: 1, gridWidth: 2 }));
+    expect(await step(4)).toMatchObject([{ sequence: 1, count: 1, emitted: 5 }]);
+    // Both end within the step, at different rounds.
+    expect(await step(4)).toMatchObject([
+      { sequence: 1, count: 4, emitted: 9 },
+      { sequence: 2, count: 2, emitted: 2 },
+    ]);
+    expect((await step(4)).map((event) => event.kind)).toEqual(['image', 'image']);
+    await step(1);
     expect(leakedBlocks(state)).toBe(0);
   });
 
@@ -180,7 +201,7 @@ describe('schedule, whatever arrives', () => {
     for (const spec of specs) {
       addSequence(state, spec);
       // Any number of steps in flight, and cancels that hit them.
-      for (let steps = below(4); steps > 0; steps -= 1) submit();
+      for (let steps = below(4); steps > 0; steps -= 1) submit(1 + below(6));
       const victim = state.byId.get(1 + below(specs.length));
       if (victim !== undefined && below(5) === 0) {
         engine.cancel(1, victim.spec.id);
@@ -189,7 +210,7 @@ describe('schedule, whatever arrives', () => {
       }
       for (let steps = below(5); steps > 0; steps -= 1) checkImages(await settle(), solo);
     }
-    const rest = await drain({ maxSteps: 20_000, ahead: 1 + below(3) });
+    const rest = await drain({ maxSteps: 20_000, ahead: 1 + below(3), burst: 1 + below(9) });
     for (const [id, rgb] of rest) expect(samePicture(rgb, solo.get(id))).toBe(true);
     const drawn = new Set(engine.plans.flatMap((plan) => plan.vae.map((entry) => entry.sequence)));
     for (const spec of specs) if (!cancelled.has(spec.id)) expect(drawn.has(spec.id)).toBe(true);

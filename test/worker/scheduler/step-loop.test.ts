@@ -20,8 +20,8 @@ class Rig {
   readonly failures: string[] = [];
   loop!: StepLoop;
 
-  constructor(stepMs = 0) {
-    this.engine = new FakeEngine({ blockTokens: 4, pixelFactor: 2, stepMs });
+  constructor(stepMs = 0, roundSeconds = 0.01) {
+    this.engine = new FakeEngine({ blockTokens: 4, pixelFactor: 2, stepMs, roundSeconds });
   }
 
   async start(numBlocks = 64): Promise<void> {
@@ -72,7 +72,17 @@ describe('StepLoop', () => {
     await rig.start();
     const { events, end } = rig.add(sequenceSpec(1));
     expect(await end).toBe('image');
-    expect(events).toEqual(['started', 'token', 'token', 'token', 'token', 'token', 'token', 'image']);
+    expect(events).toEqual(['started', 'tokens', 'tokens', 'tokens', 'tokens', 'tokens', 'tokens', 'image']);
+  });
+
+  it('draws several tokens a step where steps are short', async () => {
+    rig = new Rig(0, 0.001);
+    await rig.start();
+    const spec = { gridHeight: 5, gridWidth: 4 };
+    await rig.add(sequenceSpec(1, spec)).end;
+    await rig.add(sequenceSpec(2, spec)).end;
+    const counts = rig.engine.plans.flatMap((plan) => plan.decode.filter((entry) => entry.sequence === 2).map((entry) => entry.tokens));
+    expect(counts).toEqual([4, 4, 4, 4, 4]);
   });
 
   it('hands the engine the next step while one runs, and never more', async () => {
@@ -133,7 +143,7 @@ describe('StepLoop', () => {
     await rig.start(10);
     const first = rig.add(sequenceSpec(1));
     const second = rig.add(sequenceSpec(2));
-    await until(() => first.events.includes('token'));
+    await until(() => first.events.includes('tokens'));
     rig.engine.failNextStep(code);
     expect(await first.end).toBeInstanceOf(EngineError);
     expect(await second.end).toBe('image');
