@@ -1,4 +1,7 @@
+import { openModelFolder } from '../src/model/served-model.js';
+import { compilePeakProbe, operationsPerPicture } from './arithmetic.js';
 import type { Bench } from './context.js';
+import { LineProcess } from './line-process.js';
 import type { PartReport, Row } from './report.js';
 import { Server } from './server.js';
 import { ratiosOf, show, spreadOf } from './stats.js';
@@ -34,16 +37,23 @@ export async function benchOverhead(bench: Bench): Promise<PartReport> {
   }
 }
 
-/** Pictures per second with 1, 4 and 16 clients that each ask for one picture after another. */
+/**
+ * Pictures per second with 1, 4 and 16 clients that each ask for one picture after another; and how much of the
+ * processor's multiply-adds that is, because what one client alone uses of it bounds what more can gain.
+ */
 export async function benchThroughput(bench: Bench): Promise<PartReport> {
   const AIM = 3;
   const CLIENTS = [1, 4, 16];
   const PICTURES_PER_CLIENT: Readonly<Record<number, number>> = { 1: 8, 4: 4, 16: 3 };
+  const operations = operationsPerPicture(openModelFolder(bench.options.modelDirectory), 2);
+  const probe = LineProcess.start(compilePeakProbe(bench.scratch), [String(bench.info.threads), bench.info.dtype]);
   const server = await Server.start(bench.options);
   try {
+    const peaks: number[] = [];
     const rates = new Map<number, number[]>(CLIENTS.map((clients) => [clients, []]));
     await closedLoop(server, 16, 1);
     for (let round = 0; round < Math.max(3, Math.ceil(bench.options.rounds / 2)); round += 1) {
+      peaks.push(Number(await probe.ask('')));
       for (const clients of CLIENTS) rates.get(clients)!.push(await closedLoop(server, clients, PICTURES_PER_CLIENT[clients]!));
     }
     const gain = spreadOf(ratiosOf(rates.get(16)!, rates.get(1)!));
@@ -53,8 +63,18 @@ export async function benchThroughput(bench: Bench): Promise<PartReport> {
       aim: '',
     }));
     rows.push({ what: '16 against 1', measured: show(gain, 'x'), aim: `≥ ${AIM}x`, reached: gain.median >= AIM });
-    return { title: 'pictures per second over HTTP', rows, figures: { imagesPerSecond: Object.fromEntries(rates), gain } };
+    const shareOf = (clients: number) => spreadOf(rates.get(clients)!.map((rate, round) => (rate * operations) / peaks[round]!));
+    const shares = Object.fromEntries(CLIENTS.map((clients) => [clients, shareOf(clients)]));
+    const bound = spreadOf(ratiosOf(peaks, rates.get(1)!.map((rate) => rate * operations)));
+    rows.push(
+      { what: `multiply-adds of the processor, ${bench.info.dtype}`, measured: show(spreadOf(peaks), 'GFLOP/s', 1e-9), aim: '' },
+      ...CLIENTS.map((clients) => ({ what: `share of them, ${clients} client${clients === 1 ? '' : 's'}`, measured: show(shares[clients]!, '%', 100), aim: '' })),
+      { what: 'bound of the gain: all of them against 1 client', measured: show(bound, 'x'), aim: '' },
+    );
+    const figures = { imagesPerSecond: Object.fromEntries(rates), gain, operationsPerPicture: operations, peaks, shares, bound };
+    return { title: 'pictures per second over HTTP', rows, figures };
   } finally {
+    probe.stop();
     await server.stop();
   }
 }
