@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from norms import LayerNorm
+
 CONFIG = dict(model_type="nextstep", architectures=["LlamaForCausalLM"], vocab_size=2048, hidden_size=256, intermediate_size=512,
               num_hidden_layers=12, num_attention_heads=4, num_key_value_heads=2, head_dim=64, hidden_act="silu",
               rms_norm_eps=1e-5, rope_theta=10000.0, rope_scaling=None, max_position_embeddings=1024, attention_bias=True,
@@ -105,7 +107,7 @@ class TimeEmbed(nn.Module):
 class ResBlock(nn.Module):
     def __init__(self, w):
         super().__init__()
-        self.in_ln = nn.LayerNorm(w, eps=1e-6)
+        self.in_ln = LayerNorm(w, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(w, w), nn.SiLU(), nn.Linear(w, w))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(w, 3 * w))
 

@@ -20,6 +20,7 @@ import model as nextstep
 import muon
 import safetensors_io
 import vae
+from norms import LayerNorm
 from quality import nearest_has_base, thumbnails
 from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
 from sample import left_pad
@@ -108,7 +109,7 @@ class Trainee(nn.Module):
         super().__init__()
         self.net, self.tap, self.forget = nextstep.NextStep(config).initialise(), tap, forget
         h = config["hidden_size"]
-        self.aux = nn.Sequential(nn.LayerNorm(h), nn.Linear(h, 2 * h), nn.SiLU(), nn.Linear(2 * h, 768))
+        self.aux = nn.Sequential(LayerNorm(h), nn.Linear(h, 2 * h), nn.SiLU(), nn.Linear(2 * h, 768))
         self.mean = nn.Linear(h, config["latent_channels"] * config["latent_patch_size"] ** 2)
 
     def forward(self, ids, valid, tokens, thumbnails, blank, repeats, noise):

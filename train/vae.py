@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from norms import GroupNorm
+
 CONFIG = dict(resolution=64, in_channels=3, out_ch=3, ch=32, ch_mult=[1, 2, 2], num_res_blocks=1, z_channels=16,
               scaling_factor=1.0, shift_factor=0.0, deterministic=True, encoder_norm=True, psz=2)
 
 
 def group_norm(channels):
-    return nn.GroupNorm(32, channels, eps=1e-6)
+    return GroupNorm(32, channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):
