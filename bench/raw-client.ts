@@ -16,11 +16,18 @@ export class RawClients {
 
   constructor(private readonly port: number) {}
 
-  async post(path: string, body: string): Promise<RawAnswer> {
+  get(path: string): Promise<RawAnswer> {
+    return this.exchange(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n`);
+  }
+
+  post(path: string, body: string): Promise<RawAnswer> {
+    const head = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
+    return this.exchange(`POST ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n${head}${body}`);
+  }
+
+  private async exchange(text: string): Promise<RawAnswer> {
     const socket = this.idle.pop() ?? (await this.open());
-    const message = Buffer.from(
-      `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-    );
+    const message = Buffer.from(text);
     const chunks: Buffer[] = [];
     let end = Infinity;
     const begin = performance.now();
@@ -45,9 +52,9 @@ export class RawClients {
     const seconds = (performance.now() - begin) / 1000;
     this.idle.push(socket);
     const answer = Buffer.concat(chunks).toString();
-    const text = answer.slice(answer.indexOf('\r\n\r\n') + 4);
-    if (!answer.startsWith('HTTP/1.1 200 ')) throw new Error(`${answer.slice(9, 12)}: ${text}`);
-    return { text, seconds };
+    const content = answer.slice(answer.indexOf('\r\n\r\n') + 4);
+    if (!answer.startsWith('HTTP/1.1 200 ')) throw new Error(`${answer.slice(9, 12)}: ${content}`);
+    return { text: content, seconds };
   }
 
   close(): void {

@@ -45,6 +45,11 @@ export class Server {
     return { wallSeconds: seconds, encodeSeconds: timings.encode_ms / 1000 };
   }
 
+  /** Seconds of the smallest exchange there is: what a request costs that asks for nothing. */
+  async roundTrip(): Promise<number> {
+    return (await this.clients.get('/healthz')).seconds;
+  }
+
   /** Sum of a metric over its labels. */
   async metric(name: string): Promise<number> {
     const text = await (await fetch(`${this.url}/metrics`)).text();

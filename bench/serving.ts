@@ -18,7 +18,9 @@ export async function benchOverhead(bench: Bench): Promise<PartReport> {
     for (let i = 0; i < 3; i += 1) await server.generate(bodyOf(i));
     const engine: number[] = [];
     const beside: number[] = [];
+    const nothing: number[] = [];
     for (let i = 0; i < 3 * bench.options.rounds; i += 1) {
+      nothing.push(await server.roundTrip());
       const before = await server.metric('ardiff_engine_seconds_total');
       const { wallSeconds, encodeSeconds } = await server.generate(bodyOf(i));
       const engineSeconds = (await server.metric('ardiff_engine_seconds_total')) - before;
@@ -29,9 +31,10 @@ export async function benchOverhead(bench: Bench): Promise<PartReport> {
     const rows: Row[] = [
       { what: 'engine steps of one picture', measured: show(spreadOf(engine), 'ms', 1e3), aim: '' },
       { what: 'request beside them, encoding excluded', measured: show(spreadOf(beside), 'ms', 1e3), aim: '' },
+      { what: 'for comparison: GET /healthz', measured: show(spreadOf(nothing), 'ms', 1e3), aim: '' },
       { what: 'overhead', measured: show(overhead, '%', 100), aim: `≤ ${AIM * 100}%`, reached: overhead.median <= AIM },
     ];
-    return { title: 'server overhead over engine time, one request at a time', rows, figures: { engine, beside, overhead } };
+    return { title: 'server overhead over engine time, one request at a time', rows, figures: { engine, beside, nothing, overhead } };
   } finally {
     await server.stop();
   }
