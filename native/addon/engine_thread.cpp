@@ -52,16 +52,18 @@ void EngineThread::run() {
 }
 
 void EngineThread::complete(Completion completion) {
-  auto* settled = new Completion(std::move(completion));
+  auto settled = std::make_unique<Completion>(std::move(completion));
   const napi_status status =
-      to_javascript_.NonBlockingCall(settled, [in_flight = in_flight_, function = to_javascript_](Napi::Env env, Napi::Function, Completion* done) {
+      to_javascript_.NonBlockingCall(settled.get(), [in_flight = in_flight_, function = to_javascript_](Napi::Env env, Napi::Function, Completion* done) {
         const std::unique_ptr<Completion> owned(done);
         // env is null when the environment is being torn down: nobody is left to be told.
         if (static_cast<napi_env>(env) == nullptr) return;
         if (--*in_flight == 0) function.Unref(env);
         if (*owned) (*owned)(env);
       });
-  if (status != napi_ok) delete settled;
+  // The call owns it now; it runs even when the environment is torn down.
+  if (status == napi_ok) static_cast<void>(settled.release());
+  // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks)
 }
 
 }  // namespace ardiff::addon

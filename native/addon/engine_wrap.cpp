@@ -97,7 +97,7 @@ Napi::Value EngineWrap::load(const Napi::CallbackInfo& info) {
         info.Env(),
         [state = state_, directory, options, handle] {
           auto engine = std::make_shared<Engine>(*state->backend, directory, options);
-          const ModelInfo model = engine->info();
+          ModelInfo model = engine->info();
           const std::lock_guard lock(state->mutex);
           state->models.emplace(handle, std::move(engine));
           return model;

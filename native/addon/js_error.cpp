@@ -14,7 +14,7 @@ Napi::Error make(Napi::Env env, ErrorCode code, const std::string& message) {
 
 }  // namespace
 
-Napi::Error to_js_error(Napi::Env env, std::exception_ptr failure) {
+Napi::Error to_js_error(Napi::Env env, const std::exception_ptr& failure) {
   try {
     std::rethrow_exception(failure);
   } catch (const Error& error) {

@@ -10,7 +10,7 @@
 namespace ardiff::addon {
 
 // An Error object with message and code. Codes other than the engine's own become "internal".
-Napi::Error to_js_error(Napi::Env env, std::exception_ptr failure);
+Napi::Error to_js_error(Napi::Env env, const std::exception_ptr& failure);
 
 // Runs `body` and turns anything it throws (but JavaScript's own exceptions) into a thrown JavaScript error.
 template <typename Body>
