@@ -46,6 +46,7 @@ export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed
       guidanceScale,
       guidanceSchedule: sampling.guidanceSchedule,
       useNorm: sampling.useNorm,
+      quality,
       format,
       compression: body.output_compression ?? 100,
     },

@@ -22,6 +22,8 @@ export interface JobRequest {
   guidanceScale: number;
   guidanceSchedule: GuidanceSchedule;
   useNorm: boolean;
+  /** What the request called it. Timesteps say what it meant; this is only echoed in the answer. */
+  quality: 'low' | 'medium' | 'high';
   format: OutputFormat;
   /** 1 … 100; ignored for png. */
   compression: number;
