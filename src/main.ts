@@ -9,6 +9,7 @@ import { describeError } from './errors.js';
 import { buildApp, closeApp } from './gateway/app.js';
 import type { Serving } from './gateway/deps.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
+import { jobObserver } from './metrics/jobs.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
 import { VERSION } from './version.js';
@@ -42,8 +43,8 @@ async function load(config: Config, model: ServedModel, serving: Serving, metric
   metrics.models.loading(manifest.id, config.dtype);
   const native = loadNativeModule();
   const engine = wrapEngine(new native.Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
-  const worker = await startLocalWorker(engine, manifest, config, metrics.registry, app.log);
-  const backend = new EmbeddedBackend(worker, config.queue);
+  const worker = await startLocalWorker(engine, manifest, { ...config, name: 'worker-0' }, metrics.registry, app.log);
+  const backend = new EmbeddedBackend(worker, { capacity: config.queue, observe: jobObserver(metrics.jobs) });
   const seconds = (performance.now() - begin) / 1000;
   const { info } = engine;
   metrics.models.loaded(manifest.id, info.dtype, seconds);

@@ -49,6 +49,8 @@ export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed
       quality,
       format,
       compression: body.output_compression ?? 100,
+      partialImages: 0,
+      rowPreviews: false,
     },
     size,
     quality,

@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServerError, type ErrorCode } from '../errors.js';
 import type { JobHandle } from '../jobs/backend.js';
 import type { JobResult } from '../jobs/job.js';
@@ -31,7 +31,8 @@ export function imagesRoute(app: FastifyInstance, deps: GatewayDeps, done: () =>
     const prepared = prepare(request, deps);
     const handle = submit(prepared, deps);
     void reply.header('x-job-id', handle.id);
-    cancelOnDisconnect(reply, handle, deps.metrics.jobs);
+    // A closed socket is the only cancel signal a plain client gives; its slot is free with the next step.
+    reply.raw.once('close', handle.attach('cancel'));
     const result = await handle.result;
     noteResult(prepared, result, deps.metrics.jobs);
     return toResponse(prepared, result);
@@ -50,7 +51,7 @@ function submit({ job }: PreparedRequest, { serving, metrics }: GatewayDeps): Jo
   const { backend, status } = serving;
   if (backend === null) throw new ServerError('model_loading', 'The model is loading.', { retryAfterSeconds: 1 });
   refuse(admit({ status, queue: backend.queue, ...backend.capacityOf(job) }), metrics.jobs);
-  const handle = backend.submit(job);
+  const { job: handle } = backend.submit(job);
   metrics.jobs.promptTokens(job.model, job.promptRows.reduce((sum, row) => sum + row.length, 0));
   return handle;
 }
@@ -59,15 +60,6 @@ function refuse(rejection: Rejection | null, metrics: JobMetrics): void {
   if (rejection === null) return;
   metrics.rejected(rejection.reason);
   throw rejection.error;
-}
-
-/** A closed socket is the only cancel signal a plain client gives; its slot is free with the next step. */
-function cancelOnDisconnect(reply: FastifyReply, handle: JobHandle, metrics: JobMetrics): void {
-  reply.raw.once('close', () => {
-    if (reply.raw.writableFinished || handle.status === 'succeeded' || handle.status === 'failed') return;
-    metrics.cancelled('disconnect', handle.status === 'queued' ? 'queued' : 'running');
-    handle.cancel();
-  });
 }
 
 /** `null` is legal for almost every field and means absent. */
@@ -87,7 +79,7 @@ function toResponse({ job, size, quality, textTokens, imageTokens }: PreparedReq
   const ms = (seconds: number): number => Math.round(seconds * 1e5) / 100;
   return {
     created: Math.floor(Date.now() / 1000),
-    data: images.map((image) => ({ b64_json: image.bytes.toString('base64'), seed: image.seed })),
+    data: images.map((image) => ({ b64_json: toBase64(image.bytes), seed: image.seed })),
     background: 'opaque',
     output_format: job.format,
     size: formatSize(size),
@@ -103,6 +95,10 @@ function toResponse({ job, size, quality, textTokens, imageTokens }: PreparedReq
     },
     timings: { queue_ms: ms(timings.queue), draw_ms: ms(timings.draw), encode_ms: ms(timings.encode), total_ms: ms(timings.total) },
   };
+}
+
+function toBase64({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString('base64');
 }
 
 /** Counts every request once: when its last byte is out, or when its client is gone before that. */
@@ -131,6 +127,7 @@ function outcomeOf(code: ErrorCode | null): RequestOutcome {
     case 'cancelled':
       return 'cancelled';
     case 'queue_full':
+    case 'deadline_exceeded':
     case 'request_too_large':
     case 'model_loading':
     case 'model_unavailable':
@@ -139,6 +136,7 @@ function outcomeOf(code: ErrorCode | null): RequestOutcome {
     case 'internal_error':
     case 'engine_error':
     case 'out_of_memory':
+    case 'worker_lost':
       return 'error';
     default:
       return 'client_error';

@@ -1,12 +1,10 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { QueueState } from '../jobs/backend.js';
-import type { OutputFormat } from '../jobs/job.js';
+import type { JobHandle, QueueState } from '../jobs/backend.js';
+import type { CancelReason, JobEvent, JobStatus, OutputFormat } from '../jobs/job.js';
 import { QUEUE_BUCKETS, REQUEST_BUCKETS } from './buckets.js';
 
 export type RequestOutcome = 'ok' | 'client_error' | 'rejected' | 'cancelled' | 'timeout' | 'error';
 export type RejectReason = 'queue_full' | 'too_large' | 'loading' | 'draining';
-/** `disconnect`: the socket closed, the only signal a plain client can give. */
-export type CancelReason = 'disconnect';
 
 export interface JobMetrics {
   request(model: string, api: string, outcome: RequestOutcome, seconds: number): void;
@@ -17,6 +15,13 @@ export interface JobMetrics {
   image(model: string, format: OutputFormat, pixels: number): void;
   /** Read at scrape; until then the gauges are absent, which is what "not serving" looks like. */
   watchQueue(model: string, read: () => QueueState): void;
+}
+
+/** What the backend's jobs tell the metrics by themselves, whoever submitted them. */
+export function jobObserver(metrics: JobMetrics): (job: JobHandle, event: JobEvent, before: JobStatus) => void {
+  return (_job, event, before) => {
+    if (event.kind === 'cancelled') metrics.cancelled(event.reason, before === 'queued' ? 'queued' : 'running');
+  };
 }
 
 export function createJobMetrics(registry: Registry): JobMetrics {

@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client';
 import type { Engine, EngineModel } from '../engine/engine.js';
 import { EngineError } from '../errors.js';
-import type { JobWorker } from '../jobs/embedded.js';
+import type { JobWorker } from '../jobs/job-worker.js';
 import { createSchedulerMetrics } from '../metrics/scheduler.js';
 import type { ModelManifest } from '../model/manifest.js';
 import { KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
@@ -11,6 +11,8 @@ import { createSchedulerState } from './scheduler/state.js';
 import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
 
 export interface WorkerOptions {
+  /** Names this worker to those who watch its jobs. */
+  name: string;
   kvSequences: number;
   maxBatch: number;
 }
@@ -53,7 +55,7 @@ export async function startLocalWorker(
     },
   };
   const loop = new StepLoop(state, model, observer);
-  const runner = new Runner(loop, metrics);
+  const runner = new Runner(loop, metrics, options.name);
   loop.start();
   return {
     start: (request, emit) => runner.start(request, emit),

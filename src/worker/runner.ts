@@ -2,7 +2,7 @@ import type { DecodedImage, SequenceSpec } from '../engine/native-types.js';
 import { toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
 import type { JobEvent, JobImage, JobRequest } from '../jobs/job.js';
-import type { RunningJob } from '../jobs/embedded.js';
+import type { RunningJob } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
 import type { SequenceEvent } from './scheduler/apply-step.js';
 import type { StepLoop } from './scheduler/step-loop.js';
@@ -16,11 +16,13 @@ export class Runner {
   constructor(
     private readonly loop: StepLoop,
     private readonly metrics: SchedulerMetrics,
+    /** Of this worker, as watchers of its jobs see it. */
+    private readonly name: string,
   ) {}
 
   start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob {
-    const run = new JobRun(request, this.loop, this.metrics, emit, () => this.takeId());
-    return { cancel: () => run.end() };
+    const run = new JobRun(request, this.loop, this.metrics, this.name, emit, () => this.takeId());
+    return { cancel: () => run.end(), watch: () => undefined };
   }
 
   /** uint32, and never one that is still live: pictures can outlast 2^32 others only in theory. */
@@ -44,6 +46,7 @@ class JobRun {
     private readonly request: JobRequest,
     private readonly loop: StepLoop,
     private readonly metrics: SchedulerMetrics,
+    private readonly worker: string,
     private readonly emit: (event: JobEvent) => void,
     takeId: () => number,
   ) {
@@ -85,11 +88,11 @@ class JobRun {
       case 'started':
         if (this.startedAt === null) {
           this.startedAt = performance.now();
-          this.emit({ kind: 'started' });
+          this.emit({ kind: 'started', worker: this.worker, batchSize: this.loop.state.running.length });
         }
         break;
       case 'tokens':
-        this.emit({ kind: 'tokens', image: index, emitted: event.emitted, total: event.total });
+        this.emit({ kind: 'tokens', image: index, from: event.emitted - event.count, to: event.emitted, total: event.total });
         break;
       case 'image':
         void this.finishImage(index, event.image);
