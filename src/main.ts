@@ -9,11 +9,13 @@ import { describeError } from './errors.js';
 import { buildApp, closeApp } from './gateway/app.js';
 import type { Serving } from './gateway/deps.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
-import { jobObserver } from './metrics/jobs.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
 import { VERSION } from './version.js';
 import { startLocalWorker } from './worker/local-worker.js';
+
+/** One device, one worker. */
+const WORKER = 'worker-0';
 
 /** For the last answers to reach slow clients. */
 const LINGER_MS = 3000;
@@ -43,13 +45,13 @@ async function load(config: Config, model: ServedModel, serving: Serving, metric
   metrics.models.loading(manifest.id, config.dtype);
   const native = loadNativeModule();
   const engine = wrapEngine(new native.Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
-  const worker = await startLocalWorker(engine, manifest, { ...config, name: 'worker-0' }, metrics.registry, app.log);
-  const backend = new EmbeddedBackend(worker, { capacity: config.queue, observe: jobObserver(metrics.jobs) });
+  const worker = await startLocalWorker(engine, manifest, { ...config, name: WORKER }, metrics.registry, app.log);
+  const backend = new EmbeddedBackend(worker, { capacity: config.queue, observe: metrics.jobs.onEvent });
   const seconds = (performance.now() - begin) / 1000;
   const { info } = engine;
   metrics.models.loaded(manifest.id, info.dtype, seconds);
   metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa });
-  metrics.jobs.watchQueue(manifest.id, () => backend.queue);
+  metrics.jobs.watchBackend(manifest.id, WORKER, backend);
   serving.backend = backend;
   serving.status = 'ready';
   app.log.info({ model: manifest.id, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');

@@ -34,7 +34,6 @@ export function imagesRoute(app: FastifyInstance, deps: GatewayDeps, done: () =>
     // A closed socket is the only cancel signal a plain client gives; its slot is free with the next step.
     reply.raw.once('close', handle.attach('cancel'));
     const result = await handle.result;
-    noteResult(prepared, result, deps.metrics.jobs);
     return toResponse(prepared, result);
   });
   done();
@@ -52,7 +51,6 @@ function submit({ job }: PreparedRequest, { serving, metrics }: GatewayDeps): Jo
   if (backend === null) throw new ServerError('model_loading', 'The model is loading.', { retryAfterSeconds: 1 });
   refuse(admit({ status, queue: backend.queue, ...backend.capacityOf(job) }), metrics.jobs);
   const { job: handle } = backend.submit(job);
-  metrics.jobs.promptTokens(job.model, job.promptRows.reduce((sum, row) => sum + row.length, 0));
   return handle;
 }
 
@@ -66,11 +64,6 @@ function refuse(rejection: Rejection | null, metrics: JobMetrics): void {
 function withoutNulls(body: unknown): unknown {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return body;
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
-}
-
-function noteResult({ job }: PreparedRequest, { images, timings }: JobResult, metrics: JobMetrics): void {
-  metrics.queueWait(job.model, timings.queue);
-  for (const image of images) metrics.image(job.model, image.format, image.width * image.height);
 }
 
 /** Token counts are real: the conditional row once, and every drawn token. */

@@ -10,7 +10,7 @@ export function opsRoutes(app: FastifyInstance, { serving, metrics }: GatewayDep
   });
   app.get('/metrics', async (_request, reply) => {
     void reply.type(metrics.registry.contentType);
-    return metrics.registry.metrics();
+    return metrics.render();
   });
   done();
 }

@@ -66,13 +66,14 @@ export class EmbeddedJob implements JobHandle {
 
   cancel(reason: CancelReason): void {
     if (isFinal(this.status)) return;
-    this.running?.cancel();
+    this.running?.cancel(reason);
     this.publish({ kind: 'cancelled', reason });
   }
 
+  /** The server ends before the job does. */
   fail(error: ServerError): void {
     if (isFinal(this.status)) return;
-    this.running?.cancel();
+    this.running?.cancel('shutdown');
     this.publish({ kind: 'failed', error });
   }
 

@@ -4,6 +4,7 @@ import type { JobBackend, JobHandle, QueueState, SubmitOptions } from './backend
 import { systemClock, type Clock } from './clock.js';
 import { EmbeddedJob } from './embedded-job.js';
 import { Idempotency } from './idempotency.js';
+import type { JobCensus } from '../metrics/jobs.js';
 import { isFinal, type JobEvent, type JobRequest, type JobStatus } from './job.js';
 import type { JobWorker } from './job-worker.js';
 import { DEFAULT_RETENTION, Retention, type RetentionLimits } from './retention.js';
@@ -44,6 +45,13 @@ export class EmbeddedBackend implements JobBackend {
 
   get queue(): QueueState {
     return { waiting: this.waiting.size, running: this.running.size, capacity: this.options.capacity };
+  }
+
+  census(): JobCensus {
+    const byState = { queued: this.waiting.size, running: this.running.size, succeeded: 0, failed: 0, cancelled: 0 };
+    for (const { status } of this.jobs.values()) if (isFinal(status)) byState[status] += 1;
+    const oldest = Math.min(...[...this.waiting, ...this.running].map((job) => job.createdAt));
+    return { byState, oldestAgeSeconds: oldest === Infinity ? 0 : (this.clock.now() - oldest) / 1000 };
   }
 
   capacityOf(request: JobRequest): { neededBlocks: number; totalBlocks: number } {

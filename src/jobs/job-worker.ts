@@ -1,9 +1,9 @@
-import type { JobEvent, JobRequest } from './job.js';
+import type { CancelReason, JobEvent, JobRequest } from './job.js';
 
 /** A job that was handed to a worker. */
 export interface RunningJob {
-  /** Stops it; no event follows. */
-  cancel(): void;
+  /** Stops it; no event follows. The reason is for the worker's metrics. */
+  cancel(reason: CancelReason): void;
   /** Whether somebody follows the progress. While nobody does, a worker may tell of several steps at once. */
   watch(watched: boolean): void;
 }

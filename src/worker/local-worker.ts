@@ -44,7 +44,7 @@ export async function startLocalWorker(
     maxRunning: options.maxBatch,
     maxVaePerStep: MAX_VAE_PER_STEP,
   });
-  const metrics = createSchedulerMetrics(registry, manifest.id, state);
+  const metrics = createSchedulerMetrics(registry, manifest.id, options.name, state);
   const observer: StepObserver = {
     onStep: (plan, result) => {
       metrics.step(plan, result);

@@ -1,9 +1,10 @@
 import type { DecodedImage, SequenceSpec } from '../engine/native-types.js';
 import { toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
-import type { JobEvent, JobImage, JobRequest } from '../jobs/job.js';
+import type { CancelReason, JobEvent, JobImage, JobRequest } from '../jobs/job.js';
 import type { RunningJob } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
+import type { WasteReason } from '../metrics/wasted.js';
 import type { SequenceEvent } from './scheduler/apply-step.js';
 import type { StepLoop } from './scheduler/step-loop.js';
 
@@ -22,7 +23,7 @@ export class Runner {
 
   start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob {
     const run = new JobRun(request, this.loop, this.metrics, this.name, emit, () => this.takeId());
-    return { cancel: () => run.end(), watch: () => undefined };
+    return { cancel: (reason) => run.cancel(reason), watch: () => undefined };
   }
 
   /** uint32, and never one that is still live: pictures can outlast 2^32 others only in theory. */
@@ -67,9 +68,14 @@ class JobRun {
     });
   }
 
+  cancel(reason: CancelReason): void {
+    if (!this.ended) this.end(reason);
+  }
+
   /** Stops what still runs; nothing is emitted afterwards. */
-  end(): void {
+  private end(reason: WasteReason): void {
     this.ended = true;
+    this.metrics.abandoned(this.ids, reason);
     for (const id of this.ids) this.loop.cancel(id);
   }
 
@@ -119,6 +125,7 @@ class JobRun {
 
   private succeed(): void {
     this.ended = true;
+    this.metrics.delivered(this.ids);
     const total = seconds(this.submitted);
     const queue = ((this.startedAt ?? this.submitted) - this.submitted) / 1000;
     const timings = { queue, draw: total - queue - this.encodeSeconds, encode: this.encodeSeconds, total };
@@ -128,7 +135,7 @@ class JobRun {
   /** One lost picture loses the job: its siblings are stopped, so that the answer is one error and not a part. */
   private fail(thrown: unknown): void {
     if (this.ended) return;
-    this.end();
+    this.end('error');
     this.emit({ kind: 'failed', error: toServerError(thrown) });
   }
 }

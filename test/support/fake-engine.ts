@@ -168,8 +168,11 @@ export class FakeEngine implements NativeEngine {
   private timings(plan: StepPlan): StepResult['timings'] {
     const rounds = Math.max(1, ...plan.decode.map((entry) => entry.tokens));
     const half = ((this.options.roundSeconds ?? 0.01) / 2) * rounds;
+    // Stages that have nothing to do take no time.
+    const flowHead = plan.decode.length > 0 ? half : 0;
+    const backbone = plan.decode.length + plan.prefill.length > 0 ? half : 0;
     const vae = plan.vae.length > 0 ? 0.001 : 0;
-    return { total: 2 * half + vae, flowHead: half, backbone: half, vae };
+    return { total: flowHead + backbone + vae, flowHead, backbone, vae };
   }
 
   private admit(spec: SequenceSpec): void {

@@ -3,10 +3,10 @@ import { wrapEngine } from '../../src/engine/engine.js';
 import { buildApp, closeApp } from '../../src/gateway/app.js';
 import type { Serving } from '../../src/gateway/deps.js';
 import { EmbeddedBackend } from '../../src/jobs/embedded.js';
-import { jobObserver } from '../../src/metrics/jobs.js';
 import { createMetrics, type Metrics } from '../../src/metrics/metrics.js';
 import { openModelFolder } from '../../src/model/served-model.js';
 import { startLocalWorker } from '../../src/worker/local-worker.js';
+import { valueOf } from './exposition.js';
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
 import { writeModelFolder, type FolderOptions } from './model-folder.js';
 
@@ -17,8 +17,8 @@ export interface Gateway {
   metrics: Metrics;
   backend: EmbeddedBackend;
   post(body: unknown): Promise<Reply>;
-  /** Value of one sample of /metrics, or null. */
-  metric(sample: string): Promise<number | null>;
+  /** Of /metrics, as `valueOf` selects it. */
+  metric(selector: string): Promise<number | null>;
   close(): Promise<void>;
 }
 
@@ -37,8 +37,8 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const engine = new FakeEngine(options);
   const limits = { name: 'worker-0', kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16 };
   const worker = await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
-  const backend = new EmbeddedBackend(worker, { capacity: options.queue ?? 64, observe: jobObserver(metrics.jobs) });
-  metrics.jobs.watchQueue(model.manifest.id, () => backend.queue);
+  const backend = new EmbeddedBackend(worker, { capacity: options.queue ?? 64, observe: metrics.jobs.onEvent });
+  metrics.jobs.watchBackend(model.manifest.id, limits.name, backend);
   const serving: Serving = { status: 'ready', models: [model], backend };
   const app = await buildApp({ serving, metrics, drawSeed: () => 12345, page: '<!doctype html><title>page</title>' }, 'silent');
   return {
@@ -54,10 +54,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
         headers: { 'content-type': 'application/json' },
         payload: typeof body === 'string' ? body : JSON.stringify(body),
       }),
-    metric: async (sample) => {
-      const line = (await metrics.registry.metrics()).split('\n').find((candidate) => candidate.startsWith(`${sample} `));
-      return line === undefined ? null : Number(line.slice(sample.length + 1));
-    },
+    metric: async (selector) => valueOf(await metrics.render(), selector),
     close: async () => {
       await backend.drain(0);
       await closeApp(app, 50);

@@ -3,6 +3,7 @@ import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { valueOf } from './exposition.js';
 import { until } from './until.js';
 import { ADDON_PATH, PACKAGE_ROOT } from '../../src/engine/native.js';
 
@@ -67,11 +68,9 @@ export class ServerProcess {
     return { status, text };
   }
 
-  /** Value of a sample of /metrics; 0 when it is not there yet. */
-  async metric(sample: string): Promise<number> {
-    const { text } = await this.get('/metrics');
-    const line = text.split('\n').find((candidate) => candidate.startsWith(`${sample} `));
-    return line === undefined ? 0 : Number(line.slice(sample.length + 1));
+  /** Of /metrics, as `valueOf` selects it; 0 when it is not there yet. */
+  async metric(selector: string): Promise<number> {
+    return valueOf((await this.get('/metrics')).text, selector) ?? 0;
   }
 
   async until(sample: string, wanted: (value: number) => boolean): Promise<void> {
