@@ -19,6 +19,10 @@ export interface Config {
   /** Jobs that may wait. */
   queue: number;
   drainTimeoutMs: number;
+  /** Silence on a stream of events before a comment is sent. */
+  heartbeatMs: number;
+  /** `103 Early Hints` while a client waits for JSON. */
+  keepalive1xx: boolean;
   logLevel: LogLevel;
 }
 
@@ -49,6 +53,10 @@ const SETTINGS = {
   queue: { env: 'ARDIFF_QUEUE', fallback: '64', parse: integer(1, 1_000_000), help: 'jobs that may wait' },
   // Kubernetes kills after 30 s by default.
   'drain-timeout': { env: 'ARDIFF_DRAIN_TIMEOUT', fallback: '25', parse: integer(0, 86_400), help: 'seconds for running jobs after SIGTERM' },
+  // Common proxies close a connection after 60 s of silence; some browsers sooner.
+  heartbeat: { env: 'ARDIFF_HEARTBEAT', fallback: '15', parse: integer(1, 3600), help: 'seconds of silence before a stream gets a comment' },
+  // Node's fetch gives up after 300 s without a response header. Off: for proxies that mishandle interim answers.
+  'keepalive-1xx': { env: 'ARDIFF_KEEPALIVE_1XX', fallback: 'on', parse: oneOf<'on' | 'off'>('on', 'off'), help: '103 Early Hints every 30 s while a client waits; on or off' },
   'log-level': {
     env: 'ARDIFF_LOG_LEVEL',
     fallback: 'info',
@@ -86,6 +94,8 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
     maxBatch: value('max-batch'),
     queue: value('queue'),
     drainTimeoutMs: value('drain-timeout') * 1000,
+    heartbeatMs: value('heartbeat') * 1000,
+    keepalive1xx: value('keepalive-1xx') === 'on',
     logLevel: value('log-level'),
   });
 }

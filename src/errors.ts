@@ -17,6 +17,8 @@ const CODES = {
   job_not_found: { status: 404, type: 'invalid_request_error' },
   not_found: { status: 404, type: 'invalid_request_error' },
   method_not_allowed: { status: 405, type: 'invalid_request_error' },
+  /** The client did not send its whole request in time. */
+  request_timeout: { status: 408, type: 'invalid_request_error' },
   /** An idempotency key with another body than the first time. Clients retry 409 unless told not to. */
   idempotency_conflict: { status: 409, type: 'invalid_request_error' },
   request_body_too_large: { status: 413, type: 'invalid_request_error' },

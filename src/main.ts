@@ -7,8 +7,9 @@ import { wrapEngine, type Engine } from './engine/engine.js';
 import { loadNativeModule, PACKAGE_ROOT } from './engine/native.js';
 import { describeError } from './errors.js';
 import { buildApp, closeApp } from './gateway/app.js';
-import type { Serving } from './gateway/deps.js';
+import { DEFAULT_PATIENCE, type Serving } from './gateway/deps.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
+import { Workload } from './jobs/workload.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
 import { VERSION } from './version.js';
@@ -24,13 +25,15 @@ const LINGER_MS = 3000;
 async function main(config: Config): Promise<void> {
   const model = openModelFolder(config.modelDirectory);
   const metrics = createMetrics();
+  const workload = new Workload(config.maxBatch);
+  const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
   const serving: Serving = { status: 'loading', models: [model], backend: null };
   const page = readFileSync(join(PACKAGE_ROOT, 'web', 'index.html'), 'utf8');
-  const app = await buildApp({ serving, metrics, drawSeed, page }, config.logLevel);
+  const app = await buildApp({ serving, metrics, workload, patience, drawSeed, page }, config.logLevel);
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
   const stop = onceOnSignal();
-  const engine = await load(config, model, serving, metrics, app);
+  const engine = await load(config, model, serving, { metrics, workload }, app);
   await stop;
   app.log.info('draining');
   serving.status = 'draining';
@@ -39,19 +42,32 @@ async function main(config: Config): Promise<void> {
   engine.close();
 }
 
-async function load(config: Config, model: ServedModel, serving: Serving, metrics: Metrics, app: FastifyInstance): Promise<Engine> {
+/** Who sees every event of every job. */
+interface Watchers {
+  metrics: Metrics;
+  workload: Workload;
+}
+
+async function load(config: Config, model: ServedModel, serving: Serving, { metrics, workload }: Watchers, app: FastifyInstance): Promise<Engine> {
   const begin = performance.now();
   const { manifest } = model;
   metrics.models.loading(manifest.id, config.dtype);
   const native = loadNativeModule();
   const engine = wrapEngine(new native.Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
   const worker = await startLocalWorker(engine, manifest, { ...config, name: WORKER }, metrics.registry, app.log);
-  const backend = new EmbeddedBackend(worker, { capacity: config.queue, observe: metrics.jobs.onEvent });
+  const backend = new EmbeddedBackend(worker, {
+    capacity: config.queue,
+    observe: (job, event, before) => {
+      metrics.jobs.onEvent(job, event, before);
+      workload.observe(job, event);
+    },
+  });
   const seconds = (performance.now() - begin) / 1000;
   const { info } = engine;
   metrics.models.loaded(manifest.id, info.dtype, seconds);
   metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa });
   metrics.jobs.watchBackend(manifest.id, WORKER, backend);
+  metrics.jobs.watchEta(manifest.id, () => workload.waitSeconds ?? 0);
   serving.backend = backend;
   serving.status = 'ready';
   app.log.info({ model: manifest.id, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');

@@ -1,4 +1,5 @@
 import type { JobBackend } from '../jobs/backend.js';
+import type { Workload } from '../jobs/workload.js';
 import type { Metrics } from '../metrics/metrics.js';
 import type { ServedModel } from '../model/served-model.js';
 import type { ServingStatus } from './admission.js';
@@ -11,9 +12,26 @@ export interface Serving {
   backend: JobBackend | null;
 }
 
+/** How the gateway keeps connections alive, in milliseconds. */
+export interface Patience {
+  /** Silence on a stream before a comment is sent. */
+  heartbeatMs: number;
+  /** Between two `103 Early Hints` while a client waits for JSON; 0: none. */
+  earlyHintsMs: number;
+  /** How long a job waits for the retry of a client that named an Idempotency-Key. */
+  retryGraceMs: number;
+  /** For a client to send its whole request. */
+  requestTimeoutMs: number;
+}
+
+/** Heartbeats: common proxies close after 60 s of silence. Hints: a tenth of what Node's fetch waits. */
+export const DEFAULT_PATIENCE: Patience = { heartbeatMs: 15_000, earlyHintsMs: 30_000, retryGraceMs: 30_000, requestTimeoutMs: 60_000 };
+
 export interface GatewayDeps {
   serving: Serving;
   metrics: Metrics;
+  workload: Workload;
+  patience: Patience;
   /** An integer in [0, 2^53) for requests that name no seed. */
   drawSeed: () => number;
   /** The page at `/`. */

@@ -51,6 +51,8 @@ export interface JobBackend {
   readonly queue: QueueState;
   /** KV blocks the request needs at most, against what there is. */
   capacityOf(request: JobRequest): { neededBlocks: number; totalBlocks: number };
+  /** `submit` would join a job that is there already; admission need not be asked. Throws `idempotency_conflict`. */
+  wouldJoin(options: SubmitOptions): boolean;
   /** Callers ask admission first; a full queue is refused here as well. `joined`: it was there already. */
   submit(request: JobRequest, options?: SubmitOptions): { job: JobHandle; joined: boolean };
   /** Live jobs, and finished ones for the retention time (10 minutes). */

@@ -58,6 +58,10 @@ export class EmbeddedBackend implements JobBackend {
     return this.worker.capacityOf(request);
   }
 
+  wouldJoin(options: SubmitOptions): boolean {
+    return this.idempotency.judge(options).kind === 'join';
+  }
+
   submit(request: JobRequest, options: SubmitOptions = {}): { job: JobHandle; joined: boolean } {
     const verdict = this.idempotency.judge(options);
     if (verdict.kind === 'join') return { job: verdict.job, joined: true };

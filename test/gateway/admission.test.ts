@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { admit, type AdmissionInput } from '../../src/gateway/admission.js';
 
-const FREE: AdmissionInput = { status: 'ready', queue: { waiting: 0, running: 0, capacity: 64 }, neededBlocks: 10, totalBlocks: 10 };
+const FREE: AdmissionInput = { status: 'ready', queue: { waiting: 0, running: 0, capacity: 64 }, neededBlocks: 10, totalBlocks: 10, waitSeconds: null, timeoutSeconds: null };
 
 describe('admit', () => {
   it.each([

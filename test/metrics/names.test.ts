@@ -25,6 +25,7 @@ const CONTRACT: Readonly<Record<string, [type: string, labels: string[], buckets
   ardiff_requests_running: ['gauge', ['model', 'worker']],
   ardiff_requests_waiting: ['gauge', ['model', 'priority']],
   ardiff_queue_capacity: ['gauge', ['model']],
+  ardiff_queue_eta_seconds: ['gauge', ['model']],
   ardiff_requests_rejected_total: ['counter', ['reason']],
   ardiff_cancellations_total: ['counter', ['reason', 'phase']],
   ardiff_cancel_latency_seconds: ['histogram', ['model'], STAGE],

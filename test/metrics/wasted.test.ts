@@ -11,7 +11,7 @@ afterEach(async () => {
   await gateway.close();
 });
 
-const submit = (body: ImagesRequest): JobHandle => gateway.backend.submit(prepareRequest(body, gateway.serving.models[0]!, () => 1).job).job;
+const submit = (body: ImagesRequest): JobHandle => gateway.backend.submit(prepareRequest(body, gateway.serving.models[0]!, () => 1)).job;
 
 const wasted = (reason: string): Promise<number | null> => gateway.metric(`ardiff_wasted_gpu_seconds_total{reason="${reason}"}`);
 

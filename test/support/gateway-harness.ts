@@ -1,8 +1,11 @@
 import type { FastifyInstance, LightMyRequestResponse as Reply } from 'fastify';
 import { wrapEngine } from '../../src/engine/engine.js';
 import { buildApp, closeApp } from '../../src/gateway/app.js';
-import type { Serving } from '../../src/gateway/deps.js';
+import { DEFAULT_PATIENCE, type Patience, type Serving } from '../../src/gateway/deps.js';
+import type { Clock } from '../../src/jobs/clock.js';
 import { EmbeddedBackend } from '../../src/jobs/embedded.js';
+import type { JobWorker } from '../../src/jobs/job-worker.js';
+import { Workload } from '../../src/jobs/workload.js';
 import { createMetrics, type Metrics } from '../../src/metrics/metrics.js';
 import { openModelFolder } from '../../src/model/served-model.js';
 import { startLocalWorker } from '../../src/worker/local-worker.js';
@@ -16,6 +19,7 @@ export interface Gateway {
   serving: Serving;
   metrics: Metrics;
   backend: EmbeddedBackend;
+  workload: Workload;
   post(body: unknown): Promise<Reply>;
   /** Of /metrics, as `valueOf` selects it. */
   metric(selector: string): Promise<number | null>;
@@ -27,6 +31,11 @@ export interface GatewayOptions extends FakeEngineOptions {
   kvSequences?: number;
   maxBatch?: number;
   queue?: number;
+  patience?: Partial<Patience>;
+  /** Instead of the scheduler with the fake engine. */
+  worker?: JobWorker;
+  /** Of the jobs' log and of grace times. */
+  clock?: Clock;
 }
 
 /** Gateway, job backend, scheduler and fake engine, wired as main does it. */
@@ -36,17 +45,27 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const metrics = createMetrics();
   const engine = new FakeEngine(options);
   const limits = { name: 'worker-0', kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16 };
-  const worker = await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
-  const backend = new EmbeddedBackend(worker, { capacity: options.queue ?? 64, observe: metrics.jobs.onEvent });
+  const worker = options.worker ?? await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
+  const workload = new Workload(limits.maxBatch);
+  const backend = new EmbeddedBackend(worker, {
+    capacity: options.queue ?? 64,
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
+    observe: (job, event, before) => {
+      metrics.jobs.onEvent(job, event, before);
+      workload.observe(job, event);
+    },
+  });
   metrics.jobs.watchBackend(model.manifest.id, limits.name, backend);
+  metrics.jobs.watchEta(model.manifest.id, () => workload.waitSeconds ?? 0);
   const serving: Serving = { status: 'ready', models: [model], backend };
-  const app = await buildApp({ serving, metrics, drawSeed: () => 12345, page: '<!doctype html><title>page</title>' }, 'silent');
+  const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, page: '<!doctype html><title>page</title>' }, 'silent');
   return {
     app,
     engine,
     serving,
     metrics,
     backend,
+    workload,
     post: (body) =>
       app.inject({
         method: 'POST',

@@ -1,0 +1,36 @@
+/** How long a measurement counts: half a minute of work ago weighs 1/e. */
+const MEMORY_SECONDS = 30;
+
+/**
+ * Image tokens per second while there is work, over the recent past. Idle time is not in it: an idle server is not a
+ * slow one. Times are handed in, in seconds from any origin.
+ */
+export class Throughput {
+  private tokens = 0;
+  private seconds = 0;
+  /** End of what was counted; null while idle. */
+  private countedUntil: number | null = null;
+
+  /** There is work from now on. */
+  begin(now: number): void {
+    this.countedUntil ??= now;
+  }
+
+  drawn(tokens: number, now: number): void {
+    const elapsed = Math.max(0, now - (this.countedUntil ?? now));
+    this.countedUntil = now;
+    const kept = Math.exp(-elapsed / MEMORY_SECONDS);
+    this.tokens = this.tokens * kept + tokens;
+    this.seconds = this.seconds * kept + elapsed;
+  }
+
+  /** Nothing is left to do. */
+  end(): void {
+    this.countedUntil = null;
+  }
+
+  /** Null until something was measured. */
+  get tokensPerSecond(): number | null {
+    return this.seconds > 0 && this.tokens > 0 ? this.tokens / this.seconds : null;
+  }
+}
