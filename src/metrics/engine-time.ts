@@ -35,12 +35,14 @@ export class EngineTime {
       this.accounts.set(id, { evaluationsPerToken: timesteps * promptRows.length, reached: promptRows.map(() => 0), seconds: 0, wastedAs });
     }
     for (const id of plan.release) if (this.accounts.get(id)?.wastedAs != null) this.accounts.delete(id);
-    const rest = Math.max(0, timings.total - timings.flowHead - timings.vae);
+    // Finished pictures and partial ones cost the same. Reads without either are too small to be told apart.
+    const pictures = plan.vae.length > 0 ? timings.vae + timings.preview : 0;
+    const rest = Math.max(0, timings.total - timings.flowHead - pictures);
     const positions = positionsOf(plan);
     // Time that nothing asked for (an empty step) has no owner.
     if (positions > 0) this.chargeBackbone(plan, rest / positions);
     if (plan.decode.length > 0) this.chargeFlowHead(plan, timings.flowHead);
-    for (const { sequence } of plan.vae) this.charge(sequence, (timings.vae + (positions > 0 ? 0 : rest)) / plan.vae.length);
+    for (const { sequence } of plan.vae) this.charge(sequence, (pictures + (positions > 0 ? 0 : rest)) / plan.vae.length);
   }
 
   /** The job got what it asked for. */

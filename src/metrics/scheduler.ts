@@ -15,6 +15,8 @@ export interface SchedulerMetrics {
   delivered(sequences: readonly number[]): void;
   /** A job comes to nothing. Call it before its sequences are cancelled. */
   abandoned(sequences: readonly number[], reason: WasteReason): void;
+  /** Time a preview took outside the engine. */
+  preview(seconds: number): void;
 }
 
 /** Steps of one model on one worker and the KV blocks behind them. */
@@ -29,6 +31,10 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
   const engineSeconds = counter('ardiff_engine_seconds_total', 'Wall time inside engine steps.');
   const failures = counter('ardiff_step_failures_total', 'Engine steps that failed.');
   const tokens = counter('ardiff_image_tokens_total', 'Image tokens drawn.');
+  const previews = counter(
+    'ardiff_preview_seconds_total',
+    'Time for previews: decodes of unfinished pictures and reads of tokens in the engine, painting and encoding outside of it.',
+  );
   const evaluations = counter('ardiff_diffusion_steps_total', 'Flow-head evaluations: timesteps x guidance rows.');
   const firstToken = new Histogram({
     name: 'ardiff_time_to_first_token_seconds',
@@ -68,10 +74,11 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
       evaluations.inc({ model }, result.flowHeadEvaluations);
       const sizes = { prefill: new Set(plan.prefill.map((entry) => entry.sequence)).size, ar: plan.decode.length, vae: plan.vae.length };
       for (const [name, size] of Object.entries(sizes)) if (size > 0) batch.observe({ model, stage: name }, size);
-      const { flowHead, backbone, vae } = result.timings;
+      const { flowHead, backbone, vae, preview } = result.timings;
+      previews.inc({ model }, preview);
       if (sizes.ar > 0) stage.observe({ model, stage: 'diffusion' }, flowHead);
       if (sizes.ar + sizes.prefill > 0) stage.observe({ model, stage: sizes.ar > 0 ? 'ar' : 'prefill' }, backbone);
-      if (sizes.vae > 0) stage.observe({ model, stage: 'vae' }, vae);
+      if (vae > 0) stage.observe({ model, stage: 'vae' }, vae);
     },
     stepFailed: () => {
       waste.stepFailed();
@@ -88,6 +95,9 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
     },
     delivered: waste.delivered,
     abandoned: waste.abandoned,
+    preview: (seconds) => {
+      previews.inc({ model }, seconds);
+    },
   };
 }
 

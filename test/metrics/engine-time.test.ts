@@ -5,16 +5,17 @@ import { EngineTime } from '../../src/metrics/engine-time.js';
 const spec = (id: number, timesteps: number, rows: number): SequenceSpec =>
   ({ id, timesteps, promptRows: Array.from({ length: rows }, () => new Int32Array(3)) }) as unknown as SequenceSpec;
 
-const plan = (parts: Partial<StepPlan>): StepPlan => ({ release: [], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], ...parts });
+const plan = (parts: Partial<StepPlan>): StepPlan => ({ release: [], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], read: [], ...parts });
 
 const prefill = (sequence: number, row: number, begin: number, end: number): PrefillEntry => ({ sequence, row, begin, end, blockTable: new Uint32Array() });
 
 const decode = (sequence: number, rows: number, tokens = 1): DecodeEntry => ({ sequence, tokens, blockTables: Array.from({ length: rows }, () => new Uint32Array()) });
 
-const result = (flowHead: number, backbone: number, vae: number, flowHeadEvaluations = 0): StepResult => ({
+const result = (flowHead: number, backbone: number, vae: number, flowHeadEvaluations = 0, preview = 0): StepResult => ({
   decode: [],
   images: [],
-  timings: { total: flowHead + backbone + vae, flowHead, backbone, vae },
+  tokens: [],
+  timings: { total: flowHead + backbone + vae + preview, flowHead, backbone, vae, preview },
   flowHeadEvaluations,
   backboneTokens: 0,
 });
@@ -35,11 +36,22 @@ describe('engine time', () => {
     time.note(plan({ admit: [spec(1, 4, 1), spec(2, 8, 2)], prefill: [prefill(1, 0, 0, 3), prefill(2, 0, 0, 3), prefill(2, 1, 0, 3)] }), result(0, 0.9, 0));
     // 4 evaluations of one row against 8 of two: 4 : 16. One position against two.
     time.note(plan({ decode: [decode(1, 1), decode(2, 2)] }), result(2, 0.3, 0, 20));
-    time.note(plan({ vae: [{ sequence: 1 }, { sequence: 2 }] }), result(0, 0, 1));
+    time.note(plan({ vae: [{ sequence: 1, tokens: 9 }, { sequence: 2, tokens: 9 }] }), result(0, 0, 1));
     time.abandon([1], 'api');
     expect(wasted.api).toBeCloseTo(0.3 + 0.4 + 0.1 + 0.5);
     time.abandon([2], 'disconnect');
     expect(wasted.disconnect).toBeCloseTo(0.6 + 1.6 + 0.2 + 0.5);
+  });
+
+  it('charges a partial picture to the sequence it shows, and not to those that draw beside it', () => {
+    const { time, live, wasted } = ledger();
+    live.add(1).add(2);
+    time.note(plan({ admit: [spec(1, 4, 1), spec(2, 4, 1)] }), result(0, 0, 0));
+    time.note(plan({ decode: [decode(2, 1)], vae: [{ sequence: 1, tokens: 3 }] }), result(2, 0.5, 0, 4, 0.25));
+    time.abandon([1], 'api');
+    time.abandon([2], 'disconnect');
+    expect(wasted.api).toBeCloseTo(0.25);
+    expect(wasted.disconnect).toBeCloseTo(2.5);
   });
 
   it('counts what steps in flight still spend after a cancel, until the release', () => {

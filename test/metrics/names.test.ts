@@ -38,6 +38,7 @@ const CONTRACT: Readonly<Record<string, [type: string, labels: string[], buckets
   ardiff_prefix_cache_queries_total: ['counter', ['worker']],
   ardiff_prefix_cache_hits_total: ['counter', ['worker']],
   ardiff_previews_total: ['counter', ['transport', 'result']],
+  ardiff_preview_seconds_total: ['counter', ['model']],
   ardiff_worker_up: ['gauge', ['worker']],
   ardiff_worker_restarts_total: ['counter', ['reason']],
   ardiff_model_load_seconds: ['gauge', ['model', 'dtype']],

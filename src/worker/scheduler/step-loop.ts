@@ -3,6 +3,7 @@ import type { SequenceSpec, StepPlan, StepResult } from '../../engine/native-typ
 import { toEngineError, type EngineError } from '../../errors.js';
 import { applyStep, type SequenceEvent } from './apply-step.js';
 import { BurstPolicy } from './burst.js';
+import type { PreviewPlan } from './previews.js';
 import { isEmptyPlan, schedule } from './schedule.js';
 import { addSequence, hasWork, removeSequence, type SchedulerState } from './state.js';
 
@@ -54,9 +55,9 @@ export class StepLoop {
     this.finished ??= this.run();
   }
 
-  add(spec: SequenceSpec, listener: SequenceListener): void {
+  add(spec: SequenceSpec, listener: SequenceListener, previews?: PreviewPlan): void {
     if (this.stopping) throw new Error('the step loop is stopped');
-    addSequence(this.state, spec);
+    addSequence(this.state, spec, previews);
     this.listeners.set(spec.id, listener);
     this.wake();
   }
@@ -154,7 +155,7 @@ export class StepLoop {
   /** What the engine still has of these ids is unknown. One call each, so that one it does not know costs no other. */
   private async releaseOneByOne(ids: readonly number[]): Promise<void> {
     for (const id of ids) {
-      const plan: StepPlan = { release: [id], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [] };
+      const plan: StepPlan = { release: [id], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], read: [] };
       await this.model.step(plan).catch(() => undefined);
     }
   }
@@ -179,5 +180,5 @@ export class StepLoop {
 }
 
 function sequencesOf(plan: StepPlan): number[] {
-  return [...plan.admit.map((spec) => spec.id), ...[...plan.prefill, ...plan.decode, ...plan.vae].map((entry) => entry.sequence)];
+  return [...plan.admit.map((spec) => spec.id), ...[...plan.prefill, ...plan.decode, ...plan.vae, ...plan.read].map((entry) => entry.sequence)];
 }
