@@ -32,6 +32,7 @@ function describe({ manifest, created }: ServedModel): ModelDescription {
     max_prompt_tokens: LIMITS.promptTokens,
     sizes: sizes.map(formatSize),
     default_size: formatSize(sizes[0]),
+    row_previews: manifest.latentRgb !== null,
     defaults: {
       num_inference_steps: sampling.timesteps,
       guidance_scale: sampling.guidanceScale,

@@ -151,6 +151,8 @@ export interface ModelDescription {
   max_prompt_tokens: number;
   sizes: string[];
   default_size: string;
+  /** Whether finished rows can be shown while a picture is drawn: the folder has a preview.json. */
+  row_previews: boolean;
   defaults: { num_inference_steps: number; guidance_scale: number; negative_prompt: string; sampler: string };
   quality_presets: Record<'low' | 'medium' | 'high', { num_inference_steps: number }>;
 }

@@ -48,7 +48,7 @@ export interface JobImage {
 /** A picture on its way: the whole of it with the unfinished part neutral, or a strip of finished rows. */
 export interface JobPreview {
   image: number;
-  /** Counts the previews of this image, from 0. */
+  /** Counts the previews of this kind of this image, from 0. */
   index: number;
   /** `full`: a partial image in the job's own format and size. `rows`: a strip, scaled down, always PNG. */
   kind: 'full' | 'rows';

@@ -55,7 +55,7 @@ export async function startLocalWorker(
     },
   };
   const loop = new StepLoop(state, model, observer);
-  const runner = new Runner(loop, metrics, options.name);
+  const runner = new Runner(loop, metrics, options.name, manifest);
   loop.start();
   return {
     start: (request, emit) => runner.start(request, emit),
@@ -73,6 +73,8 @@ export async function startLocalWorker(
 /** Both sides read the same folder; where they differ, requests would be checked against another model. */
 function checkAgreement(manifest: ModelManifest, { info }: EngineModel): void {
   const pairs = {
+    latentChannels: [manifest.latentChannels, info.latentChannels],
+    latentPatchSize: [manifest.latentPatchSize, info.latentPatchSize],
     pixelFactor: [manifest.pixelFactor, info.pixelFactor],
     boiTokenId: [manifest.boiTokenId, info.boiTokenId],
     imagePlaceholderId: [manifest.imagePlaceholderId, info.imagePlaceholderId],

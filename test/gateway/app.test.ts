@@ -48,6 +48,7 @@ describe('models and operations', () => {
       prompt_mode: 'text',
       sizes: ['64x64', '96x32', '128x128'],
       default_size: '64x64',
+      row_previews: false,
       max_prompt_tokens: 512,
       defaults: { num_inference_steps: 8, guidance_scale: 2.5 },
       quality_presets: { low: { num_inference_steps: 4 } },
