@@ -13,7 +13,7 @@ COPY --from=build /app/package.json /app/LICENSE /app/NOTICE ./
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/build/Release build/Release
 COPY --from=build /app/dist dist
-COPY --from=build /app/web web
+COPY --from=build /app/web/dist web/dist
 COPY --from=build /app/models models
 USER node
 ENV NODE_ENV=production PORT=8080

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { ConfigError, readConfig, usage, type Config } from './config.js';
@@ -8,6 +7,7 @@ import { loadNativeModule, PACKAGE_ROOT } from './engine/native.js';
 import { describeError } from './errors.js';
 import { buildApp, closeApp } from './gateway/app.js';
 import { DEFAULT_PATIENCE, type Serving } from './gateway/deps.js';
+import { readPageFiles } from './gateway/page-files.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
 import { Workload } from './jobs/workload.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
@@ -28,8 +28,9 @@ async function main(config: Config): Promise<void> {
   const workload = new Workload(config.maxBatch);
   const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
   const serving: Serving = { status: 'loading', models: [model], backend: null };
-  const page = readFileSync(join(PACKAGE_ROOT, 'web', 'index.html'), 'utf8');
+  const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
   const app = await buildApp({ serving, metrics, workload, patience, drawSeed, page }, config.logLevel);
+  if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
   const stop = onceOnSignal();

@@ -3,6 +3,7 @@ import type { Workload } from '../jobs/workload.js';
 import type { Metrics } from '../metrics/metrics.js';
 import type { ServedModel } from '../model/served-model.js';
 import type { ServingStatus } from './admission.js';
+import type { PageFile } from './page-files.js';
 
 /** What the gateway is served by; main changes it as the process goes from loading to draining. */
 export interface Serving {
@@ -34,8 +35,8 @@ export interface GatewayDeps {
   patience: Patience;
   /** An integer in [0, 2^53) for requests that name no seed. */
   drawSeed: () => number;
-  /** The page at `/`. */
-  page: string;
+  /** The playground at `/`, by URL path; empty when it is not built. */
+  page: ReadonlyMap<string, PageFile>;
 }
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';

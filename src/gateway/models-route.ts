@@ -21,7 +21,7 @@ export function findModel(models: readonly ServedModel[], id: string | undefined
 }
 
 function describe({ manifest, created }: ServedModel): ModelDescription {
-  const { sampling, sizes } = manifest;
+  const { sampling, sizes, captions } = manifest;
   const preset = { num_inference_steps: sampling.timesteps };
   return {
     id: manifest.id,
@@ -40,5 +40,15 @@ function describe({ manifest, created }: ServedModel): ModelDescription {
       sampler: sampling.sampler,
     },
     quality_presets: { low: { num_inference_steps: sampling.lowTimesteps }, medium: preset, high: preset },
+    pixels_per_token: manifest.pixelFactor,
+    limits: {
+      n: LIMITS.images,
+      num_inference_steps: LIMITS.timesteps,
+      guidance_scale: LIMITS.guidanceScale,
+      seed: LIMITS.seed,
+      prompt_characters: LIMITS.promptCharacters,
+    },
+    styles: captions.styles,
+    example_prompts: captions.examples,
   };
 }

@@ -155,4 +155,10 @@ export interface ModelDescription {
   row_previews: boolean;
   defaults: { num_inference_steps: number; guidance_scale: number; negative_prompt: string; sampler: string };
   quality_presets: Record<'low' | 'medium' | 'high', { num_inference_steps: number }>;
+  /** Pixels per side of the square that one image token draws. */
+  pixels_per_token: number;
+  limits: { n: number; num_inference_steps: number; guidance_scale: number; seed: number; prompt_characters: number };
+  /** Suffixes for captions, and prompts the model draws well; empty where the folder says nothing. */
+  styles: readonly { name: string; suffix: string }[];
+  example_prompts: readonly string[];
 }

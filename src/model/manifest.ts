@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { NO_CAPTIONS, parseCaptions, type Captions } from './captions.js';
 import { InvalidModelFile, readJsonFile, readNumber, readObject, readOptional, type JsonObject } from './json-file.js';
 import { parseLatentRgb, type LatentRgb } from './latent-rgb.js';
 import { MODEL_CARD, parseSampling, type SamplingDefaults } from './sampling.js';
@@ -25,6 +26,7 @@ export interface ModelManifest {
   sampling: SamplingDefaults;
   /** From preview.json; null: the folder has none, and the model draws without row previews. */
   latentRgb: LatentRgb | null;
+  captions: Captions;
   /** Native size first. */
   sizes: readonly [Size, ...Size[]];
 }
@@ -58,6 +60,7 @@ export function readManifest(directory: string): ModelManifest {
     shiftFactor: vae.shiftFactor,
     sampling,
     latentRgb: readLatentRgb(root, latentChannels),
+    captions: readCaptions(root),
     sizes: checkedSizes(root, sampling.sizes ?? releasedSizes(pixelFactor), pixelFactor),
   };
 }
@@ -96,6 +99,12 @@ function readLatentRgb(root: string, latentChannels: number): LatentRgb | null {
   const path = join(root, 'preview.json');
   const value = readJsonFile(path);
   return value === undefined ? null : parseLatentRgb(path, value, latentChannels);
+}
+
+function readCaptions(root: string): Captions {
+  const path = join(root, 'captions.json');
+  const value = readJsonFile(path);
+  return value === undefined ? NO_CAPTIONS : parseCaptions(path, value);
 }
 
 function checkedSizes(root: string, sizes: readonly Size[], pixelFactor: number): readonly [Size, ...Size[]] {

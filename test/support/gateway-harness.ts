@@ -2,6 +2,7 @@ import type { FastifyInstance, LightMyRequestResponse as Reply } from 'fastify';
 import { wrapEngine } from '../../src/engine/engine.js';
 import { buildApp, closeApp } from '../../src/gateway/app.js';
 import { DEFAULT_PATIENCE, type Patience, type Serving } from '../../src/gateway/deps.js';
+import type { PageFile } from '../../src/gateway/page-files.js';
 import type { Clock } from '../../src/jobs/clock.js';
 import { EmbeddedBackend } from '../../src/jobs/embedded.js';
 import type { JobWorker } from '../../src/jobs/job-worker.js';
@@ -12,6 +13,12 @@ import { startLocalWorker } from '../../src/worker/local-worker.js';
 import { valueOf } from './exposition.js';
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
 import { writeModelFolder, type FolderOptions } from './model-folder.js';
+
+/** Stands for web/dist: an entry and a file with a hash in its name. */
+const TEST_PAGE: ReadonlyMap<string, PageFile> = new Map([
+  ['/', { bytes: Buffer.from('<!doctype html><title>page</title>'), contentType: 'text/html; charset=utf-8', etag: '"page"', immutable: false }],
+  ['/assets/index-abc123.js', { bytes: Buffer.from('export {};'), contentType: 'text/javascript; charset=utf-8', etag: '"script"', immutable: true }],
+]);
 
 export interface Gateway {
   app: FastifyInstance;
@@ -58,7 +65,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   metrics.jobs.watchBackend(model.manifest.id, limits.name, backend);
   metrics.jobs.watchEta(model.manifest.id, () => workload.waitSeconds ?? 0);
   const serving: Serving = { status: 'ready', models: [model], backend };
-  const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, page: '<!doctype html><title>page</title>' }, 'silent');
+  const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, page: TEST_PAGE }, 'silent');
   return {
     app,
     engine,
