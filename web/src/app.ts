@@ -38,6 +38,9 @@ interface Live {
   said: string;
 }
 
+const NARROW = matchMedia('(max-width: 56rem)');
+const CALM = matchMedia('(prefers-reduced-motion: reduce)');
+
 /** The stage: any number of drawings at once, newest first. Events change state; the next frame shows it. */
 export class App {
   private live: Live[] = [];
@@ -59,6 +62,8 @@ export class App {
     const live: Live = { settings, request, model, state, card, handle: null, images: new Map(), said: '' };
     this.live.unshift(live);
     this.parts.stage.prepend(card.element);
+    // Where the form is above the stage, the pictures would be out of sight.
+    if (NARROW.matches) card.element.scrollIntoView({ behavior: CALM.matches ? 'auto' : 'smooth', block: 'start' });
     history.replaceState(null, '', `#${fragmentOf(settings)}`);
     this.parts.meter.start();
     live.handle = this.parts.transport.draw(request, (event) => { this.onEvent(live, event); });
@@ -122,7 +127,7 @@ export class App {
         const thumbnail = await thumbnailOf(mime, bytes);
         // Pictures of one request in their own order, the first one newest.
         const createdAt = Date.now() - index / 100;
-        return { id: createdAt.toString() + crypto.getRandomValues(new Uint32Array(1)).toString(), createdAt, settings: { ...settings, seed, n: 1, isSeedLocked: true }, model: model.id, thumbnail, firstRowMs, totalMs, perTokenMs };
+        return { id: createdAt.toString() + crypto.getRandomValues(new Uint32Array(1)).toString(), createdAt, settings: { ...settings, seed, n: 1, isSeedLocked: true }, model: model.id, thumbnail, isFirst: index === 0, firstRowMs, totalMs, perTokenMs };
       }),
     );
     if (entries.length > 0) this.parts.onFinished(entries);

@@ -51,8 +51,7 @@ const composer = new Composer(() => {
     return;
   }
   byId('empty', HTMLElement).hidden = true;
-  app.draw(composer.read(), model);
-  composer.rollUnlessLocked();
+  app.draw(composer.take(), model);
 });
 
 const historyView = new HistoryView({
@@ -113,5 +112,5 @@ async function remember(entries: HistoryEntry[]): Promise<void> {
 async function showHistory(): Promise<void> {
   const entries = await store.all();
   historyView.show(entries, store.isKept);
-  latency.recent(entries.map(({ totalMs }) => totalMs).reverse());
+  latency.recent(entries.filter(({ isFirst }) => isFirst).map(({ totalMs }) => totalMs).reverse());
 }

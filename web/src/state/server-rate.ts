@@ -4,9 +4,10 @@ export interface Sample {
   tokens: number;
 }
 
-/** `ardiff_image_tokens_total` of a /metrics page, over all models; null when it is not there. */
+/** `ardiff_image_tokens_total` of a /metrics page, over all models; null when the page has no such counter. */
 export function imageTokens(metrics: string): number | null {
-  let sum: number | null = null;
+  // A counter that has not counted yet is declared, but has no line of its own.
+  let sum = metrics.includes('# TYPE ardiff_image_tokens_total counter') ? 0 : null;
   for (const line of metrics.split('\n')) {
     const match = /^ardiff_image_tokens_total(?:\{[^}]*\})? (\S+)/.exec(line);
     if (match !== null) sum = (sum ?? 0) + Number(match[1]);

@@ -29,7 +29,7 @@ export const INITIAL: Settings = {
 };
 
 /** Seeds that a person can read out; the server takes any up to 2^53 - 1. */
-export const ROLLED_SEEDS = 2 ** 31;
+export const ROLLED_SEEDS = 1_000_000;
 
 export function rollSeed(random: () => number = Math.random): number {
   return Math.floor(random() * ROLLED_SEEDS);

@@ -9,6 +9,8 @@ export interface HistoryEntry {
   model: string;
   /** The picture, or a small version of a large one. */
   thumbnail: Blob;
+  /** Of its request: the figures below are the request's. */
+  isFirst: boolean;
   firstRowMs: number | null;
   totalMs: number;
   perTokenMs: number | null;

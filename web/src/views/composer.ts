@@ -19,6 +19,8 @@ export class Composer {
   private readonly timesteps = byId('timesteps', HTMLInputElement);
   private readonly negative = byId('negative', HTMLInputElement);
   private model: Model | null = null;
+  /** The shown seed has been drawn with: it stays to be seen and kept, and the next drawing rolls another. */
+  private isSeedUsed = false;
 
   constructor(private readonly onDraw: () => void) {
     this.form.addEventListener('submit', (event) => {
@@ -32,7 +34,7 @@ export class Composer {
       this.submit();
     });
     this.prompt.addEventListener('input', () => { this.complain(''); });
-    byId('roll', HTMLButtonElement).addEventListener('click', () => { this.seed.value = String(rollSeed()); });
+    byId('roll', HTMLButtonElement).addEventListener('click', () => { this.roll(); });
     this.lock.addEventListener('click', () => { this.setLock(this.lock.getAttribute('aria-pressed') !== 'true'); });
     // A seed that somebody typed is a seed that somebody wants.
     this.seed.addEventListener('input', () => { this.setLock(true); });
@@ -42,7 +44,7 @@ export class Composer {
     this.n.addEventListener('change', () => { this.step(0); });
     for (const slider of [this.guidance, this.timesteps]) slider.addEventListener('input', () => { this.showSliders(); });
     byId('defaults', HTMLButtonElement).addEventListener('click', () => { this.showDefaults(); });
-    this.seed.value = String(rollSeed());
+    this.roll();
   }
 
   /** Offers what the model does. */
@@ -98,9 +100,12 @@ export class Composer {
     this.showSliders();
   }
 
-  /** After a drawing was sent: the next one gets another seed, unless this one is kept. */
-  rollUnlessLocked(): void {
-    if (this.lock.getAttribute('aria-pressed') !== 'true') this.seed.value = String(rollSeed());
+  /** The settings of a drawing that starts now. */
+  take(): Settings {
+    if (this.isSeedUsed && this.lock.getAttribute('aria-pressed') !== 'true') this.roll();
+    this.isSeedUsed = true;
+    this.seed.value = String(this.readSeed());
+    return this.read();
   }
 
   focus(): void {
@@ -120,6 +125,11 @@ export class Composer {
     setText(this.problem, text);
     this.problem.hidden = text === '';
     this.prompt.toggleAttribute('aria-invalid', text !== '');
+  }
+
+  private roll(): void {
+    this.seed.value = String(rollSeed());
+    this.isSeedUsed = false;
   }
 
   private readSeed(): number {

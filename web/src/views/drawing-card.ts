@@ -26,7 +26,7 @@ export class DrawingCard {
     this.tiles = Array.from({ length: count }, () => new PictureTile(prompt, shape));
     this.cancel = button('close', 'Cancel', actions.cancel);
     this.cancel.classList.add('cancel');
-    this.copies = [button('link', 'Copy link', actions.copyLink), button('terminal', 'Copy as curl', actions.copyCurl)];
+    this.copies = [button('link', 'Link', actions.copyLink, 'Copy link'), button('terminal', 'curl', actions.copyCurl, 'Copy as curl')];
     this.bar.setAttribute('aria-label', `Progress of ${prompt}`);
     const pictures = h('div', { class: 'pictures', 'data-count': count }, ...this.tiles.map((tile) => tile.element));
     const actionsRow = h('div', { class: 'actions' }, ...this.copies, this.cancel);
@@ -69,8 +69,8 @@ export class DrawingCard {
   }
 }
 
-function button(name: IconName, label: string, onClick: () => void): HTMLButtonElement {
-  const element = h('button', { type: 'button', class: 'quiet' }, icon(name), h('span', {}, label));
+function button(name: IconName, text: string, onClick: () => void, label = text): HTMLButtonElement {
+  const element = h('button', { type: 'button', class: 'quiet', 'aria-label': label, title: label }, icon(name), h('span', {}, text));
   element.addEventListener('click', onClick);
   return element;
 }

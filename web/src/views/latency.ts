@@ -3,7 +3,7 @@ import { latencyOf, sparkline } from '../state/latency.js';
 import { duration } from '../state/words.js';
 import { byId, h, setText, svg } from './dom.js';
 
-const SPARK = { width: 120, height: 28 } as const;
+const SPARK = { width: 150, height: 26 } as const;
 /** Drawings in the sparkline. */
 const SPARK_LENGTH = 30;
 
@@ -20,7 +20,7 @@ type Figure = keyof typeof FIGURES;
 /** What the newest drawing takes, and how the last ones compare. A figure that nothing measured is a dash. */
 export class LatencyPanel {
   private readonly values = new Map<Figure, HTMLElement>();
-  private readonly spark = svg('svg', { viewBox: `0 -2 ${SPARK.width} ${SPARK.height + 4}`, class: 'spark', role: 'img', preserveAspectRatio: 'none' });
+  private readonly spark = svg('svg', { viewBox: `-3 -3 ${SPARK.width + 6} ${SPARK.height + 6}`, class: 'spark', role: 'img' });
 
   constructor() {
     const list = byId('figures', HTMLElement);
@@ -54,7 +54,7 @@ export class LatencyPanel {
     const last = points.at(-1);
     this.spark.replaceChildren(
       svg('polyline', { points: points.map(({ x, y }) => `${x.toFixed(1)},${y.toFixed(1)}`).join(' ') }),
-      ...(last === undefined ? [] : [svg('circle', { cx: last.x - 2, cy: last.y, r: 2 })]),
+      ...(last === undefined ? [] : [svg('circle', { cx: last.x, cy: last.y, r: 2.5 })]),
     );
     const newest = shown.at(-1);
     this.spark.setAttribute('aria-label', newest === undefined ? 'No drawings yet' : `The last ${shown.length} drawings took ${duration(Math.min(...shown))} to ${duration(Math.max(...shown))}, the newest ${duration(newest)}`);

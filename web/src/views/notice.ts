@@ -35,10 +35,10 @@ interface Described {
 export function describe(way: TransportName, socket: SocketState, isReachable: boolean): Described {
   if (!isReachable) return { state: 'down', chip: 'not connected', sentence: 'The server cannot be reached.' };
   if (way === 'sse') {
-    return { state: 'limited', chip: 'HTTP stream', sentence: 'The live connection (WebSocket) was refused, so pictures come over a plain HTTP stream, in a few steps instead of row by row.' };
+    return { state: 'limited', chip: 'HTTP stream', sentence: 'The WebSocket was refused. Pictures come over an HTTP stream, in a few steps instead of row by row.' };
   }
   if (way === 'http') {
-    return { state: 'limited', chip: 'plain HTTP', sentence: 'This server streams nothing here, so pictures appear when they are finished.' };
+    return { state: 'limited', chip: 'plain HTTP', sentence: 'The server refused to stream. Pictures appear once they are finished.' };
   }
   switch (socket) {
     case 'open':

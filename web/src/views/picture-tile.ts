@@ -21,7 +21,9 @@ export class PictureTile {
   private readonly edge = h('div', { class: 'edge' });
   private readonly map: HTMLCanvasElement;
   private readonly caption = h('span', {});
-  private readonly figcaption = h('figcaption', {}, this.caption);
+  private readonly figcaption = h('figcaption', {});
+  /** The strips side by side in their own, small size: enlarged together, they have no seams. */
+  private rough: HTMLCanvasElement | null = null;
   /** Bytes become pixels out of turn; what is painted must not. */
   private painted: Promise<unknown> = Promise.resolve();
   private shownMarks: readonly number[] | null = null;
@@ -38,14 +40,17 @@ export class PictureTile {
     this.frame.style.setProperty('--ratio', `${width} / ${height}`);
     this.frame.style.setProperty('--columns', String(columns));
     this.frame.style.setProperty('--rows', String(rows));
-    this.element = h('figure', { class: 'tile' }, this.frame, this.map, this.figcaption);
+    this.figcaption.append(this.map, this.caption);
+    this.element = h('figure', { class: 'tile' }, this.frame, this.figcaption);
   }
 
   /** A strip of finished rows, or the whole picture so far. */
   preview(rect: Rect | null, mime: string, bytes: Uint8Array<ArrayBuffer>): void {
     const { width, height } = this.shape;
-    const { x, y, width: w, height: hh } = rect ?? { x: 0, y: 0, width, height };
-    this.paint(mime, bytes, (bitmap, context) => { context.drawImage(bitmap, x, y, w, hh); });
+    this.paint(mime, bytes, (bitmap, context) => {
+      if (rect === null) context.drawImage(bitmap, 0, 0, width, height);
+      else this.paintStrip(bitmap, rect, context);
+    });
   }
 
   /** The finished picture, as the file that Download saves. */
@@ -94,6 +99,15 @@ export class PictureTile {
       })
       // A strip that cannot be read is only a strip: the picture itself is still to come.
       .catch(() => undefined);
+  }
+
+  private paintStrip(bitmap: ImageBitmap, { x, y, width, height }: Rect, context: CanvasRenderingContext2D): void {
+    const [scaleX, scaleY] = [bitmap.width / width, bitmap.height / height];
+    this.rough ??= h('canvas', { width: Math.round(this.shape.width * scaleX), height: Math.round(this.shape.height * scaleY) });
+    this.rough.getContext('2d')?.drawImage(bitmap, x * scaleX, y * scaleY);
+    // Down to the end of this strip: what is below is not drawn yet and must not bleed in.
+    const bottom = y + height;
+    context.drawImage(this.rough, 0, 0, this.rough.width, bottom * scaleY, 0, 0, this.shape.width, bottom);
   }
 
   /** One pixel per token, coloured by how it came to be. */
