@@ -23,6 +23,10 @@ export interface Config {
   heartbeatMs: number;
   /** `103 Early Hints` while a client waits for JSON. */
   keepalive1xx: boolean;
+  /** The engine runs in the server's own process. */
+  inProcess: boolean;
+  /** A worker process that is silent for so long is replaced; so is one whose step takes ten times as long. */
+  workerTimeoutSeconds: number;
   logLevel: LogLevel;
 }
 
@@ -31,6 +35,8 @@ interface Setting<T> {
   fallback: string;
   parse: (text: string) => T;
   help: string;
+  /** A flag without a value. */
+  isSwitch?: true;
 }
 
 const DEFAULT_MODEL = join(PACKAGE_ROOT, 'models', 'nextstep-emoji64');
@@ -57,6 +63,16 @@ const SETTINGS = {
   heartbeat: { env: 'ARDIFF_HEARTBEAT', fallback: '15', parse: integer(1, 3600), help: 'seconds of silence before a stream gets a comment' },
   // Node's fetch gives up after 300 s without a response header. Off: for proxies that mishandle interim answers.
   'keepalive-1xx': { env: 'ARDIFF_KEEPALIVE_1XX', fallback: 'on', parse: oneOf<'on' | 'off'>('on', 'off'), help: '103 Early Hints every 30 s while a client waits; on or off' },
+  // A crash of native code must not take the server along.
+  'in-process': {
+    env: 'ARDIFF_IN_PROCESS',
+    fallback: 'false',
+    parse: boolean,
+    help: 'run the engine in the server process (debugging, embedding): a crash of it ends the server',
+    isSwitch: true,
+  },
+  // Silence means an event loop that stands still; steps run on another thread. Ten minutes for a step is beyond any.
+  'worker-timeout': { env: 'ARDIFF_WORKER_TIMEOUT', fallback: '60', parse: integer(1, 86_400), help: 'seconds without a sign of life until the worker is replaced' },
   'log-level': {
     env: 'ARDIFF_LOG_LEVEL',
     fallback: 'info',
@@ -96,6 +112,8 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
     drainTimeoutMs: value('drain-timeout') * 1000,
     heartbeatMs: value('heartbeat') * 1000,
     keepalive1xx: value('keepalive-1xx') === 'on',
+    inProcess: value('in-process'),
+    workerTimeoutSeconds: value('worker-timeout'),
     logLevel: value('log-level'),
   });
 }
@@ -109,9 +127,11 @@ export function usage(): string {
 }
 
 function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {
-  const options = Object.fromEntries(Object.keys(SETTINGS).map((name) => [name, { type: 'string' as const }]));
+  const settings = Object.entries<Setting<unknown>>(SETTINGS);
+  const options = Object.fromEntries(settings.map(([name, { isSwitch }]) => [name, { type: isSwitch === true ? ('boolean' as const) : ('string' as const) }]));
   try {
-    return parseArgs({ args: [...argv], options, allowPositionals: false }).values;
+    const { values } = parseArgs({ args: [...argv], options, allowPositionals: false });
+    return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
   } catch (error) {
     throw new ConfigError(error instanceof Error ? error.message : String(error));
   }
@@ -119,6 +139,12 @@ function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {
 
 function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
+}
+
+function boolean(text: string): boolean {
+  if (text === 'true' || text === '1') return true;
+  if (text === 'false' || text === '0') return false;
+  throw new RangeError('expected true or false');
 }
 
 function integer(min: number, max: number) {

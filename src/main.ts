@@ -2,21 +2,18 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { ConfigError, readConfig, usage, type Config } from './config.js';
-import { wrapEngine, type Engine } from './engine/engine.js';
-import { loadNativeModule, PACKAGE_ROOT } from './engine/native.js';
+import { PACKAGE_ROOT } from './engine/native.js';
 import { describeError } from './errors.js';
 import { buildApp, closeApp } from './gateway/app.js';
 import { DEFAULT_PATIENCE, type Serving } from './gateway/deps.js';
 import { readPageFiles } from './gateway/page-files.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
+import type { WorkerState } from './jobs/supervisor.js';
 import { Workload } from './jobs/workload.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
+import { embedWorker, superviseWorker, WORKER_NAME, type StartedWorker, type WorkerContext } from './start-worker.js';
 import { VERSION } from './version.js';
-import { startLocalWorker } from './worker/local-worker.js';
-
-/** One device, one worker. */
-const WORKER = 'worker-0';
 
 /** For the last answers to reach slow clients. */
 const LINGER_MS = 3000;
@@ -34,13 +31,13 @@ async function main(config: Config): Promise<void> {
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
   const stop = onceOnSignal();
-  const engine = await load(config, model, serving, { metrics, workload }, app);
+  const worker = await load(config, model, serving, { metrics, workload }, app);
   await stop;
   app.log.info('draining');
   serving.status = 'draining';
   await serving.backend?.drain(config.drainTimeoutMs);
   await closeApp(app, LINGER_MS);
-  engine.close();
+  worker.close();
 }
 
 /** Who sees every event of every job. */
@@ -49,14 +46,17 @@ interface Watchers {
   workload: Workload;
 }
 
-async function load(config: Config, model: ServedModel, serving: Serving, { metrics, workload }: Watchers, app: FastifyInstance): Promise<Engine> {
+async function load(config: Config, model: ServedModel, serving: Serving, { metrics, workload }: Watchers, app: FastifyInstance): Promise<StartedWorker> {
   const begin = performance.now();
   const { manifest } = model;
   metrics.models.loading(manifest.id, config.dtype);
-  const native = loadNativeModule();
-  const engine = wrapEngine(new native.Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
-  const worker = await startLocalWorker(engine, manifest, { ...config, name: WORKER }, metrics.registry, app.log);
-  const backend = new EmbeddedBackend(worker, {
+  const onState = (state: WorkerState): void => {
+    if (serving.backend !== null && serving.status !== 'draining') serving.status = state;
+  };
+  const context: WorkerContext = { manifest, metrics, log: app.log, onState };
+  const started = config.inProcess ? await embedWorker(config, context) : superviseWorker(config, context);
+  const info = await started.ready;
+  const backend = new EmbeddedBackend(started.worker, {
     capacity: config.queue,
     observe: (job, event, before) => {
       metrics.jobs.onEvent(job, event, before);
@@ -64,15 +64,14 @@ async function load(config: Config, model: ServedModel, serving: Serving, { metr
     },
   });
   const seconds = (performance.now() - begin) / 1000;
-  const { info } = engine;
   metrics.models.loaded(manifest.id, info.dtype, seconds);
   metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa });
-  metrics.jobs.watchBackend(manifest.id, WORKER, backend);
+  metrics.jobs.watchBackend(manifest.id, WORKER_NAME, backend);
   metrics.jobs.watchEta(manifest.id, () => workload.waitSeconds ?? 0);
   serving.backend = backend;
   serving.status = 'ready';
   app.log.info({ model: manifest.id, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');
-  return engine;
+  return started;
 }
 
 /** Resolves with the first SIGTERM or SIGINT; a second one ends the process as usual. */

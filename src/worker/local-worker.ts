@@ -1,12 +1,12 @@
 import type { Registry } from 'prom-client';
 import type { Engine, EngineModel } from '../engine/engine.js';
 import { EngineError } from '../errors.js';
+import type { KvMemory } from '../jobs/ipc.js';
 import type { JobWorker } from '../jobs/job-worker.js';
 import { createSchedulerMetrics } from '../metrics/scheduler.js';
 import type { ModelManifest } from '../model/manifest.js';
-import { KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
+import { capacityOf, KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
 import { Runner } from './runner.js';
-import { peakBlocks } from './scheduler/sequence.js';
 import { createSchedulerState } from './scheduler/state.js';
 import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
 
@@ -22,6 +22,13 @@ export interface WorkerLog {
   error(details: object, message: string): void;
 }
 
+/** A worker in this process. */
+export interface LocalWorker extends JobWorker {
+  readonly kv: KvMemory;
+  /** How long the engine has been in its step; 0 while it rests. */
+  readonly stepSeconds: number;
+}
+
 /** Pictures decoded per step: enough to keep up with a full batch, few enough not to stall it. */
 const MAX_VAE_PER_STEP = 4;
 
@@ -32,7 +39,7 @@ export async function startLocalWorker(
   options: WorkerOptions,
   registry: Registry,
   log: WorkerLog,
-): Promise<JobWorker> {
+): Promise<LocalWorker> {
   const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
   const maxStepTokens = maxStepTokensFor(options.maxBatch);
   const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens });
@@ -57,12 +64,14 @@ export async function startLocalWorker(
   const loop = new StepLoop(state, model, observer);
   const runner = new Runner(loop, metrics, options.name, manifest);
   loop.start();
+  const kv: KvMemory = { blockTokens: model.info.blockTokens, totalBlocks: model.info.kvBlocks };
   return {
+    kv,
+    get stepSeconds() {
+      return loop.stepSeconds;
+    },
     start: (request, emit) => runner.start(request, emit),
-    capacityOf: ({ promptRows, gridHeight, gridWidth }) => ({
-      neededBlocks: peakBlocks(promptRows.map((row) => row.length), gridHeight * gridWidth, model.info.blockTokens),
-      totalBlocks: model.info.kvBlocks,
-    }),
+    capacityOf: (request) => capacityOf(kv, request),
     stop: async () => {
       await loop.stop();
       await model.unload();

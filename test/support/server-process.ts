@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -81,6 +81,11 @@ export class ServerProcess {
     this.child.kill(name);
   }
 
+  /** Of the worker process; null when there is none (its engine is in the server's process, or it is being replaced). */
+  workerPid(): number | null {
+    return childrenOf(this.child.pid!).find((pid) => commandOf(pid).startsWith('fast-ardiff-worker')) ?? null;
+  }
+
   /** Ends the process if it still runs, and removes what it was started with. */
   async stop(): Promise<number | null> {
     if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGTERM');
@@ -102,6 +107,21 @@ function writeTinyModel(directory: string): string {
   const sampling = { sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] };
   writeFileSync(join(model, 'sampling.json'), JSON.stringify(sampling));
   return model;
+}
+
+/** Children started by any thread of a process. */
+function childrenOf(pid: number): number[] {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).flatMap((task) => readFileSync(join(tasks, task, 'children'), 'utf8').split(' ').filter(Boolean).map(Number));
+}
+
+/** Empty once the process is gone. */
+export function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** Plain node:http: no proxy from the environment, no connection reuse between tests. */

@@ -41,6 +41,7 @@ export class StepLoop {
   private readonly listeners = new Map<number, SequenceListener>();
   private readonly flights: Flight[] = [];
   private readonly burst = new BurstPolicy();
+  private stepBegan: number | null = null;
   private wake: () => void = () => undefined;
   private stopping = false;
   private finished: Promise<void> | null = null;
@@ -50,6 +51,11 @@ export class StepLoop {
     private readonly model: EngineModel,
     private readonly observer: StepObserver,
   ) {}
+
+  /** How long the engine has been in its step; 0 while it rests. */
+  get stepSeconds(): number {
+    return this.stepBegan === null ? 0 : (performance.now() - this.stepBegan) / 1000;
+  }
 
   start(): void {
     this.finished ??= this.run();
@@ -84,8 +90,11 @@ export class StepLoop {
     for (;;) {
       while (!this.stopping && this.flights.length < MAX_FLIGHTS && this.submit());
       const flight = this.flights.shift();
-      if (flight !== undefined) await this.settle(flight);
-      else if (this.stopping) return;
+      if (flight !== undefined) {
+        this.stepBegan = performance.now();
+        await this.settle(flight);
+        this.stepBegan = null;
+      } else if (this.stopping) return;
       else await this.sleep();
     }
   }
