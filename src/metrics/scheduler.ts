@@ -33,7 +33,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
   const tokens = counter('ardiff_image_tokens_total', 'Image tokens drawn.');
   const previews = counter(
     'ardiff_preview_seconds_total',
-    'Time for previews: decodes of unfinished pictures and reads of tokens in the engine, painting and encoding outside of it.',
+    'Time for previews: decodes of unfinished pictures and reads of tokens in the engine; painting and encoding (wall time) outside of it.',
   );
   const evaluations = counter('ardiff_diffusion_steps_total', 'Flow-head evaluations: timesteps x guidance rows.');
   const firstToken = new Histogram({

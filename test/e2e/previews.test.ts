@@ -29,13 +29,15 @@ class Rig {
     readonly model: ServedModel,
     private readonly engine: Engine,
     private readonly worker: JobWorker,
+    private readonly registry: Registry,
   ) {}
 
   static async start(directory: string, { dtype = 'float32' as 'float32' | 'bfloat16', kvSequences = 16 } = {}): Promise<Rig> {
     const model = openModelFolder(directory);
     const engine = wrapEngine(new (loadNativeModule().Engine)({ backend: 'cpu', dtype, threads: 2 }));
     const options = { name: 'w', kvSequences, maxBatch: 16 };
-    return new Rig(model, engine, await startLocalWorker(engine, model.manifest, options, new Registry(), { error: () => undefined }));
+    const registry = new Registry();
+    return new Rig(model, engine, await startLocalWorker(engine, model.manifest, options, registry, { error: () => undefined }), registry);
   }
 
   request(prompt: string, changes: Partial<JobRequest>): JobRequest {
@@ -60,6 +62,11 @@ class Rig {
     });
   }
 
+  async preemptions(): Promise<number> {
+    const metric = await this.registry.getSingleMetric('ardiff_preemptions_total')!.get();
+    return metric.values.reduce((sum, { value }) => sum + value, 0);
+  }
+
   async stop(): Promise<void> {
     await this.worker.stop();
     this.engine.close();
@@ -70,11 +77,18 @@ function tinyModel(): string {
   const directory = join(mkdtempSync(join(tmpdir(), 'ardiff-previews-')), 'tiny');
   cpSync(TINY, directory, { recursive: true });
   writeFileSync(join(directory, 'sampling.json'), JSON.stringify({ sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128'] }));
+  const weights = [[0.2, 0, 0.1, 0], [0, 0.2, 0, -0.1], [0.1, 0.1, 0.1, 0.1]];
+  writeFileSync(join(directory, 'preview.json'), JSON.stringify({ latent_rgb: weights, bias: [0.5, 0.5, 0.5], range: 'RGB in 0..1' }));
   return directory;
 }
 
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-const seen = ({ image, partials }: Drawn): string[] => [...partials, image].map(({ bytes }) => base64(bytes));
+
+/** Bytes of the partial pictures and of the picture; of the rows the pixels: where they are cut into strips is the clock's. */
+async function seen({ image, partials, strips }: Drawn): Promise<string[]> {
+  const rows = Buffer.concat(await Promise.all(strips.map(({ bytes }) => sharp(bytes).raw().toBuffer())));
+  return [...partials, image].map(({ bytes }) => base64(bytes)).concat(base64(rows));
+}
 
 let rig: Rig;
 
@@ -91,21 +105,27 @@ describe.skipIf(!isAddonBuilt())('previews of the real engine', () => {
         rig.request(['a cat', 'two birds on a tree', 'x'][i % 3]!, {
           seeds: [i * 1_000_003],
           partialImages: 1 + (i % 3),
+          rowPreviews: true,
           timesteps: 2 + (i % 4),
           gridHeight: 6 + (i % 3),
         }),
       );
       const alone: string[][] = [];
-      for (const request of requests) alone.push(seen(await rig.draw(request)));
+      for (const request of requests) alone.push(await seen(await rig.draw(request)));
       // All different, so that equality says something.
       expect(new Set(alone.flat()).size).toBe(alone.flat().length);
-      expect(alone.map((pictures) => pictures.length)).toEqual(requests.map(({ partialImages }) => partialImages + 1));
+      expect(alone.map((pictures) => pictures.length)).toEqual(requests.map(({ partialImages }) => partialImages + 2));
       // Looking does not change what is drawn.
-      for (const [i, request] of requests.entries()) expect(base64((await rig.draw({ ...request, partialImages: 0 })).image.bytes)).toBe(alone[i]!.at(-1));
-      expect((await Promise.all(requests.map((request) => rig.draw(request)))).map(seen)).toEqual(alone);
+      for (const [i, request] of requests.entries()) {
+        expect(base64((await rig.draw({ ...request, partialImages: 0, rowPreviews: false })).image.bytes)).toBe(alone[i]!.at(-2));
+      }
+      const together = (): Promise<string[][]> => Promise.all(requests.map(async (request) => seen(await rig.draw(request))));
+      expect(await together()).toEqual(alone);
+      expect(await rig.preemptions()).toBe(0);
       await rig.stop();
       rig = await Rig.start(directory, { dtype, kvSequences: 3 });
-      expect((await Promise.all(requests.map((request) => rig.draw(request)))).map(seen)).toEqual(alone);
+      expect(await together()).toEqual(alone);
+      expect(await rig.preemptions()).toBeGreaterThan(0);
     } finally {
       rmSync(join(directory, '..'), { recursive: true });
     }
