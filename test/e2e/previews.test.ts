@@ -12,7 +12,8 @@ import type { JobWorker } from '../../src/jobs/job-worker.js';
 import { openModelFolder, type ServedModel } from '../../src/model/served-model.js';
 import { startLocalWorker } from '../../src/worker/local-worker.js';
 import { JOB_REQUEST } from '../support/manual-worker.js';
-import { isAddonBuilt } from '../support/server-process.js';
+import { isAddonBuilt, ServerProcess } from '../support/server-process.js';
+import { until } from '../support/until.js';
 
 const TINY = join(PACKAGE_ROOT, 'test', 'golden', 'nextstep-tiny');
 const BUNDLED = join(PACKAGE_ROOT, 'models', 'nextstep-emoji64');
@@ -92,11 +93,11 @@ async function seen({ image, partials, strips }: Drawn): Promise<string[]> {
 
 let rig: Rig;
 
-afterEach(async () => {
-  await rig.stop();
-});
-
 describe.skipIf(!isAddonBuilt())('previews of the real engine', () => {
+  afterEach(async () => {
+    await rig.stop();
+  });
+
   it.each(['float32', 'bfloat16'] as const)('are the same bytes alone, in a crowd and through preemptions (%s)', { timeout: 60_000 }, async (dtype) => {
     const directory = tinyModel();
     try {
@@ -162,6 +163,41 @@ describe.skipIf(!isAddonBuilt())('previews of the real engine', () => {
     }
   });
 });
+
+describe.skipIf(!isAddonBuilt())('previews of a real server', () => {
+  it('are seen once each, with the same bytes, when the worker is killed among them', { timeout: 120_000 }, async () => {
+    const server = await ServerProcess.start();
+    try {
+      const bodies = [1, 2, 3].map((seed) => ({ prompt: 'a cat', seed, n: seed === 3 ? 2 : 1, num_inference_steps: 100, partial_images: seed, stream: true }));
+      const drawAll = (): Promise<string[][]> => Promise.all(bodies.map((body) => streamed(server.port, body)));
+      const undisturbed = await drawAll();
+      // Of each image its partials and itself.
+      expect(undisturbed.map((events) => events.length)).toEqual([2, 3, 8]);
+      const before = await server.metric('ardiff_previews_total{transport="sse",result="sent"}');
+      const drawing = drawAll();
+      await server.until('ardiff_previews_total{transport="sse",result="sent"}', (sent) => sent >= before + 3);
+      await until(() => server.workerPid() !== null, 'a worker');
+      process.kill(server.workerPid()!, 'SIGKILL');
+      expect(await drawing).toEqual(undisturbed);
+      expect(await server.metric('ardiff_worker_restarts_total{reason="exit"}')).toBe(1);
+    } finally {
+      await server.stop();
+    }
+  });
+});
+
+/** `image/partial bytes` of each event (`index` is there where a request has several pictures), image by image: between images the order is the clock's. */
+async function streamed(port: number, body: object): Promise<string[]> {
+  const reply = await fetch(`http://127.0.0.1:${port}/v1/images/generations`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  const events = [...(await reply.text()).matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(data!) as { index?: number; partial_image_index?: number; b64_json: string });
+  return [0, 1].flatMap((image) =>
+    events.filter(({ index }) => (index ?? 0) === image).map(({ partial_image_index: partial, b64_json: bytes }) => `${image}/${partial ?? 'image'} ${bytes}`),
+  );
+}
 
 /** Of 255. */
 function meanDifference(a: Uint8Array, b: Uint8Array): number {
