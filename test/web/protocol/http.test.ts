@@ -1,22 +1,29 @@
 import { describe, expect, it } from 'vitest';
-import { eventOfSse, eventsOfAnswer } from '../../../web/src/protocol/http.js';
+import { eventsOfAnswer, eventsOfSse } from '../../../web/src/protocol/http.js';
 
-const sse = (data: Record<string, unknown>) => eventOfSse({ event: String(data['type'] ?? 'message'), data: JSON.stringify(data) })?.event ?? null;
+const sse = (data: Record<string, unknown>) => eventsOfSse({ event: String(data['type'] ?? 'message'), data: JSON.stringify(data) });
 
-describe('eventOfSse', () => {
+describe('eventsOfSse', () => {
   it('reads progress, partial images, pictures and errors', () => {
-    expect(sse({ type: 'image_generation.progress', fraction: 0.5, eta_ms: 20 })).toEqual({ type: 'progress', fraction: 0.5, etaMs: 20 });
-    expect(sse({ type: 'image_generation.partial_image', b64_json: 'AQI=', partial_image_index: 0, index: 2, output_format: 'webp' })).toEqual({
-      type: 'preview', image: 2, rect: null, mime: 'image/webp', bytes: new Uint8Array([1, 2]),
-    });
-    expect(sse({ type: 'image_generation.completed', b64_json: 'AQI=', index: 1, seed: 5 })).toMatchObject({ type: 'image', image: 1, seed: 5, mime: 'image/png' });
+    expect(sse({ type: 'image_generation.progress', stage: 'prefill', step: 0, fraction: 0, eta_ms: null })).toEqual([{ type: 'progress', fraction: 0, etaMs: null }]);
+    expect(sse({ type: 'image_generation.progress', stage: 'ar', step: 8, image: 1, fraction: 0.5, eta_ms: 20 })).toEqual([
+      { type: 'progress', fraction: 0.5, etaMs: 20 },
+      { type: 'tokens', image: 1, from: 0, to: 8, accepted: null, ts: null },
+    ]);
+    expect(sse({ type: 'image_generation.partial_image', b64_json: 'AQI=', partial_image_index: 0, index: 2, output_format: 'webp' })).toEqual([
+      { type: 'preview', image: 2, rect: null, mime: 'image/webp', bytes: new Uint8Array([1, 2]) },
+    ]);
+    expect(sse({ type: 'image_generation.completed', b64_json: 'AQI=', index: 1, seed: 5, timings: { draw_ms: 3 } })).toMatchObject([
+      { type: 'image', image: 1, seed: 5, mime: 'image/png' },
+      { type: 'completed', timings: { draw_ms: 3 } },
+    ]);
     const error = { message: 'm', type: 't', param: null, code: 'engine_error' };
-    expect(eventOfSse({ event: 'error', data: JSON.stringify({ error }) })?.event).toEqual({ type: 'failed', error });
+    expect(eventsOfSse({ event: 'error', data: JSON.stringify({ error }) })).toEqual([{ type: 'failed', error }]);
   });
 
   it('has no use for the end marker and for events of a later version', () => {
-    expect(eventOfSse({ event: 'message', data: '[DONE]' })).toBeNull();
-    expect(sse({ type: 'image_generation.hologram' })).toBeNull();
+    expect(eventsOfSse({ event: 'message', data: '[DONE]' })).toEqual([]);
+    expect(sse({ type: 'image_generation.hologram' })).toEqual([]);
   });
 });
 

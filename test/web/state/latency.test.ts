@@ -28,11 +28,14 @@ describe('latencyOf', () => {
 });
 
 describe('sparkline', () => {
-  it('spans the box, with zero at the bottom', () => {
-    expect(sparkline([10, 5, 0], 100, 20)).toEqual([{ x: 0, y: 0 }, { x: 50, y: 10 }, { x: 100, y: 20 }]);
-    expect(sparkline([], 100, 20)).toEqual([]);
-    expect(sparkline([3], 100, 20)).toEqual([{ x: 100, y: 0 }]);
-    expect(sparkline([0, 0], 100, 20).every(({ y }) => y === 20)).toBe(true);
+  it('has a bar per value, oldest at the left, from 0 up to the largest', () => {
+    expect(sparkline([10, 5, 0], 10, 100, 20)).toEqual([{ x: 0, y: 0, height: 20 }, { x: 10, y: 10, height: 10 }, { x: 20, y: 20, height: 0 }]);
+    expect(sparkline([], 10, 100, 20)).toEqual([]);
+    expect(sparkline([0, 0], 10, 100, 20).every(({ height }) => height === 0)).toBe(true);
+  });
+
+  it('shows the newest when there are more than fit', () => {
+    expect(sparkline([100, 1, 2], 2, 100, 20)).toEqual([{ x: 0, y: 10, height: 10 }, { x: 50, y: 0, height: 20 }]);
   });
 });
 

@@ -12,7 +12,7 @@ describe('words', () => {
   it('says where a drawing is', () => {
     expect(statusOf(start())).toBe('Sending …');
     expect(statusOf(reduce(start(), { type: 'queued', position: 3, etaMs: null }, 0))).toBe('Waiting: 3 ahead');
-    expect(statusOf(reduce(start(2), { type: 'progress', fraction: 0.509, etaMs: 3000 }, 0))).toBe('Drawing 2 pictures: 50 %, about 3.00 s left');
+    expect(statusOf(reduce(start(2), { type: 'progress', fraction: 0.509, etaMs: 3000 }, 0))).toBe('Drawing 2 pictures: 50 %, about 3 s left');
     expect(statusOf(reduce(start(2), { type: 'completed', usage: null, timings: null }, 900))).toBe('2 pictures in 900 ms');
     expect(statusOf(reduce(start(), { type: 'interrupted' }, 0))).toMatch(/reconnecting/);
   });

@@ -10,7 +10,7 @@ export type DrawEvent =
   | { type: 'started'; batchSize: number; ts: number }
   | { type: 'progress'; fraction: number; etaMs: number | null }
   /** Image tokens [from, to) are drawn; `accepted`: which of them were drafts that the target took. */
-  | { type: 'tokens'; image: number; from: number; to: number; accepted: boolean[] | null; ts: number }
+  | { type: 'tokens'; image: number; from: number; to: number; accepted: boolean[] | null; ts: number | null }
   /** `rect` null: the whole picture with its unfinished part neutral. */
   | { type: 'preview'; image: number; rect: Rect | null; mime: string; bytes: Uint8Array<ArrayBuffer> }
   | { type: 'image'; image: number; seed: number | null; mime: string; bytes: Uint8Array<ArrayBuffer> }

@@ -67,13 +67,12 @@ async function readStream(body: ReadableStream<Uint8Array>, request: ImagesReque
     const { done, value } = await reader.read();
     if (done) break;
     for (const event of parser.push(decoder.decode(value, { stream: true }))) {
-      const draw = eventOfSse(event);
-      if (draw === null) continue;
-      if (draw.event.type === 'failed') throw draw.event.error;
-      listener(draw.event);
-      if (draw.event.type !== 'image') continue;
-      left--;
-      if (left === 0) listener({ type: 'completed', usage: draw.usage, timings: draw.timings });
+      for (const draw of eventsOfSse(event)) {
+        if (draw.type === 'failed') throw draw.error;
+        // The stream has no end of its own: the last picture carries it.
+        if (draw.type === 'completed') left--;
+        if (draw.type !== 'completed' || left === 0) listener(draw);
+      }
     }
   }
   if (left > 0) throw localError('unreachable', 'The answer ended before the picture did.');
@@ -85,6 +84,8 @@ interface SseData {
   index?: number;
   output_format?: string;
   seed?: number;
+  stage?: string;
+  step?: number;
   fraction?: number;
   eta_ms?: number | null;
   usage?: Usage;
@@ -92,23 +93,32 @@ interface SseData {
   error?: ApiError;
 }
 
-/** One event of the stream, or null for those this page has no use for. */
-export function eventOfSse({ event, data }: SseEvent): { event: DrawEvent; usage: Usage | null; timings: Timings | null } | null {
-  if (data === '[DONE]') return null;
+/** What one event of the stream says; nothing for those this page has no use for. */
+export function eventsOfSse({ event, data }: SseEvent): DrawEvent[] {
+  if (data === '[DONE]') return [];
   const json = JSON.parse(data) as SseData;
-  const of = (draw: DrawEvent) => ({ event: draw, usage: json.usage ?? null, timings: json.timings ?? null });
   const image = json.index ?? 0;
   const mime = `image/${json.output_format ?? 'png'}`;
   switch (json.type ?? event) {
     case 'image_generation.progress':
-      return json.fraction === undefined ? null : of({ type: 'progress', fraction: json.fraction, etaMs: json.eta_ms ?? null });
+      return progressEvents(json);
     case 'image_generation.partial_image':
-      return of({ type: 'preview', image, rect: null, mime, bytes: bytesFromBase64(json.b64_json ?? '') });
+      return [{ type: 'preview', image, rect: null, mime, bytes: bytesFromBase64(json.b64_json ?? '') }];
     case 'image_generation.completed':
-      return of({ type: 'image', image, seed: json.seed ?? null, mime, bytes: bytesFromBase64(json.b64_json ?? '') });
+      return [
+        { type: 'image', image, seed: json.seed ?? null, mime, bytes: bytesFromBase64(json.b64_json ?? '') },
+        { type: 'completed', usage: json.usage ?? null, timings: json.timings ?? null },
+      ];
     default:
-      return json.error === undefined ? null : of({ type: 'failed', error: json.error });
+      return json.error === undefined ? [] : [{ type: 'failed', error: json.error }];
   }
+}
+
+/** While tokens are drawn, progress counts them. */
+function progressEvents({ stage, step, image, fraction, eta_ms: etaMs }: SseData & { image?: number }): DrawEvent[] {
+  const events: DrawEvent[] = fraction === undefined ? [] : [{ type: 'progress', fraction, etaMs: etaMs ?? null }];
+  if (stage === 'ar' && step !== undefined) events.push({ type: 'tokens', image: image ?? 0, from: 0, to: step, accepted: null, ts: null });
+  return events;
 }
 
 interface JsonAnswer {

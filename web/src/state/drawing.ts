@@ -144,7 +144,7 @@ function rising(state: DrawingState, fraction: number): number {
 
 function withTokens(state: DrawingState, event: Extract<DrawEvent, { type: 'tokens' }>): DrawingState {
   const pictures = state.pictures.map((picture, i) => (i === event.image && !picture.isFinished ? { ...picture, marks: marked(picture.marks, event) } : picture));
-  return { ...state, pictures, clock: { ...state.clock, lastTokenTs: Math.max(state.clock.lastTokenTs ?? 0, event.ts) } };
+  return { ...state, pictures, clock: { ...state.clock, lastTokenTs: event.ts === null ? state.clock.lastTokenTs : Math.max(state.clock.lastTokenTs ?? 0, event.ts) } };
 }
 
 function marked(marks: readonly number[], { from, to, accepted }: Extract<DrawEvent, { type: 'tokens' }>): number[] {

@@ -29,14 +29,18 @@ function perToken(state: DrawingState): number | null {
   return startedTs === null || lastTokenTs === null ? null : (lastTokenTs - startedTs) / tokens;
 }
 
-export interface Point {
+export interface Bar {
   x: number;
   y: number;
+  height: number;
 }
 
-/** Values → points in a box, newest at the right; 0 is the bottom, so that heights compare. */
-export function sparkline(values: readonly number[], width: number, height: number): Point[] {
-  const top = Math.max(...values, Number.MIN_VALUE);
-  const step = values.length > 1 ? width / (values.length - 1) : 0;
-  return values.map((value, i) => ({ x: values.length > 1 ? i * step : width, y: height - (value / top) * height }));
+/** The newest `slots` values as bars of a box, oldest at the left; from 0 up, so that heights compare. */
+export function sparkline(values: readonly number[], slots: number, width: number, height: number): Bar[] {
+  const shown = values.slice(-slots);
+  const top = Math.max(...shown, Number.MIN_VALUE);
+  return shown.map((value, i) => {
+    const tall = (value / top) * height;
+    return { x: (i * width) / slots, y: height - tall, height: tall };
+  });
 }

@@ -46,7 +46,8 @@ export function statusOf(state: DrawingState): string {
     case 'queued':
       return state.position === null || state.position === 0 ? 'Next in line …' : `Waiting: ${state.position} ahead`;
     case 'drawing': {
-      const left = state.etaMs === null || state.etaMs < 1000 ? '' : `, about ${duration(state.etaMs)} left`;
+      // The first tokens say little about the rest, and the last seconds need no number.
+      const left = state.etaMs === null || state.etaMs < 2000 || state.fraction < 0.1 ? '' : `, about ${Math.round(state.etaMs / 1000)} s left`;
       return `Drawing ${pictures(many)}: ${Math.floor(state.fraction * 100)} %${left}`;
     }
     case 'done':

@@ -33,7 +33,7 @@ export class DrawingCard {
     this.element = h(
       'article',
       { class: 'card drawing-card', 'aria-label': prompt },
-      h('div', { class: 'head' }, h('h3', {}, prompt), actionsRow),
+      h('div', { class: 'head' }, h('h2', {}, prompt), actionsRow),
       pictures,
       this.bar,
       this.status,
