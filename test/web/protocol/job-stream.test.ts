@@ -62,6 +62,9 @@ describe('JobStream', () => {
     job.onText(accepted(1, 'other'));
     job.onText(tokens(2, 0, 16));
     expect(events.at(-1)).toMatchObject({ type: 'tokens', to: 16 });
+    job.onEpoch('third');
+    job.onText(tokens(1, 0, 24));
+    expect(events.at(-1)).toMatchObject({ type: 'tokens', to: 24 });
     job.restart();
     expect(job.resumePoint).toBeNull();
   });

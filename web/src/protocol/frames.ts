@@ -86,7 +86,9 @@ export type ServerFrame =
   | ({ t: 'completed'; usage: Usage; timings: Timings } & OfJob)
   | ({ t: 'failed'; error: ApiError; at_step?: number } & OfJob)
   | ({ t: 'cancelled'; error?: ApiError; at_step?: number } & OfJob)
-  | { t: 'gap'; job: string; from: number; to: number }
+  /** The answer to a resume: the history that is told from here on. */
+  | { t: 'subscribed'; job: string; epoch: string }
+  | { t: 'gap'; job: string; epoch: string; from: number; to: number }
   | { t: 'draining'; reconnect_after_ms: number }
   | { t: 'pong' }
   /** A frame of ours that could not be obeyed: by `id` of the generate frame, or by job. */
@@ -105,7 +107,7 @@ export interface BinaryFrame {
 }
 
 const TYPES: ReadonlySet<string> = new Set<ServerFrame['t']>([
-  'welcome', 'accepted', 'queued', 'started', 'progress', 'tokens', 'preview', 'image',
+  'welcome', 'accepted', 'subscribed', 'queued', 'started', 'progress', 'tokens', 'preview', 'image',
   'completed', 'failed', 'cancelled', 'gap', 'draining', 'pong', 'error',
 ]);
 

@@ -40,14 +40,18 @@ export class JobStream {
     if (this.closed) return;
     if (frame.t === 'accepted') {
       this.job = frame.job;
-      // Another epoch is another history: the server was restarted, its numbering starts again.
-      if (frame.epoch !== this.epoch) this.after = 0;
-      this.epoch = frame.epoch;
+      this.onEpoch(frame.epoch);
     }
     // Equal is no repetition: one entry of the history may come as several frames.
     if (frame.seq < this.after) return;
     if (!carriesBytes(frame)) this.after = frame.seq;
     for (const event of this.eventsOf(frame)) this.emit(event);
+  }
+
+  /** Another epoch is another history: the server was restarted, its numbering starts again. */
+  onEpoch(epoch: string): void {
+    if (epoch !== this.epoch) this.after = 0;
+    this.epoch = epoch;
   }
 
   onBinary(frame: BinaryFrame): void {

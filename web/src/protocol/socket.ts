@@ -7,7 +7,7 @@ export const SUBPROTOCOL = 'ardiff.v1';
 /** How long the server keeps drawing for a page that lost its connection: a lift, a tunnel, a laptop lid. */
 const GRACE_MS = 60_000;
 /** Previews under way at once, before we say that we have drawn them. */
-const WINDOW = 16;
+const WINDOW = 64;
 /** Before the first `welcome`: longer means that something in between swallowed the handshake. */
 const WELCOME_TIMEOUT_MS = 5000;
 const BACKOFF_MS = [250, 500, 1000, 2000, 4000, 8000] as const;
@@ -130,7 +130,10 @@ export class StreamSocket {
       case 'error':
         this.onError(frame);
         return;
+      case 'subscribed':
       case 'gap':
+        this.find(frame.job)?.stream.onEpoch(frame.epoch);
+        return;
       case 'pong':
         return;
       case 'accepted': {
