@@ -226,6 +226,35 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     expect(small).toEqual([]);
   });
 
+  it('comes back after a dropped connection: one job, its picture, and progress that goes on', async () => {
+    let connections = 0;
+    const { page } = await visit({}, (page) =>
+      page.routeWebSocket(/\/v1\/stream$/, (socket) => {
+        connections++;
+        const upstream = socket.connectToServer();
+        let previews = 0;
+        upstream.onMessage((message) => {
+          socket.send(message);
+          if (connections > 1 || typeof message === 'string' || ++previews < 2) return;
+          void upstream.close({ code: 1001 });
+          void socket.close({ code: 1001 });
+        });
+      }),
+    );
+    const before = await server.metric('ardiff_images_total{model="nextstep-emoji64",format="png"}');
+    const frames = await record(page);
+    await draw(page, { prompt: 'castle', seed: 7, n: 4, timesteps: 50 });
+    await page.locator('#way[data-way=down]').waitFor();
+    expect(await page.locator('#notice').textContent()).toContain('pictures under way are not lost');
+    await ended(page);
+    expect(connections).toBe(2);
+    expectRising((await frames()).map(({ fraction }) => fraction));
+    expect(await page.locator('.tile img').count()).toBe(4);
+    expect(await server.metric('ardiff_images_total{model="nextstep-emoji64",format="png"}')).toBe(before + 4);
+    const { json } = await server.draw({ prompt: 'castle', seed: 7, num_inference_steps: 50 });
+    expect((await download(page)).base64).toBe(json.data[0]?.b64_json);
+  });
+
   it('takes the HTTP stream when the socket is refused, and says so', async () => {
     const { page } = await visit({}, (page) => page.routeWebSocket(/\/v1\/stream$/, (socket) => { void socket.close({ code: 1008 }); }));
     expect(await page.locator('#notice').textContent()).toContain('The WebSocket was refused');
