@@ -22,8 +22,8 @@ export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<F
     genReqId: requestId,
     requestIdHeader: false,
     requestTimeout: deps.patience.requestTimeoutMs,
-    // How often Node looks for requests that are late.
-    http: { connectionsCheckingInterval: Math.min(5000, deps.patience.requestTimeoutMs) },
+    // How often Node looks for requests that are late. Of the two timeouts it takes the longer one for whole requests.
+    http: { connectionsCheckingInterval: Math.min(5000, deps.patience.requestTimeoutMs), headersTimeout: deps.patience.requestTimeoutMs },
     // While draining, our own 503 with the envelope is sent instead.
     return503OnClosing: false,
     // A body is what it says: no "1" for 1, no silently dropped keys, no defaults by the validator.
