@@ -24,7 +24,7 @@ async function main(config: Config): Promise<void> {
   const metrics = createMetrics();
   const workload = new Workload(config.maxBatch);
   const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
-  const serving: Serving = { status: 'loading', models: [model], backend: null };
+  const serving: Serving = { status: 'loading', models: [model], backend: null, engine: null };
   const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
   const app = await buildApp({ serving, metrics, workload, patience, drawSeed, page }, config.logLevel);
   if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
@@ -69,6 +69,8 @@ async function load(config: Config, model: ServedModel, serving: Serving, { metr
   metrics.jobs.watchBackend(manifest.id, WORKER_NAME, backend);
   metrics.jobs.watchEta(manifest.id, () => workload.waitSeconds ?? 0);
   serving.backend = backend;
+  // Both backends compute on the processor.
+  serving.engine = { backend: info.backend, device: 'cpu', dtype: info.dtype, isa: info.isa };
   serving.status = 'ready';
   app.log.info({ model: manifest.id, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');
   return started;

@@ -11,6 +11,16 @@ export interface Serving {
   models: readonly ServedModel[];
   /** Null until the engine is up. */
   backend: JobBackend | null;
+  /** What draws; null until the engine is up. */
+  engine: EngineDescription | null;
+}
+
+/** Of the engine, for those who ask whether the right one is serving. */
+export interface EngineDescription {
+  backend: string;
+  device: string;
+  dtype: string;
+  isa: string;
 }
 
 /** How the gateway keeps connections alive, in milliseconds. */

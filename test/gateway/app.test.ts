@@ -63,6 +63,7 @@ describe('models and operations', () => {
       expect([ready.statusCode, ready.json<{ status: string }>().status]).toEqual([status === 'ready' ? 200 : 503, status]);
     }
     gateway.serving.status = 'ready';
+    expect((await gateway.app.inject('/readyz')).json()).toEqual({ status: 'ready', models: ['tiny'], backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' });
   });
 
   it('serves the page with a policy that allows nothing inline and nothing from elsewhere', async () => {
