@@ -27,7 +27,7 @@ export class Delivery {
   private sentAt: number;
   private hasStarted = false;
   /** The current worker has begun to draw. */
-  private isDrawing = false;
+  isDrawing = false;
   private lostAttempts = 0;
 
   constructor(
@@ -49,12 +49,9 @@ export class Delivery {
     return { ...this.request, seeds: this.indices.map((index) => seeds[index]!) };
   }
 
-  /**
-   * The worker is gone. False: the job is not to be given to another one. A job that only waited is not to blame for
-   * its worker's death, however often that happens.
-   */
-  lose(): boolean {
-    if (this.isDrawing) this.lostAttempts += 1;
+  /** The worker is gone, and this job may be why. False: it is not to be given to another one. */
+  blame(): boolean {
+    this.lostAttempts += 1;
     return this.lostAttempts < MAX_ATTEMPTS;
   }
 

@@ -209,10 +209,16 @@ export class Supervisor implements JobWorker {
     });
   }
 
-  /** Jobs that were being drawn when their workers died, too often to try again. */
+  /**
+   * Ends the jobs under which workers died too often. Suspects are those that were being drawn; when nothing is known
+   * to have started, the one that was first in line, so that nothing can kill workers for ever. Jobs that only waited
+   * are not to blame, however often workers die.
+   */
   private dropLost(): void {
-    for (const [id, job] of [...this.jobs]) {
-      if (job.delivery.lose()) continue;
+    const jobs = [...this.jobs];
+    const drawing = jobs.filter(([, { delivery }]) => delivery.isDrawing);
+    for (const [id, job] of drawing.length > 0 ? drawing : jobs.slice(0, 1)) {
+      if (job.delivery.blame()) continue;
       this.jobs.delete(id);
       const message = 'The worker died while it drew this request, and again when it drew it anew.';
       job.emit({ kind: 'failed', error: new ServerError('worker_lost', message, { shouldRetry: false }) });

@@ -1,11 +1,16 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { commandOf, isAddonBuilt, ServerProcess, type Answer } from '../support/server-process.js';
+import { writeModelFolder } from '../support/model-folder.js';
+import { commandOf, isAddonBuilt, runToExit, ServerProcess, type Answer } from '../support/server-process.js';
+import { parseSse, type SseEvent } from '../support/sse.js';
 import { until } from '../support/until.js';
 
 let server: ServerProcess;
 
 afterEach(async () => {
-  await server.stop();
+  // Undefined after a test that starts no server.
+  await (server as ServerProcess | undefined)?.stop();
 });
 
 /** Four requests that differ in everything a request can differ in; long enough to be hit in the middle. */
@@ -34,6 +39,38 @@ async function hitMidPicture(signal: NodeJS.Signals): Promise<void> {
   await server.until('ardiff_image_tokens_total{model="tiny"}', (tokens) => tokens >= before + 20);
   process.kill(await worker(), signal);
 }
+
+async function follow(body: object): Promise<SseEvent[]> {
+  const headers = { 'content-type': 'application/json' };
+  const reply = await fetch(`http://127.0.0.1:${server.port}/v1/images/generations`, { method: 'POST', headers, body: JSON.stringify(body) });
+  expect(reply.status).toBe(200);
+  return parseSse(await reply.text()).events;
+}
+
+describe.skipIf(!isAddonBuilt())('a worker process that cannot start', () => {
+  it('ends the server, which says why', async () => {
+    const folder = writeModelFolder();
+    const { code, errors } = await runToExit(['--model', folder.directory]);
+    folder.remove();
+    expect(code).toBe(1);
+    expect(errors).toMatch(/^fast-ardiff: config\.json: .* is missing \(invalid_model\)$/m);
+  });
+
+  it('in the place of one that died leaves the server up, with an answer for everybody', async () => {
+    server = await ServerProcess.start();
+    const waiting = server.draw({ prompt: 'a cat', n: 10, num_inference_steps: 200 });
+    await server.until('ardiff_requests_running{model="tiny",worker="worker-0"}', (running) => running === 1);
+    rmSync(join(server.modelDirectory, 'model.safetensors'));
+    process.kill(await worker(), 'SIGKILL');
+    for (const answer of [await waiting, await server.draw({ prompt: 'a cat' })]) {
+      expect([answer.status, answer.json.error.code]).toEqual([503, 'model_unavailable']);
+    }
+    expect((await server.get('/readyz')).text).toContain('failed');
+    expect((await server.get('/healthz')).status).toBe(200);
+    await server.stop();
+    expect(await server.exited).toBe(0);
+  });
+});
 
 describe.skipIf(!isAddonBuilt())('the worker process', () => {
   it('costs nobody anything when it is killed mid-picture: the answers are those of an undisturbed run', { timeout: 120_000 }, async () => {
@@ -71,6 +108,23 @@ describe.skipIf(!isAddonBuilt())('the worker process', () => {
     const { status, headers, json } = await fatal;
     expect([status, json.error.code, headers['x-should-retry']]).toEqual([500, 'worker_lost', 'false']);
     expect((await server.draw({ prompt: 'a cat' })).status).toBe(200);
+  });
+
+  it('shows watchers no step back when it is replaced', { timeout: 120_000 }, async () => {
+    server = await ServerProcess.start();
+    const body = { prompt: 'a cat', seed: 5, num_inference_steps: 150, n: 2, stream: true, partial_images: 3, stream_options: { include_progress: true } };
+    const undisturbed = await follow(body);
+    const watching = follow(body);
+    await hitMidPicture('SIGKILL');
+    const events = await watching;
+    expect(await server.metric('ardiff_job_redeliveries_total')).toBe(1);
+    const fractions = events.flatMap(({ data: { fraction } }) => (typeof fraction === 'number' ? [fraction] : []));
+    expect(fractions.length).toBeGreaterThan(5);
+    expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
+    // Each partial picture and each picture once, with the bytes of an undisturbed run.
+    const shown = (seen: SseEvent[]): string[] => seen.filter(({ data }) => 'b64_json' in data).map(({ event, data }) => JSON.stringify([event, data['index'], data['partial_image_index'], data['b64_json']]));
+    expect(shown(events).sort()).toEqual(shown(undisturbed).sort());
+    expect(shown(events)).toHaveLength(2 * 3 + 2);
   });
 
   it('takes new requests while it is replaced', async () => {

@@ -21,11 +21,11 @@ export const JOB_REQUEST: JobRequest = {
   rowPreviews: false,
 };
 
-export const STARTED: JobEvent = { kind: 'started', worker: 'worker-0', batchSize: 1 };
+export const STARTED: JobEvent & { kind: 'started' } = { kind: 'started', worker: 'worker-0', batchSize: 1 };
 
-export const tokens = (from: number, to: number, image = 0): JobEvent => ({ kind: 'tokens', image, from, to, total: 1000 });
+export const tokens = (from: number, to: number, image = 0): JobEvent & { kind: 'tokens' } => ({ kind: 'tokens', image, from, to, total: 1000 });
 
-export function preview(kind: 'full' | 'rows', index: number, { image = 0, bytes = 1, y = 0, height = 8 } = {}): JobEvent {
+export function preview(kind: 'full' | 'rows', index: number, { image = 0, bytes = 1, y = 0, height = 8 } = {}): JobEvent & { kind: 'preview' } {
   const rect = { x: 0, y, width: 8, height };
   return { kind: 'preview', preview: { image, index, kind, format: 'png', width: 8, height: 8, rect, bytes: new Uint8Array(bytes) } };
 }

@@ -81,6 +81,11 @@ export class ServerProcess {
     this.child.kill(name);
   }
 
+  /** Folder of the tiny model that it serves, its own copy. */
+  get modelDirectory(): string {
+    return join(this.directory, 'tiny');
+  }
+
   /** Of the worker process; null when there is none (its engine is in the server's process, or it is being replaced). */
   workerPid(): number | null {
     return childrenOf(this.child.pid!).find((pid) => commandOf(pid).startsWith('fast-ardiff-worker')) ?? null;
@@ -107,6 +112,18 @@ function writeTinyModel(directory: string): string {
   const sampling = { sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] };
   writeFileSync(join(model, 'sampling.json'), JSON.stringify(sampling));
   return model;
+}
+
+/** Runs a server that is expected to end by itself. */
+export async function runToExit(flags: readonly string[]): Promise<{ code: number | null; errors: string }> {
+  const child = spawn(process.execPath, ['--import', 'tsx', join(PACKAGE_ROOT, 'src', 'main.ts'), '--port', '0', '--host', '127.0.0.1', ...flags], {
+    cwd: PACKAGE_ROOT,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let errors = '';
+  child.stderr.on('data', (chunk) => (errors += String(chunk)));
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  return { code, errors };
 }
 
 /** Children started by any thread of a process. */
