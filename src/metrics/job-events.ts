@@ -19,6 +19,9 @@ export function createJobEventMetrics(registry: Registry): (job: JobHandle, even
     labelNames: ['reason', 'phase'],
     registers,
   });
+  for (const reason of ['disconnect', 'api', 'timeout', 'shutdown'] as const) {
+    for (const phase of ['queued', 'running']) cancellations.inc({ reason, phase }, 0);
+  }
   const prompt = new Counter({
     name: 'ardiff_prompt_tokens_total',
     help: 'Text tokens of accepted requests, over all guidance rows.',

@@ -7,6 +7,14 @@ import { createJobEventMetrics } from './job-events.js';
 export type RequestOutcome = 'ok' | 'client_error' | 'rejected' | 'cancelled' | 'timeout' | 'error';
 export type RejectReason = 'queue_full' | 'deadline' | 'rate_limit' | 'too_large' | 'loading' | 'draining' | 'auth';
 
+const OUTCOMES: readonly RequestOutcome[] = ['ok', 'client_error', 'rejected', 'cancelled', 'timeout', 'error'];
+
+/**
+ * Counters are there from the start, at 0: one that appears with its first event hides that event from rate().
+ * Rate limits and keys do not exist yet, so nothing is refused for them.
+ */
+const REFUSABLE: readonly RejectReason[] = ['queue_full', 'deadline', 'too_large', 'loading', 'draining'];
+
 /** All jobs a backend knows, finished ones too while they are kept. */
 export interface JobCensus {
   byState: Readonly<Record<JobStatus, number>>;
@@ -52,6 +60,7 @@ export function createJobMetrics(registry: Registry): JobMetrics {
     labelNames: ['reason'],
     registers,
   });
+  for (const reason of REFUSABLE) rejected.inc({ reason }, 0);
   return {
     request: (model, api, outcome, seconds, stream = false) => {
       requests.inc({ model, api, outcome });
@@ -62,6 +71,7 @@ export function createJobMetrics(registry: Registry): JobMetrics {
     },
     onEvent: createJobEventMetrics(registry),
     watchBackend: (model, worker, backend) => {
+      for (const outcome of OUTCOMES) requests.inc({ model, api: 'images.generations', outcome }, 0);
       watchBackend(registry, model, worker, backend);
     },
     watchEta: (model, read) => {

@@ -21,6 +21,7 @@ export function createPreviewMetrics(registry: Registry): PreviewMetrics {
     labelNames: ['transport', 'result'],
     registers,
   });
+  for (const transport of ['sse', 'ws'] as const) for (const result of ['sent', 'dropped']) previews.inc({ transport, result }, 0);
   const first = new Histogram({
     name: 'ardiff_time_to_first_preview_seconds',
     help: 'Arrival of a request to its first preview or partial image.',

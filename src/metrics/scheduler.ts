@@ -30,10 +30,11 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
   const steps = counter('ardiff_steps_total', 'Engine steps.');
   const engineSeconds = counter('ardiff_engine_seconds_total', 'Wall time inside engine steps.');
   const failures = counter('ardiff_step_failures_total', 'Engine steps that failed.');
+  failures.inc({ model }, 0);
   const tokens = counter('ardiff_image_tokens_total', 'Image tokens drawn.');
   const previews = counter(
     'ardiff_preview_seconds_total',
-    'Time for previews: decodes of unfinished pictures and reads of tokens in the engine; painting and encoding (wall time) outside of it.',
+    'Time for previews: decodes of unfinished pictures and reads of tokens in the engine, painting and encoding outside of it.',
   );
   const evaluations = counter('ardiff_diffusion_steps_total', 'Flow-head evaluations: timesteps x guidance rows.');
   const firstToken = new Histogram({
