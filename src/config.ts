@@ -118,12 +118,12 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
   });
 }
 
-export function usage(): string {
+export function usage(command = 'npm start --'): string {
   const lines = Object.entries(SETTINGS).map(([name, { env, fallback, help }]) => {
     const shown = fallback === DEFAULT_MODEL ? 'the bundled demo model' : fallback;
     return `  --${name.padEnd(14)} ${help} (${env}, default ${shown})`;
   });
-  return ['Usage: npm start -- [flags]', ...lines].join('\n');
+  return [`Usage: ${command} [flags]`, ...lines].join('\n');
 }
 
 function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {

@@ -7,8 +7,8 @@ import { LIMITS, type ModelDescription } from './schemas.js';
 
 /** GET /v1/models and /v1/models/{id}: what can be drawn, and what happens when a request does not say. */
 export function modelsRoute(app: FastifyInstance, { serving }: GatewayDeps, done: () => void): void {
-  app.get('/v1/models', async () => ({ object: 'list', data: serving.models.map(describe) }));
-  app.get<{ Params: { id: string } }>('/v1/models/:id', async (request) => describe(findModel(serving.models, request.params.id)));
+  app.get('/v1/models', async () => ({ object: 'list', data: serving.models.map(describeModel) }));
+  app.get<{ Params: { id: string } }>('/v1/models/:id', async (request) => describeModel(findModel(serving.models, request.params.id)));
   done();
 }
 
@@ -20,7 +20,7 @@ export function findModel(models: readonly ServedModel[], id: string | undefined
   throw new ServerError('model_not_found', `The model '${id ?? ''}' does not exist. Available: ${known}.`, { param: 'model' });
 }
 
-function describe({ manifest, created }: ServedModel): ModelDescription {
+export function describeModel({ manifest, created }: ServedModel): ModelDescription {
   const { sampling, sizes, captions } = manifest;
   const preset = { num_inference_steps: sampling.timesteps };
   return {
