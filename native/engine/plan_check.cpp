@@ -165,7 +165,8 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
   for (const VaeEntry& entry : plan.vae) {
     if (state.cancelled(entry.sequence)) continue;
     const int64_t available = drawn(entry.sequence);
-    planned(entry.tokens >= 0 && entry.tokens <= available, entry.sequence, "picture of ", entry.tokens, " tokens, ", available, " are drawn");
+    planned(entry.tokens >= 0 && entry.tokens <= available, entry.sequence, "picture of ", entry.tokens, " tokens, ", available,
+            " are drawn");
   }
   for (const ReadEntry& entry : plan.read) {
     if (state.cancelled(entry.sequence)) continue;

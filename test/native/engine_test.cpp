@@ -295,7 +295,9 @@ TEST_P(EngineTest, ReadHandsOutTheTokensAsStored) {
 // Looking at a picture changes neither it nor what is seen: not the look before, not how far it has gone on since, not
 // who else is in the batch.
 TEST_P(EngineTest, PartialPicturesDisturbNothing) {
-  const std::vector<SequenceSpec> specs = {picture(1, "a cat", 11, 6, 3.0), picture(2, "a dog", 12, 3, 7.5)};
+  // Small, for the reference backend's sake: its decodes are most of the time of this file.
+  std::vector<SequenceSpec> specs = {picture(1, "a cat", 11, 6, 3.0), picture(2, "a dog", 12, 3, 7.5)};
+  for (auto& spec : specs) spec.grid_height = spec.grid_width = 2;
   std::vector<Tokens> alone;
   for (const auto& spec : specs) alone.push_back(Drawing(engine_, 5, 1).solo(spec));
 
@@ -310,15 +312,15 @@ TEST_P(EngineTest, PartialPicturesDisturbNothing) {
       Drawing::prefill(first, spec, tables.back());
     }
     engine_.step(first);
-    for (int64_t emitted = 0; emitted < 16 + late;) {
+    for (int64_t emitted = 0; emitted < 4 + late;) {
       StepPlan plan;
-      const int64_t count = std::min(burst, std::max<int64_t>(16 - emitted, 0));
+      const int64_t count = std::min(burst, std::max<int64_t>(4 - emitted, 0));
       if (count > 0) {
         for (size_t i = 0; i < drawn.size(); ++i) plan.decode.push_back({drawn[i].id, tables[i], count});
       }
       const int64_t before = emitted;
       emitted += count > 0 ? count : 1;
-      for (const int64_t tokens : {4, 8, 12}) {
+      for (const int64_t tokens : {1, 2}) {
         if (tokens + late <= before || tokens + late > emitted) continue;
         for (const auto& spec : drawn) plan.vae.push_back({spec.id, tokens});
       }
@@ -331,11 +333,11 @@ TEST_P(EngineTest, PartialPicturesDisturbNothing) {
 
   Pictures one, two, together, late;
   EXPECT_EQ(draw({specs[0]}, 1, 0, one)[0], alone[0]);
-  EXPECT_EQ(draw({specs[1]}, 4, 0, two)[0], alone[1]);
+  EXPECT_EQ(draw({specs[1]}, 2, 0, two)[0], alone[1]);
   EXPECT_EQ(draw(specs, 3, 0, together), alone);
-  EXPECT_EQ(draw(specs, 5, 3, late), alone);
-  ASSERT_EQ(one.size(), 3u);
-  EXPECT_NE((one[{1, 4}]), (one[{1, 8}]));
+  EXPECT_EQ(draw(specs, 2, 2, late), alone);
+  ASSERT_EQ(one.size(), 2u);
+  EXPECT_NE((one[{1, 1}]), (one[{1, 2}]));
   one.merge(two);
   EXPECT_EQ(one, together);
   EXPECT_EQ(one, late);
