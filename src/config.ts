@@ -23,6 +23,8 @@ export interface Config {
   heartbeatMs: number;
   /** `103 Early Hints` while a client waits for JSON. */
   keepalive1xx: boolean;
+  /** Of pages that may open sockets, beside the server's own. */
+  allowedOrigins: readonly string[];
   /** The engine runs in the server's own process. */
   inProcess: boolean;
   /** A worker process that is silent for so long is replaced; so is one whose step takes ten times as long. */
@@ -72,6 +74,8 @@ const SETTINGS = {
     isSwitch: true,
   },
   // Silence means an event loop that stands still; steps run on another thread. Ten minutes for a step is beyond any.
+  // Browsers open sockets for any page; without a list only the server's own pages may.
+  'allow-origin': { env: 'ARDIFF_ALLOW_ORIGIN', fallback: '', parse: origins, help: 'origins of pages that may open sockets, separated by commas; * for any' },
   'worker-timeout': { env: 'ARDIFF_WORKER_TIMEOUT', fallback: '60', parse: integer(1, 86_400), help: 'seconds without a sign of life until the worker is replaced' },
   'log-level': {
     env: 'ARDIFF_LOG_LEVEL',
@@ -112,6 +116,7 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
     drainTimeoutMs: value('drain-timeout') * 1000,
     heartbeatMs: value('heartbeat') * 1000,
     keepalive1xx: value('keepalive-1xx') === 'on',
+    allowedOrigins: value('allow-origin'),
     inProcess: value('in-process'),
     workerTimeoutSeconds: value('worker-timeout'),
     logLevel: value('log-level'),
@@ -139,6 +144,14 @@ function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {
 
 function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
+}
+
+function origins(text: string): readonly string[] {
+  const list = text.split(',').map((part) => part.trim()).filter((part) => part !== '');
+  for (const origin of list) {
+    if (origin !== '*' && !(URL.canParse(origin) && new URL(origin).origin === origin)) throw new RangeError('expected origins like https://example.org, or *');
+  }
+  return list;
 }
 
 function boolean(text: string): boolean {

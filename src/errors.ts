@@ -12,6 +12,8 @@ const CODES = {
   invalid_json: { status: 400, type: 'invalid_request_error' },
   /** The picture alone needs more KV blocks than the server has. */
   request_too_large: { status: 400, type: 'invalid_request_error' },
+  /** A page of another site; browsers open sockets for any page. */
+  origin_not_allowed: { status: 403, type: 'permission_error' },
   model_not_found: { status: 404, type: 'invalid_request_error' },
   /** Never existed, or finished longer ago than it is kept. */
   job_not_found: { status: 404, type: 'invalid_request_error' },
@@ -23,6 +25,8 @@ const CODES = {
   idempotency_conflict: { status: 409, type: 'invalid_request_error' },
   request_body_too_large: { status: 413, type: 'invalid_request_error' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error' },
+  /** The route is for WebSockets. */
+  upgrade_required: { status: 426, type: 'invalid_request_error' },
   header_fields_too_large: { status: 431, type: 'invalid_request_error' },
   queue_full: { status: 429, type: 'rate_limit_error' },
   /** It would not be done by the time until which the client waits. */

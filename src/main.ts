@@ -26,7 +26,7 @@ async function main(config: Config): Promise<void> {
   const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
   const serving: Serving = { status: 'loading', models: [model], backend: null, engine: null };
   const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
-  const app = await buildApp({ serving, metrics, workload, patience, drawSeed, page }, config.logLevel);
+  const app = await buildApp({ serving, metrics, workload, patience, drawSeed, allowedOrigins: config.allowedOrigins, page }, config.logLevel);
   if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });

@@ -11,6 +11,7 @@ import { modelsRoute } from './models-route.js';
 import { opsRoutes } from './ops-routes.js';
 import { pageRoute } from './page-route.js';
 import { LIMITS } from './schemas.js';
+import { streamRoute } from './stream/stream-route.js';
 
 /** The HTTP face as a list of plugins. It does not listen, so tests inject into it. */
 export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<FastifyInstance> {
@@ -42,6 +43,7 @@ export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<F
   await app.register(headers, { metrics: deps.metrics.http });
   await app.register(imagesRoute, deps);
   await app.register(jobsRoute, deps);
+  await app.register(streamRoute, deps);
   await app.register(modelsRoute, deps);
   await app.register(opsRoutes, deps);
   await app.register(pageRoute, deps);

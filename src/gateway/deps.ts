@@ -33,10 +33,21 @@ export interface Patience {
   retryGraceMs: number;
   /** For a client to send its whole request. */
   requestTimeoutMs: number;
+  /** Between two pings on a socket; one that does not answer until the next is closed. */
+  pingMs: number;
+  /** A socket that takes nothing for so long, while something waits for it, is closed. */
+  slowReaderMs: number;
 }
 
 /** Heartbeats: common proxies close after 60 s of silence. Hints: a tenth of what Node's fetch waits. */
-export const DEFAULT_PATIENCE: Patience = { heartbeatMs: 15_000, earlyHintsMs: 30_000, retryGraceMs: 30_000, requestTimeoutMs: 60_000 };
+export const DEFAULT_PATIENCE: Patience = {
+  heartbeatMs: 15_000,
+  earlyHintsMs: 30_000,
+  retryGraceMs: 30_000,
+  requestTimeoutMs: 60_000,
+  pingMs: 20_000,
+  slowReaderMs: 10_000,
+};
 
 export interface GatewayDeps {
   serving: Serving;
@@ -45,6 +56,8 @@ export interface GatewayDeps {
   patience: Patience;
   /** An integer in [0, 2^53) for requests that name no seed. */
   drawSeed: () => number;
+  /** Origins beside the server's own whose pages may open sockets; `*`: any. */
+  allowedOrigins: readonly string[];
   /** The playground at `/`, by URL path; empty when it is not built. */
   page: ReadonlyMap<string, PageFile>;
 }

@@ -13,6 +13,7 @@ import { countRequests } from './request-metrics.js';
 import { ImagesRequestSchema, type ImagesRequest } from './schemas.js';
 import { sseAnswer } from './sse-answer.js';
 import { refuseUnlessServing, submitJob, type Submission } from './submit-job.js';
+import { withoutNulls } from './without-nulls.js';
 
 const API = 'images.generations';
 
@@ -73,10 +74,4 @@ function refuseContradictions(body: ImagesRequest, { prefer }: RequestHeaders): 
   }
   if (body.stream_options !== undefined) refuse('stream_options', 'stream_options needs "stream": true.');
   if ((body.partial_images ?? 0) > 0 && !prefer.respondAsync) refuse('partial_images', 'Partial images need "stream": true or "Prefer: respond-async".');
-}
-
-/** `null` is legal for almost every field and means absent. */
-function withoutNulls(body: unknown): unknown {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) return body;
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
 }

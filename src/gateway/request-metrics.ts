@@ -33,7 +33,7 @@ export function countRequests(app: FastifyInstance, metrics: JobMetrics, api: st
   });
 }
 
-function outcomeOf(code: ErrorCode | null): RequestOutcome {
+export function outcomeOf(code: ErrorCode | null): RequestOutcome {
   switch (code) {
     case null:
       return 'ok';

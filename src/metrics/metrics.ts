@@ -5,6 +5,7 @@ import { render, type MetricsSource } from './merge.js';
 import { createModelMetrics, type ModelMetrics } from './model.js';
 import { createPreviewMetrics, type PreviewMetrics } from './previews.js';
 import { createProcessMetrics, type BuildInfo } from './process.js';
+import { createStreamMetrics, type StreamMetrics } from './streams.js';
 import { createWorkerMetrics, type WorkerMetrics } from './workers.js';
 
 /** All groups of the gateway's process. The scheduler's exist in the process of its worker, once its model is loaded. */
@@ -14,6 +15,7 @@ export interface Metrics {
   jobs: JobMetrics;
   models: ModelMetrics;
   previews: PreviewMetrics;
+  streams: StreamMetrics;
   workers: WorkerMetrics;
   setBuildInfo(info: BuildInfo): void;
   /** Another process whose metrics appear in `render`; returns how to leave them out again. */
@@ -30,6 +32,7 @@ export function createMetrics(registry: Registry = new Registry()): Metrics {
     jobs: createJobMetrics(registry),
     models: createModelMetrics(registry),
     previews: createPreviewMetrics(registry),
+    streams: createStreamMetrics(registry),
     workers: createWorkerMetrics(registry),
     ...createProcessMetrics(registry),
     addSource: (source) => {

@@ -65,7 +65,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   metrics.jobs.watchBackend(model.manifest.id, limits.name, backend);
   metrics.jobs.watchEta(model.manifest.id, () => workload.waitSeconds ?? 0);
   const serving: Serving = { status: 'ready', models: [model], backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' } };
-  const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, page: TEST_PAGE }, 'silent');
+  const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, allowedOrigins: ['https://friend.example'], page: TEST_PAGE }, 'silent');
   return {
     app,
     engine,
