@@ -2,6 +2,7 @@ import type { DrawEvent, Drawing } from './protocol/events.js';
 import { isLast } from './protocol/events.js';
 import type { ImagesRequest } from './protocol/frames.js';
 import type { Model } from './protocol/http.js';
+import { randomId } from './protocol/random-id.js';
 import type { RateMeter } from './protocol/rate-meter.js';
 import type { Transport } from './protocol/transport.js';
 import { isOver, newDrawing, reduce, type DrawingState } from './state/drawing.js';
@@ -127,7 +128,7 @@ export class App {
         const thumbnail = await thumbnailOf(mime, bytes);
         // Pictures of one request in their own order, the first one newest.
         const createdAt = Date.now() - index / 100;
-        return { id: createdAt.toString() + crypto.getRandomValues(new Uint32Array(1)).toString(), createdAt, settings: { ...settings, seed, n: 1, isSeedLocked: true }, model: model.id, thumbnail, isFirst: index === 0, firstRowMs, totalMs, perTokenMs };
+        return { id: randomId(), createdAt, settings: { ...settings, seed, n: 1, isSeedLocked: true }, model: model.id, thumbnail, isFirst: index === 0, firstRowMs, totalMs, perTokenMs };
       }),
     );
     if (entries.length > 0) this.parts.onFinished(entries);

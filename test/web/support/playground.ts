@@ -76,6 +76,17 @@ export async function record(page: Page): Promise<() => Promise<{ fraction: numb
   return () => page.evaluate(() => (window as unknown as { recordedFrames: { fraction: number; paintedRows: number; hasImage: boolean }[] }).recordedFrames);
 }
 
+/** Every sentence about the connection from now on, also those that stay for a moment only. */
+export async function recordNotices(page: Page): Promise<() => Promise<string[]>> {
+  await page.evaluate(() => {
+    const notice = document.querySelector('#notice')!;
+    const sentences: string[] = [];
+    Object.assign(window, { recordedNotices: sentences });
+    new MutationObserver(() => sentences.push(notice.textContent)).observe(notice, { childList: true });
+  });
+  return () => page.evaluate(() => (window as unknown as { recordedNotices: string[] }).recordedNotices);
+}
+
 export function expectRising(values: readonly number[]): void {
   values.forEach((value, i) => { expect(value, `value ${i} of ${values.join(' ')}`).toBeGreaterThanOrEqual(values[i - 1] ?? 0); });
 }

@@ -1,6 +1,7 @@
 import { localError, type Drawing, type DrawListener } from './events.js';
 import { parseBinaryFrame, parseTextFrame, type ClientFrame, type ImagesRequest, type ServerFrame } from './frames.js';
 import { JobStream } from './job-stream.js';
+import { randomId } from './random-id.js';
 
 export const SUBPROTOCOL = 'ardiff.v1';
 
@@ -65,7 +66,7 @@ export class StreamSocket {
   }
 
   draw(request: ImagesRequest, listener: DrawListener): Drawing {
-    const key = crypto.randomUUID();
+    const key = randomId();
     const entry: Pending = { stream: new JobStream(key, listener), request, key, isCancelled: false, isRestarted: false };
     this.pending.add(entry);
     if (this.state === 'open') this.sendGenerate(entry);
