@@ -46,6 +46,7 @@ export class JobLog implements JobLogReader {
   private readonly tokens: LogEntry[] = [];
   /** By kind and image. */
   private readonly previews = new Map<string, LogEntry>();
+  private last: LogEntry | null = null;
   private readonly listeners = new Set<(entry: LogEntry) => void>();
 
   /** `onWatched` hears when the first listener comes and when the last one leaves. */
@@ -59,12 +60,15 @@ export class JobLog implements JobLogReader {
     if (this.closed) throw new Error(`${event.kind} after the end of the job`);
     this.lastSeq += 1;
     const entry: LogEntry = { seq: this.lastSeq, ts: this.now(), event };
+    this.last = entry;
     this.keep(entry);
     // A listener may leave, or another come, while it is told; those who come read the entry by `since`.
     for (const listener of [...this.listeners]) listener(entry);
   }
 
   since(after: number): Replay {
+    // Most readers are up to date and ask for what was just appended.
+    if (this.last !== null && after === this.last.seq - 1) return { entries: [this.last], gap: null };
     const entries = [...this.kept, ...this.tokens, ...this.previews.values()]
       .filter((entry) => entry.seq > after)
       .sort((a, b) => a.seq - b.seq);
