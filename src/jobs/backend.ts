@@ -38,8 +38,8 @@ export interface JobHandle {
   /** Every event from the first, trimmed by the rules of event-log.ts. */
   readonly log: JobLogReader;
   /**
-   * Declares interest: the job lives at least as long as somebody is attached. Returns how to leave; the last one to
-   * leave an unfinished job decides by its policy what becomes of it. Watchers who only look do not attach.
+   * Declares interest: the job lives at least as long as somebody is attached. Returns how to leave; when all have left
+   * an unfinished job, the most patient policy among theirs decides. Watchers who only look do not attach.
    */
   attach(policy: OnDisconnect): () => void;
   /** Idempotent; after the end of the job it does nothing. Its slot is free within one step. */

@@ -24,12 +24,26 @@ describe('Attachments', () => {
     expect(abandoned).toBe(1);
   });
 
-  it('goes by the policy of the one who leaves last', () => {
-    const [cancelling, detaching] = [attachments.attach('cancel'), attachments.attach('detach')];
+  it('goes by the most patient policy, whoever leaves last', () => {
+    const [cancelling, patient] = [attachments.attach('cancel'), attachments.attach({ graceMs: 1000 })];
+    patient();
     cancelling();
-    detaching();
-    clock.advance(1e9);
+    clock.advance(999);
     expect(abandoned).toBe(0);
+    // Who comes back for less does not shorten it.
+    attachments.attach({ graceMs: 10 })();
+    clock.advance(999);
+    expect(abandoned).toBe(0);
+    clock.advance(1);
+    expect(abandoned).toBe(1);
+  });
+
+  it('never abandons what was detached once', () => {
+    attachments.attach('detach')();
+    attachments.attach('cancel')();
+    attachments.attach({ graceMs: 10 })();
+    clock.advance(1e9);
+    expect([abandoned, clock.pending]).toEqual([0, 0]);
   });
 
   it('waits out a grace, unless somebody comes back', () => {
