@@ -15,6 +15,7 @@ const HIGH_WATER_BYTES = 1024 * 1024;
 export class Outlet {
   private congested = false;
   private watchdog: NodeJS.Timeout | null = null;
+  private givenBytes = 0;
 
   constructor(
     private readonly sink: Sink,
@@ -50,18 +51,28 @@ export class Outlet {
         this.pump();
       }
     };
-    this.sink.send(JSON.stringify(text), sent);
-    if (binary !== undefined) this.sink.send(encodeBinaryFrame(binary.meta, binary.bytes), { binary: true }, sent);
+    this.give(Buffer.from(JSON.stringify(text)), false, sent);
+    if (binary !== undefined) this.give(encodeBinaryFrame(binary.meta, binary.bytes), true, sent);
+  }
+
+  private give(frame: Buffer, binary: boolean, sent: () => void): void {
+    this.givenBytes += frame.byteLength;
+    this.sink.send(frame, { binary }, sent);
+  }
+
+  /** Of all that was given, in bytes; how much waits says nothing, as it is filled up again. */
+  private get takenBytes(): number {
+    return this.givenBytes - this.sink.bufferedAmount;
   }
 
   /** A socket that takes nothing is given up; one that takes little is waited for. */
   private watch(): void {
     if (this.watchdog !== null) return;
-    const before = this.sink.bufferedAmount;
+    const before = this.takenBytes;
     this.watchdog = setTimeout(() => {
       this.watchdog = null;
       if (!this.congested) return;
-      if (this.sink.bufferedAmount >= before) this.onStuck();
+      if (this.takenBytes <= before) this.onStuck();
       else this.watch();
     }, this.slowReaderMs).unref();
   }

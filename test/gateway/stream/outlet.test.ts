@@ -66,6 +66,20 @@ describe('Outlet', () => {
     expect(onStuck).toHaveBeenCalledOnce();
   });
 
+  it('waits for a socket that takes much and always has more waiting', () => {
+    const socket = new SlowSocket();
+    const { outlet, onStuck } = outletOf(socket, Array.from({ length: 100 }, () => image(MIB)));
+    outlet.pump();
+    for (let second = 0; second < 45; second += 1) {
+      vi.advanceTimersByTime(1000);
+      socket.take(MIB);
+      expect(socket.bufferedAmount).toBeGreaterThanOrEqual(MIB);
+    }
+    expect(onStuck).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(20_000);
+    expect(onStuck).toHaveBeenCalledOnce();
+  });
+
   it('gives up no socket for which nothing waits', () => {
     const socket = new SlowSocket();
     const { outlet, onStuck } = outletOf(socket, [image(100)]);
