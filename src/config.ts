@@ -73,9 +73,9 @@ const SETTINGS = {
     help: 'run the engine in the server process (debugging, embedding): a crash of it ends the server',
     isSwitch: true,
   },
-  // Silence means an event loop that stands still; steps run on another thread. Ten minutes for a step is beyond any.
   // Browsers open sockets for any page; without a list only the server's own pages may.
   'allow-origin': { env: 'ARDIFF_ALLOW_ORIGIN', fallback: '', parse: origins, help: 'origins of pages that may open sockets, separated by commas; * for any' },
+  // Silence means an event loop that stands still; steps run on another thread. Ten minutes for a step is beyond any.
   'worker-timeout': { env: 'ARDIFF_WORKER_TIMEOUT', fallback: '60', parse: integer(1, 86_400), help: 'seconds without a sign of life until the worker is replaced' },
   'log-level': {
     env: 'ARDIFF_LOG_LEVEL',

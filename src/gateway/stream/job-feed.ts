@@ -34,6 +34,7 @@ export interface FeedOptions {
  * previews the newest of each image is left. Everything else is told in order and never left out.
  */
 export class JobFeed {
+  /** Of the newest entry that was read. */
   private seq: number;
   private state: ProgressState;
   /** Made and not taken yet. */
@@ -86,29 +87,31 @@ export class JobFeed {
     return true;
   }
 
-  /** A run of token events, until something else happened. */
+  /**
+   * A run of token events, until something else happened: of each image one frame. What a frame says may begin before
+   * the frame ahead of it ends, so each but the last carries the seq just before its successor's first event: a client
+   * that is cut off between them and resumes is told some tokens again, and misses none.
+   */
   private readTokens(entries: readonly LogEntry[]): void {
-    const merged = new Map<number, ServerFrame & { t: 'tokens' }>();
+    const merged = new Map<number, { firstSeq: number; text: ServerFrame & { t: 'tokens' } }>();
     let last: { entry: LogEntry; progress: Progress } | null = null;
     for (const entry of entries) {
       const { event } = entry;
       if (event.kind !== 'tokens') break;
       this.seq = entry.seq;
-      const before = merged.get(event.image);
+      const { firstSeq, text: before } = merged.get(event.image) ?? { firstSeq: entry.seq };
       const from = before?.from ?? event.from;
       const accepted = before === undefined ? event.accepted : join(before.accepted, event.accepted);
-      merged.set(event.image, {
-        ...this.head('tokens', entry),
-        image: event.image,
-        from,
-        to: event.to,
-        total: event.total,
-        ...(accepted === undefined ? {} : { accepted }),
-      });
+      const text = { ...this.head('tokens', entry), image: event.image, from, to: event.to, total: event.total };
+      merged.set(event.image, { firstSeq, text: accepted === undefined ? text : { ...text, accepted } });
       const progress = this.move(entry);
       if (progress !== null) last = { entry, progress };
     }
-    for (const text of merged.values()) this.ready.push({ text });
+    const frames = [...merged.values()];
+    for (const [k, { text }] of frames.entries()) {
+      const next = frames[k + 1];
+      this.ready.push({ text: { ...text, seq: next === undefined ? this.seq : next.firstSeq - 1 } });
+    }
     if (last !== null) this.pushProgress(last.entry, last.progress);
   }
 

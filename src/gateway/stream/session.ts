@@ -17,6 +17,9 @@ const MAX_REPLIES = 1024;
 /** How often a waiting client is told its place in the queue, when that has changed. */
 const POSITION_MS = 1000;
 
+/** The first event of every log, and its only one while the job waits. */
+const QUEUED_SEQ = 1;
+
 /** When a restarting server is worth another try. */
 const RECONNECT_MS = 2000;
 
@@ -114,7 +117,7 @@ export class StreamSession {
         this.unfollow(frame.job);
         return;
       case 'cancel':
-        this.find(frame.job).cancel('api');
+        this.find(frame.job, false).cancel('api');
         return;
       case 'ack':
         this.followed.get(frame.job)?.feed.ack(frame.seq);
@@ -156,7 +159,8 @@ export class StreamSession {
     const { job, joined } = generate(this.deps, frame, this.scope, this.preview !== null);
     this.attach(job, policyOf(frame.on_disconnect));
     this.reply({
-      ...this.head('accepted', job),
+      // Nothing of the log is told yet: who resumes from here gets all of it.
+      ...this.head('accepted', job, 0),
       id: frame.id,
       epoch: job.log.epoch,
       position: job.position,
@@ -169,28 +173,28 @@ export class StreamSession {
 
   private subscribe({ job: id, epoch, after }: ClientFrameOf<'subscribe'>): void {
     this.refuseTooMany();
-    const job = this.find(id);
-    this.reply({ ...this.head('subscribed', job), epoch: job.log.epoch, status: job.status });
+    const job = this.find(id, after !== undefined);
+    const start = startOf(job, epoch, after ?? 0);
+    this.reply({ ...this.head('subscribed', job, start), epoch: job.log.epoch, status: job.status });
     if (after === undefined) this.follow(job, 0);
-    else this.followFrom(job, epoch ?? job.log.epoch, after);
+    else this.followAgain(job, epoch, start);
   }
 
   /** Who resumes had asked for the job, or stood for who did: while it is here, the job is wanted. */
   private resume({ job: id, epoch, after }: { job: string; epoch: string; after: number }): void {
     this.refuseTooMany();
-    const job = this.find(id);
+    const job = this.find(id, true);
+    const start = startOf(job, epoch, after);
     this.attach(job, { graceMs: DEFAULT_GRACE_MS });
-    this.followFrom(job, epoch, after);
+    this.followAgain(job, epoch, start);
   }
 
-  private followFrom(job: JobHandle, epoch: string, after: number): void {
-    const isKnown = epoch === job.log.epoch;
-    if (isKnown && after > job.log.lastSeq) throw new ServerError('invalid_value', 'after names an event that did not happen yet.', { param: 'after' });
-    const { gap } = job.log.since(isKnown ? after : 0);
-    const isWhole = isKnown && gap === null;
+  private followAgain(job: JobHandle, epoch: string | undefined, start: number): void {
+    const { gap } = job.log.since(start);
+    const isWhole = gap === null && isEpochOf(job, epoch);
     this.deps.metrics.streams.resumed(isWhole ? 'ok' : 'gap');
     if (!isWhole) this.tellGap(job, gap ?? { from: 1, to: 0 });
-    this.follow(job, isKnown ? after : 0);
+    this.follow(job, start);
   }
 
   private tellGap(job: JobHandle, { from, to }: { from: number; to: number }): void {
@@ -261,7 +265,7 @@ export class StreamSession {
       const { job } = followed;
       if (job.status !== 'queued' || job.position === followed.position) continue;
       followed.position = job.position;
-      this.reply({ ...this.head('queued', job), position: job.position, eta_ms: this.etaMs() });
+      this.reply({ ...this.head('queued', job, QUEUED_SEQ), position: job.position, eta_ms: this.etaMs() });
     }
   }
 
@@ -275,10 +279,10 @@ export class StreamSession {
     this.outlet.pump();
   }
 
-  private find(id: string): JobHandle {
+  private find(id: string, isReturning: boolean): JobHandle {
     const job = this.deps.serving.backend?.get(id) ?? null;
     if (job !== null) return job;
-    this.deps.metrics.streams.resumed('unknown');
+    if (isReturning) this.deps.metrics.streams.resumed('unknown');
     throw new ServerError('job_not_found', 'There is no job with this id. Finished jobs are kept for ten minutes.', { param: 'job' });
   }
 
@@ -292,11 +296,22 @@ export class StreamSession {
     return waitSeconds === null ? null : Math.round(waitSeconds * 1000);
   }
 
-  private head<T extends string>(t: T, job: JobHandle): { t: T; job: string; seq: number; ts: number } {
-    return { t, job: job.id, seq: job.log.lastSeq, ts: Date.now() };
+  private head<T extends string>(t: T, job: JobHandle, seq: number): { t: T; job: string; seq: number; ts: number } {
+    return { t, job: job.id, seq, ts: Date.now() };
   }
 }
 
 function subjectOf(frame: ClientFrame): FrameSubject {
   return { ...('id' in frame ? { id: frame.id } : {}), ...('job' in frame ? { job: frame.job } : {}) };
+}
+
+function isEpochOf({ log }: JobHandle, epoch: string | undefined): boolean {
+  return epoch === undefined || epoch === log.epoch;
+}
+
+/** After which seq to begin for a client that has the log up to `after`: from the start, if that was another log. */
+function startOf(job: JobHandle, epoch: string | undefined, after: number): number {
+  if (!isEpochOf(job, epoch)) return 0;
+  if (after > job.log.lastSeq) throw new ServerError('invalid_value', 'after names an event that did not happen yet.', { param: 'after' });
+  return after;
 }

@@ -119,6 +119,8 @@ describe('a job on a socket', () => {
     client.send(generate({ id: 'three', idempotency_key: 'k' }, { prompt: 'other' }));
     const [one, two] = [await client.frame('accepted', 0), await client.frame('accepted', 1)];
     expect(two).toMatchObject({ id: 'two', job: one['job'], joined: true });
+    // Of a joined job everything is still to be told.
+    expect([one['seq'], two['seq']]).toEqual([0, 0]);
     expect(await client.frame('error')).toMatchObject({ id: 'three', error: { code: 'idempotency_conflict' } });
     expect(manual.worker.requests).toHaveLength(1);
   });
@@ -247,6 +249,23 @@ describe('a client that goes away', () => {
     const second = await open({ resume: [{ job, epoch, after: 1 }] });
     await second.frame('started');
     clock.advance(100_000);
+    expect(manual.worker.cancelled).toBe(0);
+  });
+
+  it('keeps what it was promised when it comes back and goes again', async () => {
+    const clock = new ManualClock();
+    await start({ clock });
+    const first = await open();
+    first.send(generate({ on_disconnect: 'detach' }));
+    const { job, epoch, seq } = await first.frame('accepted');
+    await manual.start();
+    await first.close();
+    const second = await open({ resume: [{ job, epoch, after: seq }] });
+    // All of it, as nothing of the log was told by `accepted`.
+    await second.frame('queued');
+    await second.close();
+    await until(async () => (await manual.gateway.metric('ardiff_ws_connections')) === 0);
+    clock.advance(3_600_000);
     expect(manual.worker.cancelled).toBe(0);
   });
 
