@@ -31,13 +31,15 @@ async function main(config: Config): Promise<void> {
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
   const stop = onceOnSignal();
-  const worker = await load(config, model, serving, { metrics, workload }, app);
+  const worker = await Promise.race([load(config, model, serving, { metrics, workload }, app), stop.then(() => null)]);
   await stop;
   app.log.info('draining');
   serving.status = 'draining';
   await serving.backend?.drain(config.drainTimeoutMs);
   await closeApp(app, LINGER_MS);
-  worker.close();
+  worker?.close();
+  // Still loading: nobody waits for that any more, and a worker process ends with this one.
+  if (worker === null) process.exit(0);
 }
 
 /** Who sees every event of every job. */

@@ -98,7 +98,7 @@ export class Supervisor implements JobWorker {
     return this.options.capacityOf(this.kv, request);
   }
 
-  /** The worker's own metrics; never answers when it dies meanwhile. */
+  /** The worker's own metrics; none when it is not up, or dies meanwhile. */
   metrics(): Promise<MetricsSnapshot> {
     const worker = this.process;
     if (!this.isUp || worker === null) return Promise.resolve([]);
@@ -189,6 +189,7 @@ export class Supervisor implements JobWorker {
     const wasUp = this.isUp;
     this.process = null;
     this.isUp = false;
+    for (const resolve of this.scrapes.values()) resolve([]);
     this.scrapes.clear();
     this.options.observer.up(false, undefined);
     if (this.stopping !== null) {

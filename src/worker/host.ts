@@ -25,8 +25,9 @@ const outbox = new EventOutbox((events) => {
 const running = new Map<number, RunningJob>();
 let loaded: { worker: LocalWorker; close: () => void } | null = null;
 
-function send(message: FromWorker, sent?: () => void): void {
-  process.send?.(message, undefined, undefined, sent);
+/** What cannot be sent has no reader: the gateway is gone, and `disconnect` comes next. */
+function send(message: FromWorker, sent: () => void = () => undefined): void {
+  if (process.connected) process.send?.(message, undefined, undefined, sent);
 }
 
 async function onMessage(message: ToWorker): Promise<void> {
@@ -107,9 +108,12 @@ process.title = 'fast-ardiff-worker';
 // The gateway decides when to end: signals to the whole group (Ctrl-C, a service manager) are its business.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 // The gateway is gone. Nothing here outlives it, so nothing is put in order: waiting for a step could take long.
-process.on('disconnect', () => {
+const die = (): void => {
   process.kill(process.pid, 'SIGKILL');
-});
+};
+process.on('disconnect', die);
+// It may have gone while this file was being loaded.
+if (!process.connected) die();
 process.on('message', (message) => {
   void onMessage(message as ToWorker);
 });

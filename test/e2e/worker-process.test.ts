@@ -56,6 +56,10 @@ describe.skipIf(!isAddonBuilt())('a worker process that cannot start', () => {
     expect(errors).toMatch(/^fast-ardiff: config\.json: .* is missing \(invalid_model\)$/m);
   });
 
+  it('because it is still loading does not delay SIGTERM', async () => {
+    expect(await runToExit([], 'SIGTERM')).toEqual({ code: 0, errors: '' });
+  });
+
   it('in the place of one that died leaves the server up, with an answer for everybody', async () => {
     server = await ServerProcess.start();
     const waiting = server.draw({ prompt: 'a cat', n: 10, num_inference_steps: 200 });

@@ -247,7 +247,9 @@ describe('Supervisor', () => {
     const { id } = last().sent.at(-1) as ToWorker & { kind: 'metrics' };
     last().say({ kind: 'metrics', id, metrics: [] });
     expect(await asked).toEqual([]);
+    const unanswered = supervisor.metrics();
     last().crash();
+    expect(await unanswered).toEqual([]);
     expect(await supervisor.metrics()).toEqual([]);
   });
 

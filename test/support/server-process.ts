@@ -114,14 +114,17 @@ function writeTinyModel(directory: string): string {
   return model;
 }
 
-/** Runs a server that is expected to end by itself. */
-export async function runToExit(flags: readonly string[]): Promise<{ code: number | null; errors: string }> {
+/** Runs a server that is expected to end by itself, or by the signal that it gets as soon as it listens. */
+export async function runToExit(flags: readonly string[], signal?: NodeJS.Signals): Promise<{ code: number | null; errors: string }> {
   const child = spawn(process.execPath, ['--import', 'tsx', join(PACKAGE_ROOT, 'src', 'main.ts'), '--port', '0', '--host', '127.0.0.1', ...flags], {
     cwd: PACKAGE_ROOT,
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   let errors = '';
   child.stderr.on('data', (chunk) => (errors += String(chunk)));
+  child.stdout.on('data', (chunk) => {
+    if (signal !== undefined && String(chunk).includes('Server listening')) child.kill(signal);
+  });
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
   return { code, errors };
 }
