@@ -256,6 +256,23 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     expect((await download(page)).base64).toBe(json.data[0]?.b64_json);
   });
 
+  it('gets its picture from a server that was killed and started again in between', async () => {
+    const first = await ServerProcess.start([], 'bundled');
+    const there = await openPlayground(browser, `http://127.0.0.1:${first.port}`);
+    const frames = await record(there.page);
+    await draw(there.page, { prompt: 'castle', seed: 7, n: 4, timesteps: 50 });
+    await there.page.waitForFunction(() => (document.querySelector('progress')?.value ?? 0) > 0.3);
+    first.signal('SIGKILL');
+    await first.exited;
+    const second = await ServerProcess.start(['--port', String(first.port)], 'bundled');
+    await ended(there.page);
+    expectRising((await frames()).map(({ fraction }) => fraction));
+    const { json } = await second.draw({ prompt: 'castle', seed: 7, num_inference_steps: 50 });
+    expect((await download(there.page)).base64).toBe(json.data[0]?.b64_json);
+    await there.close();
+    await Promise.all([first.stop(), second.stop()]);
+  });
+
   it('works where the browser sees no secure context, as on a phone in the same network', async () => {
     open = await openPlayground(browser, `http://${PLAIN_HOST}:${server.port}`);
     const { page, problems } = open;

@@ -91,8 +91,12 @@ describe('StreamSocket', () => {
     newest().say(WELCOME);
     const forgotten = { t: 'error', job: 'j1', error: { message: 'gone', type: 'invalid_request_error', param: null, code: 'job_not_found' } };
     newest().say(forgotten);
-    expect(newest().of('generate')[0]).toMatchObject({ request: { seed: 5 } });
-    accept(newest().of('generate')[0]!['id'], 'j2', 'e2');
+    const again = newest().of('generate')[0]!;
+    expect(again).toMatchObject({ request: { seed: 5 } });
+    newest().say({ t: 'error', id: again['id'], error: { message: 'loading', type: 'server_error', param: null, code: 'model_loading' } });
+    await vi.advanceTimersByTimeAsync(600);
+    expect(newest().of('generate')).toEqual([again, again]);
+    accept(again['id'], 'j2', 'e2');
     newest().say({ ...forgotten, job: 'j2' });
     expect(events.at(-1)).toMatchObject({ type: 'failed', error: { code: 'job_not_found' } });
   });

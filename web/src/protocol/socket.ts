@@ -13,6 +13,9 @@ const WINDOW = 64;
 const WELCOME_TIMEOUT_MS = 5000;
 const BACKOFF_MS = [250, 500, 1000, 2000, 4000, 8000] as const;
 
+/** Between two questions to a server that was restarted and is still loading its model. */
+const LOADING_RETRY_MS = 500;
+
 export type SocketState = 'idle' | 'connecting' | 'open' | 'retrying' | 'refused';
 
 export interface SocketOptions {
@@ -176,6 +179,9 @@ export class StreamSocket {
       entry.isRestarted = true;
       entry.stream.restart();
       this.sendGenerate(entry);
+    } else if (error.code === 'model_loading' && entry.isRestarted) {
+      // It listens before it can draw; whoever had a picture under way waits for it.
+      setTimeout(() => { if (this.state === 'open' && this.pending.has(entry)) this.sendGenerate(entry); }, LOADING_RETRY_MS);
     } else {
       entry.stream.emit({ type: 'failed', error });
     }

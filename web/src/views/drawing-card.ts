@@ -29,6 +29,7 @@ export class DrawingCard {
     this.copies = [button('link', 'Link', actions.copyLink, 'Copy link'), button('terminal', 'curl', actions.copyCurl, 'Copy as curl')];
     this.bar.setAttribute('aria-label', `Progress of ${prompt}`);
     const pictures = h('div', { class: 'pictures', 'data-count': count }, ...this.tiles.map((tile) => tile.element));
+    pictures.style.setProperty('--width', `${shape.width}px`);
     const actionsRow = h('div', { class: 'actions' }, ...this.copies, this.cancel);
     this.element = h(
       'article',
