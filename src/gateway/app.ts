@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import fastify, { LogController, type FastifyInstance } from 'fastify';
 import { envelopeOf, ServerError } from '../errors.js';
 import type { GatewayDeps, LogLevel } from './deps.js';
+import { apiDocs } from './docs/api-docs.js';
 import { errorHandler } from './error-handler.js';
 import { headers, requestId } from './headers.js';
 import { imagesRoute } from './images-route.js';
@@ -41,6 +42,8 @@ export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<F
   app.removeContentTypeParser('text/plain');
   await app.register(errorHandler);
   await app.register(headers, { metrics: deps.metrics.http });
+  // Before the routes: it sees those that come after it.
+  await app.register(apiDocs);
   await app.register(imagesRoute, deps);
   await app.register(jobsRoute, deps);
   await app.register(streamRoute, deps);
