@@ -23,6 +23,7 @@ export function createStreamMetrics(registry: Registry): StreamMetrics {
     labelNames: ['result'],
     registers,
   });
+  for (const result of ['ok', 'gap', 'unknown'] as const) resumes.inc({ result }, 0);
   return {
     resumed: (result) => {
       resumes.inc({ result });

@@ -1,4 +1,6 @@
+import { on, once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
 import { alertRules, dashboardExpressions, withVariables } from '../support/monitoring.js';
 import { hasPrometheus, Prometheus } from '../support/prometheus.js';
 import { isAddonBuilt, ServerProcess } from '../support/server-process.js';
@@ -25,6 +27,7 @@ async function load(): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 100));
     controller.abort();
     await left;
+    await watch(`dog ${round}`);
     await stream({ prompt: `cat ${round}`, num_inference_steps: 20, stream: true, partial_images: 2 });
   }
 }
@@ -33,6 +36,33 @@ async function stream(body: object): Promise<void> {
   const headers = { 'content-type': 'application/json' };
   const reply = await fetch(`http://127.0.0.1:${server.port}/v1/images/generations`, { method: 'POST', headers, body: JSON.stringify(body) });
   expect(await reply.text()).toContain('image_generation.completed');
+}
+
+/** A picture over a socket, with previews; and a second socket that comes back for it. */
+async function watch(prompt: string): Promise<void> {
+  const frames = await socket([
+    { t: 'hello', preview: {} },
+    { t: 'generate', id: 'a', request: { prompt, num_inference_steps: 20, partial_images: 2 } },
+  ]);
+  const { job, epoch } = frames.find(({ t }) => t === 'accepted')!;
+  await socket([{ t: 'hello', resume: [{ job, epoch, after: 1 }] }]);
+}
+
+/** Sends the frames and collects the answers up to the end of the job. */
+async function socket(send: readonly object[]): Promise<Record<string, unknown>[]> {
+  const client = new WebSocket(`ws://127.0.0.1:${server.port}/v1/stream`, 'ardiff.v1');
+  const frames: Record<string, unknown>[] = [];
+  await once(client, 'open');
+  for (const frame of send) client.send(JSON.stringify(frame));
+  for await (const [data, isBinary] of on(client, 'message') as AsyncIterable<[Buffer, boolean]>) {
+    if (isBinary) continue;
+    const frame = JSON.parse(data.toString()) as Record<string, unknown>;
+    frames.push(frame);
+    expect(frame.t).not.toBe('error');
+    if (frame.t === 'completed') break;
+  }
+  client.close();
+  return frames;
 }
 
 describe.skipIf(!ready)('a real Prometheus on a real server', () => {

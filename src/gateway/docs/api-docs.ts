@@ -39,8 +39,11 @@ type Described = FastifySchema & { hide?: boolean };
 
 function describe(schema: FastifySchema | undefined, url: string, { method }: Pick<RouteOptions, 'method'>): Described {
   const operation = OPERATIONS[`${[method].flat()[0]} ${url}`];
-  // The page, its files and these documents are for people.
-  if (operation === undefined) return { hide: true };
+  if (operation === undefined) {
+    if (url.startsWith('/v1/')) throw new Error(`${[method].flat()[0]} ${url} is not described in operations.ts`);
+    // The page, its files and these documents are for people.
+    return { hide: true };
+  }
   return {
     ...schema,
     tags: [operation.tag],

@@ -74,6 +74,13 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
       404: failure('No such job.'),
     },
   },
+  'GET /v1/stream': {
+    tag: 'Pictures',
+    summary: 'WebSocket ardiff.v1',
+    description: 'Draw, follow, resume and cancel over one socket. Its frames are described in /docs/asyncapi.json.',
+    headers: { 'Sec-WebSocket-Protocol': 'ardiff.v1', Origin: 'Of a page: the server itself, or one that it was told to allow.' },
+    answers: { 101: { description: 'The connection is a WebSocket from here on.' }, 400: failure('The subprotocol is not offered.'), 403: failure('This origin may not connect.'), 426: failure('Not a WebSocket handshake.') },
+  },
   'GET /v1/models': { tag: 'Models', summary: 'What can be drawn with', answers: { 200: { description: "OpenAI's list, with more to each model.", content: json(ModelListSchema) } } },
   'GET /v1/models/:id': {
     tag: 'Models',
