@@ -1,12 +1,19 @@
 import type { WebSocket } from 'ws';
 import { encodeBinaryFrame } from './binary-frame.js';
 import type { Outgoing } from './job-feed.js';
+import type { PumpQueue } from './pump-queue.js';
 
-/** What of a socket is used here; `ws` fits. */
-export type Sink = Pick<WebSocket, 'bufferedAmount' | 'send'>;
+/** What of a socket is used here. `cork` and `uncork`: of the connection below, so that many frames are one write. */
+export interface Sink extends Pick<WebSocket, 'bufferedAmount' | 'send'> {
+  cork(): void;
+  uncork(): void;
+}
 
 /** From here on nothing more is made for the socket until it has taken some. */
 const HIGH_WATER_BYTES = 1024 * 1024;
+
+/** Of one turn, so that no socket holds up the others. */
+const FRAMES_PER_TURN = 32;
 
 /**
  * The way out of one socket. It asks for the next frame only while the socket has room, so what a slow reader has not
@@ -16,31 +23,53 @@ export class Outlet {
   private congested = false;
   private watchdog: NodeJS.Timeout | null = null;
   private givenBytes = 0;
+  private readonly serve = (): boolean => this.sendSome();
 
   constructor(
     private readonly sink: Sink,
+    private readonly queue: PumpQueue,
     /** The next frame, or null when there is none. */
     private readonly next: () => Outgoing | null,
     private readonly slowReaderMs: number,
     private readonly onStuck: () => void,
   ) {}
 
-  /** Sends what there is room for. Called whenever there may be something new. */
+  /** There may be something new: it is sent when the socket's turn comes. */
   pump(): void {
-    while (this.sink.bufferedAmount < HIGH_WATER_BYTES) {
-      const outgoing = this.next();
-      if (outgoing === null) {
-        this.relax();
-        return;
-      }
-      this.send(outgoing);
-    }
-    this.congested = true;
-    this.watch();
+    this.queue.add(this.serve);
+  }
+
+  /** Sends at once what there is room for; for last words. */
+  flush(): void {
+    while (this.sendSome());
   }
 
   close(): void {
     this.relax();
+    this.queue.remove(this.serve);
+  }
+
+  /** Whether there is more, and room for it. */
+  private sendSome(): boolean {
+    this.sink.cork();
+    try {
+      for (let frames = 0; frames < FRAMES_PER_TURN; frames += 1) {
+        if (this.sink.bufferedAmount >= HIGH_WATER_BYTES) {
+          this.congested = true;
+          this.watch();
+          return false;
+        }
+        const outgoing = this.next();
+        if (outgoing === null) {
+          this.relax();
+          return false;
+        }
+        this.send(outgoing);
+      }
+      return true;
+    } finally {
+      this.sink.uncork();
+    }
   }
 
   private send({ text, binary }: Outgoing): void {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { envelopeOf, ServerError, toServerError } from '../../errors.js';
 import type { JobHandle } from '../../jobs/backend.js';
@@ -8,8 +9,9 @@ import type { GatewayDeps } from '../deps.js';
 import { STREAM_LIMITS, type ClientFrame, type ClientFrameOf, type PreviewWish, type ServerFrame } from './frames.js';
 import { DEFAULT_GRACE_MS, generate, policyOf } from './generate.js';
 import { JobFeed, type Outgoing } from './job-feed.js';
-import { Outlet } from './outlet.js';
+import { Outlet, type Sink } from './outlet.js';
 import { parseFrame, type FrameSubject } from './parse-frame.js';
+import type { PumpQueue } from './pump-queue.js';
 
 /** Replies that a client may leave unread before it is taken for one that never reads. */
 const MAX_REPLIES = 1024;
@@ -49,10 +51,12 @@ export class StreamSession {
   constructor(
     private readonly socket: WebSocket,
     private readonly deps: GatewayDeps,
+    queue: PumpQueue,
+    connection: Pick<Socket, 'cork' | 'uncork'>,
     /** Of the caller's credentials. */
     private readonly scope: string,
   ) {
-    this.outlet = new Outlet(socket, () => this.next(), deps.patience.slowReaderMs, () => {
+    this.outlet = new Outlet(sinkOf(socket, connection), queue, () => this.next(), deps.patience.slowReaderMs, () => {
       socket.close(1013, 'too slow');
     });
     this.positions = setInterval(() => {
@@ -85,7 +89,13 @@ export class StreamSession {
   /** The server goes away: the client is told when to come back, and its jobs are kept for it as it asked. */
   drain(): void {
     this.reply({ t: 'draining', reconnect_after_ms: RECONNECT_MS });
-    this.socket.close(1001, 'draining');
+    this.end(1001, 'draining');
+  }
+
+  /** After what was said. */
+  end(code: number, reason: string): void {
+    this.outlet.flush();
+    this.socket.close(code, reason);
   }
 
   /** The socket is gone. */
@@ -299,6 +309,21 @@ export class StreamSession {
   private head<T extends string>(t: T, job: JobHandle, seq: number): { t: T; job: string; seq: number; ts: number } {
     return { t, job: job.id, seq, ts: Date.now() };
   }
+}
+
+function sinkOf(socket: WebSocket, connection: Pick<Socket, 'cork' | 'uncork'>): Sink {
+  return {
+    get bufferedAmount() {
+      return socket.bufferedAmount;
+    },
+    send: socket.send.bind(socket) as Sink['send'],
+    cork: () => {
+      connection.cork();
+    },
+    uncork: () => {
+      connection.uncork();
+    },
+  };
 }
 
 function subjectOf(frame: ClientFrame): FrameSubject {

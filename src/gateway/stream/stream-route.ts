@@ -6,6 +6,7 @@ import type { GatewayDeps } from '../deps.js';
 import { scopeOf } from '../fingerprint.js';
 import { STREAM_LIMITS, SUBPROTOCOL } from './frames.js';
 import { isAllowedOrigin } from './origin.js';
+import { PumpQueue } from './pump-queue.js';
 import { StreamSession } from './session.js';
 
 /** Beyond this the library itself ends the connection, before the frame is in memory. */
@@ -14,6 +15,7 @@ const HARD_FRAME_BYTES = 4 * STREAM_LIMITS.frameBytes;
 /** GET /v1/stream: the WebSocket `ardiff.v1` (docs/streaming.md). */
 export async function streamRoute(app: FastifyInstance, deps: GatewayDeps): Promise<void> {
   const sessions = new Set<StreamSession>();
+  const queue = new PumpQueue();
   deps.metrics.streams.watch(() => ({
     connections: sessions.size,
     bufferedBytes: [...sessions].reduce((sum, session) => sum + session.bufferedBytes, 0),
@@ -44,7 +46,7 @@ export async function streamRoute(app: FastifyInstance, deps: GatewayDeps): Prom
       throw new ServerError('upgrade_required', 'This route is for WebSockets: connect with the subprotocol "ardiff.v1".');
     },
     wsHandler: (socket, request) => {
-      const session = new StreamSession(socket, deps, scopeOf(request.headers.authorization));
+      const session = new StreamSession(socket, deps, queue, request.raw.socket, scopeOf(request.headers.authorization));
       sessions.add(session);
       listen(socket, session);
       keepAlive(socket, deps.patience.pingMs);
@@ -75,7 +77,7 @@ function listen(socket: WebSocket, session: StreamSession): void {
     const bytes = Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data as Buffer);
     if (bytes.byteLength > STREAM_LIMITS.frameBytes) {
       session.refuse(new ServerError('request_body_too_large', `A frame may have at most ${STREAM_LIMITS.frameBytes} bytes.`));
-      socket.close(1009, 'frame too large');
+      session.end(1009, 'frame too large');
     } else if (isBinary) {
       session.refuse(new ServerError('invalid_value', 'Frames to the server are JSON text; this one is binary.'));
     } else {

@@ -1,13 +1,20 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Outlet, type Sink } from '../../../src/gateway/stream/outlet.js';
+import type { PumpQueue } from '../../../src/gateway/stream/pump-queue.js';
 
 const MIB = 1024 * 1024;
+
+/** Everybody's turn is now. */
+const NOW = { add: (serve: () => boolean) => { while (serve()); }, remove: () => undefined } as unknown as PumpQueue;
 
 /** A socket that takes nothing until it is told to. */
 class SlowSocket {
   bufferedAmount = 0;
   readonly sent: unknown[] = [];
   private readonly callbacks: (() => void)[] = [];
+
+  readonly cork = vi.fn();
+  readonly uncork = vi.fn();
 
   readonly send = (data: unknown, ...rest: unknown[]): void => {
     this.sent.push(data);
@@ -34,7 +41,7 @@ afterEach(() => {
 
 function outletOf(socket: SlowSocket, frames: ReturnType<typeof image>[]) {
   const onStuck = vi.fn();
-  const outlet = new Outlet(socket as unknown as Sink, () => frames.shift() ?? null, 10_000, onStuck);
+  const outlet = new Outlet(socket as unknown as Sink, NOW, () => frames.shift() ?? null, 10_000, onStuck);
   return { outlet, onStuck };
 }
 

@@ -282,8 +282,9 @@ describe('previews', () => {
     const client = await open({ preview: {}, window: 1 });
     client.send(generate());
     const emit = await manual.start();
-    for (let i = 0; i < 4; i += 1) emit(preview('rows', i));
+    emit(preview('rows', 0));
     const { job, seq } = await client.frame('preview');
+    for (let i = 1; i < 4; i += 1) emit(preview('rows', i));
     emit(tokens(0, 8));
     await client.frame('tokens');
     expect(client.all('preview')).toHaveLength(1);
