@@ -24,7 +24,8 @@ export function jobsRoute(app: FastifyInstance, { serving, metrics, patience }: 
     return describeJob(job);
   });
 
-  app.get<ById>('/v1/jobs/:id/events', async (request, reply) => {
+  // Without a HEAD route: it would make all events only to throw them away.
+  app.get<ById>('/v1/jobs/:id/events', { exposeHeadRoute: false }, async (request, reply) => {
     const job = findJob(serving, request.params.id);
     const resume = checkResume(job, readLastEventId(request.headers));
     // The one status that makes an EventSource stop: it has seen the end.

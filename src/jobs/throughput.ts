@@ -1,5 +1,8 @@
-/** How long a measurement counts: half a minute of work ago weighs 1/e. */
-const MEMORY_SECONDS = 30;
+/**
+ * How long a measurement counts: ten seconds of work ago weighs 1/e. Long against a step, short against a queue: speed
+ * grows with the batch, and a burst after single requests should not be judged by them for long.
+ */
+const MEMORY_SECONDS = 10;
 
 /**
  * Image tokens per second while there is work, over the recent past. Idle time is not in it: an idle server is not a

@@ -132,6 +132,7 @@ describe('GET /v1/jobs/{id}', () => {
   it.each([
     ['DELETE', '/v1/jobs/none', 405, 'method_not_allowed'],
     ['POST', '/v1/jobs/none/events', 405, 'method_not_allowed'],
+    ['PUT', '/v1/jobs/none/cancel', 405, 'method_not_allowed'],
     ['GET', '/v1/jobs', 404, 'not_found'],
     ['GET', '/v1/jobs/%zz', 400, 'invalid_value'],
   ])('%s %s → %i %s', async (method, path, status, code) => {
@@ -150,6 +151,11 @@ describe('an id that is longer than any', () => {
 });
 
 describe('GET /v1/jobs/{id}/events', () => {
+  it('has no HEAD', async () => {
+    const { path } = await submit();
+    expect(await manual.send('HEAD', `${path}/events`).response).toMatchObject({ statusCode: 405, headers: { allow: 'GET' } });
+  });
+
   it('tells a job from its beginning to its end, each event with its id', async () => {
     const { path, emit } = await submit({ partial_images: 1 });
     for (const event of [drawn(4), preview('full', 0), drawn(16), picture(), DONE]) emit(event);
