@@ -27,6 +27,8 @@ export interface EngineDescription {
 export interface Patience {
   /** Silence on a stream before a comment is sent. */
   heartbeatMs: number;
+  /** How long progress of a stream waits, for what comes meanwhile to be told with it; 0: not at all. */
+  progressMs: number;
   /** Between two `103 Early Hints` while a client waits for JSON; 0: none. */
   earlyHintsMs: number;
   /** How long a job waits for the retry of a client that named an Idempotency-Key. */
@@ -39,9 +41,10 @@ export interface Patience {
   slowReaderMs: number;
 }
 
-/** Heartbeats: common proxies close after 60 s of silence. Hints: a tenth of what Node's fetch waits. */
+/** Twenty moves of a bar a second look smooth. Heartbeats: common proxies close after 60 s of silence. Hints: a tenth of what Node's fetch waits. */
 export const DEFAULT_PATIENCE: Patience = {
   heartbeatMs: 15_000,
+  progressMs: 50,
   earlyHintsMs: 30_000,
   retryGraceMs: 30_000,
   requestTimeoutMs: 60_000,

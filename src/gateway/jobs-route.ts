@@ -31,7 +31,7 @@ export function jobsRoute(app: FastifyInstance, { serving, metrics, patience }: 
     // The one status that makes an EventSource stop: it has seen the end.
     if (resume !== null && job.log.closed && resume.epoch === job.log.epoch && resume.seq === job.log.lastSeq) return reply.status(204).send();
     const onPreview = previewCounter(metrics.previews, 'sse', job.request.model, () => reply.elapsedTime / 1000);
-    return sendEvents(reply, new LogStream(job.log, jobFrames(job, resume, onPreview), patience.heartbeatMs, RECONNECT));
+    return sendEvents(reply, new LogStream(job.log, jobFrames(job, resume, onPreview), patience, RECONNECT));
   });
   done();
 }

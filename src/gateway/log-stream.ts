@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import type { ServerError } from '../errors.js';
-import type { JobLogReader } from '../jobs/event-log.js';
+import type { JobLogReader, LogEntry } from '../jobs/event-log.js';
 
 /** One server-sent event. */
 export interface Frame {
@@ -30,12 +30,14 @@ export class LogStream extends Readable {
   /** The reader takes more. */
   private wanted = true;
   private readonly heartbeat: NodeJS.Timeout;
+  /** Set while progress waits to be told. */
+  private progress: NodeJS.Timeout | undefined;
   private readonly unsubscribe: () => void;
 
   constructor(
     private readonly log: JobLogReader,
     private readonly source: FrameSource,
-    heartbeatMs: number,
+    private readonly pace: { heartbeatMs: number; progressMs: number },
     /** Sent before everything else. */
     prologue = '',
   ) {
@@ -46,9 +48,9 @@ export class LogStream extends Readable {
     this.begun.catch(() => undefined);
     this.heartbeat = setTimeout(() => {
       this.beat();
-    }, heartbeatMs).unref();
-    this.unsubscribe = log.subscribe(() => {
-      this.pump();
+    }, pace.heartbeatMs).unref();
+    this.unsubscribe = log.subscribe((entry) => {
+      this.onEntry(entry);
     });
     if (prologue !== '') this.write(prologue);
     this.pump();
@@ -61,11 +63,20 @@ export class LogStream extends Readable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     clearTimeout(this.heartbeat);
+    clearTimeout(this.progress);
     this.unsubscribe();
     callback(error);
   }
 
+  /** Tokens are told of together and at leisure: each would be a write to every watcher. Everything else at once. */
+  private onEntry({ event }: LogEntry): void {
+    if (event.kind !== 'tokens' || this.pace.progressMs === 0) this.pump();
+    else this.progress ??= setTimeout(() => { this.pump(); }, this.pace.progressMs).unref();
+  }
+
   private pump(): void {
+    clearTimeout(this.progress);
+    this.progress = undefined;
     while (this.wanted && !this.readableEnded && !this.destroyed) {
       // Asked before the source: what is appended later comes with its own call.
       const { closed } = this.log;

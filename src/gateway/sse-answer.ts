@@ -14,7 +14,7 @@ export async function sseAnswer(request: FastifyRequest<{ Body: ImagesRequest }>
   request.streamed = true;
   const includeProgress = request.body.stream_options?.include_progress === true;
   const onPreview = previewCounter(metrics.previews, 'sse', job.request.model, () => reply.elapsedTime / 1000);
-  const stream = new LogStream(job.log, imageFrames(job, includeProgress, onPreview), patience.heartbeatMs);
+  const stream = new LogStream(job.log, imageFrames(job, includeProgress, onPreview), patience);
   await stream.begun;
   return sendEvents(reply, stream);
 }

@@ -102,6 +102,30 @@ describe('stream: true', () => {
     expect(fractions.at(-1)).toBe(1);
   });
 
+  it('tells tokens of 50 ms in one progress, and other news at once', async () => {
+    await manual.close();
+    manual = await ManualGateway.start({ patience: { progressMs: 50 } });
+    const open = manual.draw({ stream: true, partial_images: 1, stream_options: { include_progress: true } });
+    const emit = await manual.start();
+    for (let to = 1; to <= 8; to += 1) {
+      emit(drawn(0, to));
+      await new Promise(setImmediate);
+    }
+    emit(preview('full', 0));
+    await until(() => open.text.includes('partial_image'));
+    emit(drawn(0, 9));
+    await until(() => open.text.includes('"step":9'));
+    emit(picture());
+    emit(done(picture()));
+    const { events } = parseSse(await open.body);
+    const steps = events.filter(({ data }) => data['stage'] === 'ar').map(({ data }) => Number(data['step']));
+    // A loaded machine may split the eight; none may be told one by one, and none be lost.
+    expect(steps.slice(-2)).toEqual([8, 9]);
+    expect(steps.length).toBeLessThan(6);
+    const names = events.map(({ event }) => event.split('.')[1]);
+    expect(names.indexOf('partial_image')).toBe(names.lastIndexOf('progress') - 2);
+  });
+
   it('answers a failure before the first byte with its status, and one after it with an error event', async () => {
     const early = manual.draw({ stream: true });
     (await manual.start(0))({ kind: 'failed', error: new ServerError('out_of_memory', 'no', { shouldRetry: false }) });

@@ -15,7 +15,7 @@ export class ManualGateway {
 
   static async start(options: GatewayOptions = {}): Promise<ManualGateway> {
     const worker = new ManualWorker();
-    const gateway = await createGateway({ worker, ...options });
+    const gateway = await createGateway({ worker, ...options, patience: { progressMs: 0, ...options.patience } });
     await gateway.app.listen({ port: 0, host: '127.0.0.1' });
     return new ManualGateway(gateway, worker, (gateway.app.server.address() as AddressInfo).port);
   }
