@@ -16,7 +16,9 @@ COPY --from=build /app/dist dist
 COPY --from=build /app/web/dist web/dist
 COPY --from=build /app/models models
 USER node
-ENV NODE_ENV=production PORT=8080
+# For ardiff_build_info: docker build --build-arg ARDIFF_COMMIT=$(git rev-parse --short HEAD)
+ARG ARDIFF_COMMIT=unknown
+ENV NODE_ENV=production PORT=8080 ARDIFF_COMMIT=$ARDIFF_COMMIT
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]

@@ -3,10 +3,12 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify';
 import fp from 'fastify-plugin';
 import { VERSION } from '../../version.js';
+import { asyncApi } from './asyncapi.js';
 import { OPERATIONS, type Operation } from './operations.js';
 
 /**
- * OpenAPI 3.1 of all routes that are registered after it: a page at /docs, the document at /docs/openapi.json.
+ * OpenAPI 3.1 of all routes that are registered after it: a page at /docs, the document at /docs/openapi.json. AsyncAPI of
+ * the WebSocket at /docs/asyncapi.json.
  *
  * Bodies are documented by the very schemas that validate them. What is answered is described beside the routes
  * (operations.ts) and not in them: as a route's own schema it would also be used to write the answers, which would cost
@@ -32,6 +34,8 @@ export const apiDocs = fp(async (app: FastifyInstance) => {
     staticCSP: true,
     uiConfig: { url: '/docs/openapi.json', validatorUrl: null, deepLinking: true, docExpansion: 'list' },
   });
+  const socket = asyncApi();
+  app.get('/docs/asyncapi.json', { schema: { hide: true } }, async () => socket);
   app.get('/docs/openapi.json', { schema: { hide: true } }, async () => app.swagger());
 });
 
