@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ManualClock } from '../support/manual-clock.js';
 import { ManualGateway, type OpenRequest } from '../support/manual-gateway.js';
-import { picture } from '../support/manual-worker.js';
+import { picture, preview } from '../support/manual-worker.js';
+import { parseSse } from '../support/sse.js';
 import { until } from '../support/until.js';
 
 const DONE = { kind: 'succeeded' as const, result: { images: [picture().image], timings: { queue: 0, draw: 0, encode: 0, total: 0 } } };
@@ -64,6 +65,21 @@ describe('Idempotency-Key', () => {
     emit(DONE);
     expect((await retry.response).statusCode).toBe(200);
     expect(manual.worker.emits).toHaveLength(1);
+  });
+
+  it('stops following a stream whose client was lost before its first byte', async () => {
+    const first = manual.draw({ stream: true, partial_images: 1 }, KEY);
+    const emit = await manual.start();
+    expect(manual.worker.watched).toEqual([true]);
+    first.abort();
+    await until(() => clock.pending > 0);
+    emit(preview('full', 0));
+    await until(() => manual.worker.watched.at(-1) === false, 'nobody follows');
+    const retry = manual.draw({ stream: true, partial_images: 1 }, { ...KEY, 'x-stainless-retry-count': '1' });
+    await retry.response;
+    emit(picture());
+    emit(DONE);
+    expect(parseSse(await retry.body).events.map(({ event }) => event)).toEqual(['image_generation.partial_image', 'image_generation.completed']);
   });
 
   it('ends the job when nobody comes back', async () => {
