@@ -108,13 +108,13 @@ export class Delivery {
     if (preview.kind === 'rows') seen.rows = bottom;
     const index = seen.previews[preview.kind];
     seen.previews[preview.kind] += 1;
-    return { kind: 'preview', preview: { ...preview, image, index } };
+    return { kind: 'preview', preview: { ...preview, image, index, bytes: ownBytes(preview.bytes) } };
   }
 
   private image(drawn: JobImage): JobEvent | null {
     const [index, seen] = this.lookUp(drawn.index);
     if (seen.image !== null) return null;
-    seen.image = { ...drawn, index };
+    seen.image = { ...drawn, index, bytes: ownBytes(drawn.bytes) };
     return { kind: 'image', image: seen.image };
   }
 
@@ -133,4 +133,12 @@ export class Delivery {
     if (index === undefined || seen === undefined) throw new Error(`the worker told of picture ${attemptIndex}, the job has ${this.indices.length}`);
     return [index, seen];
   }
+}
+
+/**
+ * What comes out of a channel are views into its read buffers, 64 KiB each; a picture that is kept for minutes would
+ * keep all of that.
+ */
+function ownBytes(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes);
 }

@@ -33,6 +33,14 @@ describe('Delivery', () => {
     expect(tell(DONE)).toEqual([{ kind: 'succeeded', result: { timings: TIMINGS, images: [0, 1, 2].map((i) => picture(i).image) } }]);
   });
 
+  it('keeps the bytes of a picture and not the buffer they came in', () => {
+    const buffer = new Uint8Array(65_536).fill(7);
+    const bytes = buffer.subarray(100, 110);
+    const [image, shown] = tell({ kind: 'image', image: { ...picture(0).image, bytes } }, { kind: 'preview', preview: { ...preview('full', 0, { image: 1 }).preview, bytes } });
+    const kept = [image?.kind === 'image' ? image.image.bytes : null, shown?.kind === 'preview' ? shown.preview.bytes : null];
+    for (const own of kept) expect([own?.length, own?.[9], own?.buffer.byteLength]).toEqual([10, 7, 10]);
+  });
+
   it('gives the next worker the pictures that are not there yet, and calls them by their own index', () => {
     tell(STARTED, picture(1));
     delivery.blame();
