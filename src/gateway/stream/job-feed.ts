@@ -15,6 +15,16 @@ export interface Outgoing {
   binary?: { meta: BinaryMeta; bytes: Uint8Array };
 }
 
+/** Tokens of one image that go out as one frame. */
+interface TokenRun {
+  firstSeq: number;
+  newest: LogEntry;
+  from: number;
+  to: number;
+  total: number;
+  accepted: boolean[] | undefined;
+}
+
 export interface FeedOptions {
   /** seq of the last entry the client has. */
   after: number;
@@ -93,24 +103,32 @@ export class JobFeed {
    * that is cut off between them and resumes is told some tokens again, and misses none.
    */
   private readTokens(entries: readonly LogEntry[]): void {
-    const merged = new Map<number, { firstSeq: number; text: ServerFrame & { t: 'tokens' } }>();
-    let last: { entry: LogEntry; progress: Progress } | null = null;
+    const runs = new Map<number, TokenRun>();
+    // Hundreds of watchers may do this for every step, so nothing is made for the events in between.
     for (const entry of entries) {
       const { event } = entry;
       if (event.kind !== 'tokens') break;
       this.seq = entry.seq;
-      const { firstSeq, text: before } = merged.get(event.image) ?? { firstSeq: entry.seq };
-      const from = before?.from ?? event.from;
-      const accepted = before === undefined ? event.accepted : join(before.accepted, event.accepted);
-      const text = { ...this.head('tokens', entry), image: event.image, from, to: event.to, total: event.total };
-      merged.set(event.image, { firstSeq, text: accepted === undefined ? text : { ...text, accepted } });
-      const progress = this.move(entry);
-      if (progress !== null) last = { entry, progress };
+      const run = runs.get(event.image);
+      if (run === undefined) {
+        runs.set(event.image, { firstSeq: entry.seq, newest: entry, from: event.from, to: event.to, total: event.total, accepted: event.accepted });
+        continue;
+      }
+      run.newest = entry;
+      run.to = event.to;
+      run.accepted = join(run.accepted, event.accepted);
     }
-    const frames = [...merged.values()];
-    for (const [k, { text }] of frames.entries()) {
-      const next = frames[k + 1];
-      this.ready.push({ text: { ...text, seq: next === undefined ? this.seq : next.firstSeq - 1 } });
+    let last: { entry: LogEntry; progress: Progress } | null = null;
+    const list = [...runs];
+    for (const [k, [image, { newest, from, to, total, accepted }]] of list.entries()) {
+      const next = list[k + 1];
+      const seq = next === undefined ? this.seq : next[1].firstSeq - 1;
+      const text = { ...this.head('tokens', newest), seq, image, from, to, total };
+      this.ready.push({ text: accepted === undefined ? text : { ...text, accepted } });
+      const progress = this.move(newest);
+      // The newest event of all names the progress frame.
+      if (progress !== null && newest.seq >= (last?.entry.seq ?? 0)) last = { entry: newest, progress };
+      else if (progress !== null && last !== null) last = { entry: last.entry, progress };
     }
     if (last !== null) this.pushProgress(last.entry, last.progress);
   }

@@ -39,6 +39,11 @@ export class Outlet {
     this.queue.add(this.serve);
   }
 
+  /** The same for progress, which may wait for a tick and be merged. */
+  pumpLater(): void {
+    this.queue.addLater(this.serve);
+  }
+
   /** Sends at once what there is room for; for last words. */
   flush(): void {
     while (this.sendSome());

@@ -225,8 +225,9 @@ export class StreamSession {
       onPreview,
       now: () => performance.now(),
     });
-    const unsubscribe = job.log.subscribe(() => {
-      this.outlet.pump();
+    const unsubscribe = job.log.subscribe(({ event }) => {
+      if (event.kind === 'tokens' || event.kind === 'preview') this.outlet.pumpLater();
+      else this.outlet.pump();
     });
     this.followed.set(job.id, { job, feed, unsubscribe, position: job.position });
     this.outlet.pump();

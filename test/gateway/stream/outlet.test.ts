@@ -5,7 +5,7 @@ import type { PumpQueue } from '../../../src/gateway/stream/pump-queue.js';
 const MIB = 1024 * 1024;
 
 /** Everybody's turn is now. */
-const NOW = { add: (serve: () => boolean) => { while (serve()); }, remove: () => undefined } as unknown as PumpQueue;
+const NOW = { add: (serve: () => boolean) => { while (serve()); }, addLater: () => undefined, remove: () => undefined } as unknown as PumpQueue;
 
 /** A socket that takes nothing until it is told to. */
 class SlowSocket {

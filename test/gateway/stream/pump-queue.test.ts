@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { PumpQueue } from '../../../src/gateway/stream/pump-queue.js';
+import { until } from '../../support/until.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -43,6 +44,21 @@ it('lets who has more wait behind the others, and serves equal ones once', async
   for (const serve of [long, short, short]) queue.add(serve);
   for (let i = 0; i < 10; i += 1) await turn();
   expect(served).toEqual(['long', 'short', 'long', 'long']);
+});
+
+it('serves who may wait with the next tick, once for all that came until then', async () => {
+  const queue = new PumpQueue();
+  let served = 0;
+  const serve = (): boolean => {
+    served += 1;
+    return false;
+  };
+  for (let i = 0; i < 5; i += 1) queue.addLater(serve);
+  await turn();
+  expect(served).toBe(0);
+  await until(() => served > 0);
+  await turn();
+  expect(served).toBe(1);
 });
 
 it('forgets who is gone', async () => {
