@@ -13,10 +13,12 @@ COPY --from=build /app/package.json /app/LICENSE /app/NOTICE ./
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/build/Release build/Release
 COPY --from=build /app/dist dist
-COPY --from=build /app/web web
+COPY --from=build /app/web/dist web/dist
 COPY --from=build /app/models models
 USER node
-ENV NODE_ENV=production PORT=8080
+# For ardiff_build_info: docker build --build-arg ARDIFF_COMMIT=$(git rev-parse --short HEAD)
+ARG ARDIFF_COMMIT=unknown
+ENV NODE_ENV=production PORT=8080 ARDIFF_COMMIT=$ARDIFF_COMMIT
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a clone ready to run: system packages, npm packages, the native addon, the compiled TypeScript.
+# Makes a clone ready to run: system packages, npm packages, the native addon, the compiled TypeScript, the page.
 # Run by `npm start` and `npm test`; does nothing (in well under a second) when nothing has changed.
 # Each part leaves a stamp inside what it makes, so deleting a product is enough to have it made again.
 #
@@ -31,9 +31,10 @@ if command -v flock >/dev/null; then
 fi
 
 # ---- Node ----
-command -v node >/dev/null || fail 'Node.js 20 or newer is needed: https://nodejs.org'
+command -v node >/dev/null || fail 'Node.js 20.19 or newer is needed: https://nodejs.org'
 node_version=$(node -p 'process.versions.node')
-(( ${node_version%%.*} >= 20 )) || fail "Node.js 20 or newer is needed, this is $node_version"
+IFS=. read -r node_major node_minor _ <<<"$node_version"
+(( node_major > 20 || (node_major == 20 && node_minor >= 19) )) || fail "Node.js 20.19 or newer is needed, this is $node_version"
 
 # ---- system packages ----
 compiler=${CXX:-g++}
@@ -110,4 +111,12 @@ if ! is_current dist/.setup-stamp "$ts_hash"; then
   rm -rf dist
   npx --no-install tsc -p tsconfig.build.json >&2 || fail 'the TypeScript build failed'
   echo "$ts_hash" >dist/.setup-stamp
+fi
+
+# ---- the page ----
+web_hash=$(fingerprint web/index.html web/src web/vite.config.ts web/tsconfig.json package-lock.json)
+if ! is_current web/dist/.setup-stamp "$web_hash"; then
+  say 'building the page'
+  npx --no-install vite build web --logLevel warn >&2 || fail 'the build of the page failed'
+  echo "$web_hash" >web/dist/.setup-stamp
 fi

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # The slow checks, before a capability is called done: clang-tidy over native/, the fuzz targets, the e2e tests
-# again and again. Needs clang, clang-tidy and the sanitizer runtime (Debian: clang-14 clang-tidy-14 libclang-rt-14-dev).
+# again and again, the page in a real browser, and test/long/: a real Prometheus on a real server. Needs clang, clang-tidy
+# and the sanitizer runtime (Debian: clang-14 clang-tidy-14 libclang-rt-14-dev), chromium and prometheus.
 #
-#   npm run test:long [-- tidy fuzz e2e]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
+#   npm run test:long [-- tidy fuzz e2e browser long]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh --tests || exit 1
 
 parts=("$@")
-(( ${#parts[@]} )) || parts=(tidy fuzz e2e)
+(( ${#parts[@]} )) || parts=(tidy fuzz e2e browser long)
 passed=0
 failed=0
 
@@ -56,10 +57,18 @@ e2e() {
   done
 }
 
+# Skips itself, with a line that says so, where there is no Chromium.
+browser() { npx --no-install vitest run --config vitest.browser.config.ts; }
+
+long() {
+  tool prometheus >/dev/null || return 1
+  npx --no-install vitest run --config vitest.long.config.ts
+}
+
 for part in "${parts[@]}"; do
   case $part in
-    tidy | fuzz | e2e) check "$part" "$part" ;;
-    *) echo "unknown part $part (known: tidy fuzz e2e)" >&2; exit 2 ;;
+    tidy | fuzz | e2e | browser | long) check "$part" "$part" ;;
+    *) echo "unknown part $part (known: tidy fuzz e2e browser long)" >&2; exit 2 ;;
   esac
 done
 printf '%d passed, %d failed\n' "$passed" "$failed"

@@ -19,6 +19,16 @@ export interface Config {
   /** Jobs that may wait. */
   queue: number;
   drainTimeoutMs: number;
+  /** Silence on a stream of events before a comment is sent. */
+  heartbeatMs: number;
+  /** `103 Early Hints` while a client waits for JSON. */
+  keepalive1xx: boolean;
+  /** Of pages that may open sockets, beside the server's own. */
+  allowedOrigins: readonly string[];
+  /** The engine runs in the server's own process. */
+  inProcess: boolean;
+  /** A worker process that is silent for so long is replaced; so is one whose step takes ten times as long. */
+  workerTimeoutSeconds: number;
   logLevel: LogLevel;
 }
 
@@ -27,6 +37,8 @@ interface Setting<T> {
   fallback: string;
   parse: (text: string) => T;
   help: string;
+  /** A flag without a value. */
+  isSwitch?: true;
 }
 
 const DEFAULT_MODEL = join(PACKAGE_ROOT, 'models', 'nextstep-emoji64');
@@ -49,6 +61,22 @@ const SETTINGS = {
   queue: { env: 'ARDIFF_QUEUE', fallback: '64', parse: integer(1, 1_000_000), help: 'jobs that may wait' },
   // Kubernetes kills after 30 s by default.
   'drain-timeout': { env: 'ARDIFF_DRAIN_TIMEOUT', fallback: '25', parse: integer(0, 86_400), help: 'seconds for running jobs after SIGTERM' },
+  // Common proxies close a connection after 60 s of silence; some browsers sooner.
+  heartbeat: { env: 'ARDIFF_HEARTBEAT', fallback: '15', parse: integer(1, 3600), help: 'seconds of silence before a stream gets a comment' },
+  // Node's fetch gives up after 300 s without a response header. Off: for proxies that mishandle interim answers.
+  'keepalive-1xx': { env: 'ARDIFF_KEEPALIVE_1XX', fallback: 'on', parse: oneOf<'on' | 'off'>('on', 'off'), help: '103 Early Hints every 30 s while a client waits; on or off' },
+  // A crash of native code must not take the server along.
+  'in-process': {
+    env: 'ARDIFF_IN_PROCESS',
+    fallback: 'false',
+    parse: boolean,
+    help: 'run the engine in the server process (debugging, embedding): a crash of it ends the server',
+    isSwitch: true,
+  },
+  // Browsers open sockets for any page; without a list only the server's own pages may.
+  'allow-origin': { env: 'ARDIFF_ALLOW_ORIGIN', fallback: '', parse: origins, help: 'origins of pages that may open sockets, separated by commas; * for any' },
+  // Silence means an event loop that stands still; steps run on another thread. Ten minutes for a step is beyond any.
+  'worker-timeout': { env: 'ARDIFF_WORKER_TIMEOUT', fallback: '60', parse: integer(1, 86_400), help: 'seconds without a sign of life until the worker is replaced' },
   'log-level': {
     env: 'ARDIFF_LOG_LEVEL',
     fallback: 'info',
@@ -86,22 +114,29 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
     maxBatch: value('max-batch'),
     queue: value('queue'),
     drainTimeoutMs: value('drain-timeout') * 1000,
+    heartbeatMs: value('heartbeat') * 1000,
+    keepalive1xx: value('keepalive-1xx') === 'on',
+    allowedOrigins: value('allow-origin'),
+    inProcess: value('in-process'),
+    workerTimeoutSeconds: value('worker-timeout'),
     logLevel: value('log-level'),
   });
 }
 
-export function usage(): string {
+export function usage(command = 'npm start --'): string {
   const lines = Object.entries(SETTINGS).map(([name, { env, fallback, help }]) => {
     const shown = fallback === DEFAULT_MODEL ? 'the bundled demo model' : fallback;
     return `  --${name.padEnd(14)} ${help} (${env}, default ${shown})`;
   });
-  return ['Usage: npm start -- [flags]', ...lines].join('\n');
+  return [`Usage: ${command} [flags]`, ...lines].join('\n');
 }
 
 function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {
-  const options = Object.fromEntries(Object.keys(SETTINGS).map((name) => [name, { type: 'string' as const }]));
+  const settings = Object.entries<Setting<unknown>>(SETTINGS);
+  const options = Object.fromEntries(settings.map(([name, { isSwitch }]) => [name, { type: isSwitch === true ? ('boolean' as const) : ('string' as const) }]));
   try {
-    return parseArgs({ args: [...argv], options, allowPositionals: false }).values;
+    const { values } = parseArgs({ args: [...argv], options, allowPositionals: false });
+    return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
   } catch (error) {
     throw new ConfigError(error instanceof Error ? error.message : String(error));
   }
@@ -109,6 +144,20 @@ function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {
 
 function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
+}
+
+function origins(text: string): readonly string[] {
+  const list = text.split(',').map((part) => part.trim()).filter((part) => part !== '');
+  for (const origin of list) {
+    if (origin !== '*' && !(URL.canParse(origin) && new URL(origin).origin === origin)) throw new RangeError('expected origins like https://example.org, or *');
+  }
+  return list;
+}
+
+function boolean(text: string): boolean {
+  if (text === 'true' || text === '1') return true;
+  if (text === 'false' || text === '0') return false;
+  throw new RangeError('expected true or false');
 }
 
 function integer(min: number, max: number) {

@@ -12,18 +12,32 @@ const CODES = {
   invalid_json: { status: 400, type: 'invalid_request_error' },
   /** The picture alone needs more KV blocks than the server has. */
   request_too_large: { status: 400, type: 'invalid_request_error' },
+  /** A page of another site; browsers open sockets for any page. */
+  origin_not_allowed: { status: 403, type: 'permission_error' },
   model_not_found: { status: 404, type: 'invalid_request_error' },
+  /** Never existed, or finished longer ago than it is kept. */
+  job_not_found: { status: 404, type: 'invalid_request_error' },
   not_found: { status: 404, type: 'invalid_request_error' },
   method_not_allowed: { status: 405, type: 'invalid_request_error' },
+  /** The client did not send its whole request in time. */
+  request_timeout: { status: 408, type: 'invalid_request_error' },
+  /** An idempotency key with another body than the first time. Clients retry 409 unless told not to. */
+  idempotency_conflict: { status: 409, type: 'invalid_request_error' },
   request_body_too_large: { status: 413, type: 'invalid_request_error' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error' },
+  /** The route is for WebSockets. */
+  upgrade_required: { status: 426, type: 'invalid_request_error' },
   header_fields_too_large: { status: 431, type: 'invalid_request_error' },
   queue_full: { status: 429, type: 'rate_limit_error' },
+  /** It would not be done by the time until which the client waits. */
+  deadline_exceeded: { status: 429, type: 'rate_limit_error' },
   /** The client went away: nobody reads this answer, the status only shows in logs and metrics. */
   cancelled: { status: 499, type: 'invalid_request_error' },
   internal_error: { status: 500, type: 'server_error' },
   engine_error: { status: 500, type: 'server_error' },
   out_of_memory: { status: 500, type: 'server_error' },
+  /** The worker died while drawing it, and again when it was drawn anew. */
+  worker_lost: { status: 500, type: 'server_error' },
   model_loading: { status: 503, type: 'server_error' },
   model_unavailable: { status: 503, type: 'server_error' },
   draining: { status: 503, type: 'server_error' },

@@ -1,18 +1,19 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { ConfigError, readConfig, usage, type Config } from './config.js';
-import { wrapEngine, type Engine } from './engine/engine.js';
-import { loadNativeModule, PACKAGE_ROOT } from './engine/native.js';
+import { PACKAGE_ROOT } from './engine/native.js';
 import { describeError } from './errors.js';
 import { buildApp, closeApp } from './gateway/app.js';
-import type { Serving } from './gateway/deps.js';
+import { DEFAULT_PATIENCE, type Serving } from './gateway/deps.js';
+import { readPageFiles } from './gateway/page-files.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
+import type { WorkerState } from './jobs/supervisor.js';
+import { Workload } from './jobs/workload.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
+import { embedWorker, superviseWorker, WORKER_NAME, type StartedWorker, type WorkerContext } from './start-worker.js';
 import { VERSION } from './version.js';
-import { startLocalWorker } from './worker/local-worker.js';
 
 /** For the last answers to reach slow clients. */
 const LINGER_MS = 3000;
@@ -21,38 +22,60 @@ const LINGER_MS = 3000;
 async function main(config: Config): Promise<void> {
   const model = openModelFolder(config.modelDirectory);
   const metrics = createMetrics();
-  const serving: Serving = { status: 'loading', models: [model], backend: null };
-  const page = readFileSync(join(PACKAGE_ROOT, 'web', 'index.html'), 'utf8');
-  const app = await buildApp({ serving, metrics, drawSeed, page }, config.logLevel);
+  const workload = new Workload(config.maxBatch);
+  const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
+  const serving: Serving = { status: 'loading', models: [model], backend: null, engine: null };
+  const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
+  const app = await buildApp({ serving, metrics, workload, patience, drawSeed, allowedOrigins: config.allowedOrigins, page }, config.logLevel);
+  if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
   const stop = onceOnSignal();
-  const engine = await load(config, model, serving, metrics, app);
+  const worker = await Promise.race([load(config, model, serving, { metrics, workload }, app), stop.then(() => null)]);
   await stop;
   app.log.info('draining');
   serving.status = 'draining';
   await serving.backend?.drain(config.drainTimeoutMs);
   await closeApp(app, LINGER_MS);
-  engine.close();
+  worker?.close();
+  // Still loading: nobody waits for that any more, and a worker process ends with this one.
+  if (worker === null) process.exit(0);
 }
 
-async function load(config: Config, model: ServedModel, serving: Serving, metrics: Metrics, app: FastifyInstance): Promise<Engine> {
+/** Who sees every event of every job. */
+interface Watchers {
+  metrics: Metrics;
+  workload: Workload;
+}
+
+async function load(config: Config, model: ServedModel, serving: Serving, { metrics, workload }: Watchers, app: FastifyInstance): Promise<StartedWorker> {
   const begin = performance.now();
   const { manifest } = model;
   metrics.models.loading(manifest.id, config.dtype);
-  const native = loadNativeModule();
-  const engine = wrapEngine(new native.Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
-  const worker = await startLocalWorker(engine, manifest, config, metrics.registry, app.log);
-  const backend = new EmbeddedBackend(worker, config.queue);
+  const onState = (state: WorkerState): void => {
+    if (serving.backend !== null && serving.status !== 'draining') serving.status = state;
+  };
+  const context: WorkerContext = { manifest, metrics, log: app.log, onState };
+  const started = config.inProcess ? await embedWorker(config, context) : superviseWorker(config, context);
+  const info = await started.ready;
+  const backend = new EmbeddedBackend(started.worker, {
+    capacity: config.queue,
+    observe: (job, event, before) => {
+      metrics.jobs.onEvent(job, event, before);
+      workload.observe(job, event);
+    },
+  });
   const seconds = (performance.now() - begin) / 1000;
-  const { info } = engine;
   metrics.models.loaded(manifest.id, info.dtype, seconds);
   metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa });
-  metrics.jobs.watchQueue(manifest.id, () => backend.queue);
+  metrics.jobs.watchBackend(manifest.id, WORKER_NAME, backend);
+  metrics.jobs.watchEta(manifest.id, () => workload.waitSeconds ?? 0);
   serving.backend = backend;
+  // Both backends compute on the processor.
+  serving.engine = { backend: info.backend, device: 'cpu', dtype: info.dtype, isa: info.isa };
   serving.status = 'ready';
   app.log.info({ model: manifest.id, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');
-  return engine;
+  return started;
 }
 
 /** Resolves with the first SIGTERM or SIGINT; a second one ends the process as usual. */

@@ -11,14 +11,17 @@ import tempfile
 import numpy as np
 import torch
 
+import data as emoji
 import export
 import golden
+import preview
 import quality
 import quality_pack
 import safetensors_io
 import tokenizer
 import train
 import train_vae
+import vae
 from run_log import use_threads
 from sample import Pipeline
 
@@ -42,6 +45,19 @@ def check_sampling(folder):
     assert torch.allclose(together[:1], alone, atol=1e-4), float((together[:1] - alone).abs().max())
 
 
+def check_preview(data, folder):
+    """The stored map gives the training pictures' thumbnails back as well as it says."""
+    preview.main(["--data", data, "--model", folder])
+    with open(os.path.join(folder, "preview.json")) as file:
+        stored = json.load(file)
+    _, pictures = emoji.load(data)
+    latents = preview.latent_pixels(pictures, vae.load(folder))
+    colours = preview.block_means(pictures, 16)
+    error = latents @ np.array(stored["latent_rgb"]).T + stored["bias"] - colours
+    r2 = 1 - (error ** 2).sum() / ((colours - colours.mean(0)) ** 2).sum()
+    assert np.shape(stored["latent_rgb"]) == (3, 16) and abs(r2 - stored["r2"]) < 0.1, (r2, stored["r2"])
+
+
 def main():
     data, folder = os.path.join(HERE, "sample_data"), tempfile.mkdtemp(prefix="train-smoke-")
     at = lambda *names: os.path.join(folder, *names)
@@ -60,6 +76,7 @@ def main():
     check_files(folder)
     check_sampling(folder)
     golden.main(["--model", at("model")])
+    check_preview(data, at("model"))
     quality_pack.main(common + ["--out", at("model", "quality"), "--epochs", "2"])
     pack = quality.Pack(at("model", "quality"))
     pack_pictures = np.repeat(np.repeat(pack.thumbnails, 4, 1), 4, 2)

@@ -48,7 +48,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--init", help="checkpoint to start from")
+    parser.add_argument("--init", help="checkpoint or model folder to start from")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -70,9 +70,7 @@ def main(argv=None):
 
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    model = vae.VAE().to(where)
-    if args.init:
-        model.load_state_dict(torch.load(args.init, map_location=where)["model"])
+    model = (vae.load(args.init) if args.init else vae.VAE()).to(where)
     parameters = model.decoder.parameters() if args.decoder_only else model.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     step, clock = 0, Clock()

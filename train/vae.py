@@ -2,12 +2,15 @@
 
 pixels (B, 3, 64, 64) in [-1, 1]  <->  latents (B, 16, 16, 16) whose 2x2x16 patches (the image tokens) are layer-normalised.
 """
+import json
 import math
+import os
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import safetensors_io
 from norms import GroupNorm
 
 CONFIG = dict(resolution=64, in_channels=3, out_ch=3, ch=32, ch_mult=[1, 2, 2], num_res_blocks=1, z_channels=16,
@@ -135,6 +138,19 @@ class VAE(nn.Module):
 
     def decode(self, z):
         return self.decoder(z)
+
+
+def load(path):
+    """A checkpoint of train_vae.py, or a model folder -> VAE on the CPU."""
+    if not os.path.isdir(path):
+        model = VAE()
+        model.load_state_dict(torch.load(path, map_location="cpu")["model"])
+        return model
+    with open(os.path.join(path, "vae", "config.json"), encoding="utf-8") as file:
+        model = VAE(json.load(file))
+    tensors = safetensors_io.load(os.path.join(path, "vae", "model.safetensors"))
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return model
 
 
 def patchify(z, p=2):

@@ -138,7 +138,12 @@ StepPlan to_step_plan(const Napi::Value& value) {
     entry.at("blockTables").each([&](const Field& table) { decode.block_tables.push_back(table.blocks()); });
     plan.decode.push_back(std::move(decode));
   });
-  field.at("vae").each([&](const Field& entry) { plan.vae.push_back({entry.at("sequence").id()}); });
+  field.at("vae").each([&](const Field& entry) {
+    plan.vae.push_back({entry.at("sequence").id(), entry.at("tokens").integer(0, INT32_MAX)});
+  });
+  field.at("read").each([&](const Field& entry) {
+    plan.read.push_back({entry.at("sequence").id(), entry.at("begin").integer(0, INT32_MAX), entry.at("end").integer(0, INT32_MAX)});
+  });
   return plan;
 }
 
@@ -213,19 +218,31 @@ Napi::Object from_step_result(Napi::Env env, StepResult&& result) {
   for (uint32_t i = 0; i < result.images.size(); ++i) {
     Napi::Object entry = Napi::Object::New(env);
     entry.Set("sequence", static_cast<double>(result.images[i].sequence));
+    entry.Set("tokens", static_cast<double>(result.images[i].tokens));
     entry.Set("width", static_cast<double>(result.images[i].width));
     entry.Set("height", static_cast<double>(result.images[i].height));
     entry.Set("rgb", from_bytes(env, std::move(result.images[i].rgb)));
     images.Set(i, entry);
+  }
+  Napi::Array tokens = Napi::Array::New(env, result.tokens.size());
+  for (uint32_t i = 0; i < result.tokens.size(); ++i) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("sequence", static_cast<double>(result.tokens[i].sequence));
+    entry.Set("begin", static_cast<double>(result.tokens[i].begin));
+    entry.Set("end", static_cast<double>(result.tokens[i].end));
+    entry.Set("data", from_floats(env, result.tokens[i].data));
+    tokens.Set(i, entry);
   }
   Napi::Object timings = Napi::Object::New(env);
   timings.Set("total", result.timings.total);
   timings.Set("flowHead", result.timings.flow_head);
   timings.Set("backbone", result.timings.backbone);
   timings.Set("vae", result.timings.vae);
+  timings.Set("preview", result.timings.preview);
   Napi::Object out = Napi::Object::New(env);
   out.Set("decode", decode);
   out.Set("images", images);
+  out.Set("tokens", tokens);
   out.Set("timings", timings);
   out.Set("flowHeadEvaluations", static_cast<double>(result.flow_head_evaluations));
   out.Set("backboneTokens", static_cast<double>(result.backbone_tokens));

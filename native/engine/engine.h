@@ -3,7 +3,7 @@
 //   load -> step(plan) ... step(plan) -> images
 //
 // One step: release and admit sequences, copy blocks; in rounds draw one token for every decoded sequence (flow head)
-// and run one backbone pass over all prefill and decode rows; decode finished latents to pixels.
+// and run one backbone pass over all prefill and decode rows; hand out drawn tokens; decode latents to pixels.
 #pragma once
 
 #include <filesystem>
@@ -66,7 +66,11 @@ class Engine {
   // Draws a token of each sequence and removes those from the list whose cancel flag was seen first.
   void draw_tokens(std::vector<const DecodeEntry*>& drawing, StepResult& result);
   void run_backbone(std::span<const PrefillEntry> prefill, std::span<const DecodeEntry* const> drawn, StepResult& result);
+  void read_tokens(const StepPlan& plan, StepResult& result);
   void decode_images(const StepPlan& plan, StepResult& result);
+  DecodedImage decode_image(const Sequence& sequence, int64_t num_tokens);
+  // Drawn tokens [begin, end) -> out: (end - begin, D) f32.
+  void gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out);
   TensorView conditions(std::span<Sequence* const> sequences);
   TensorView upload_index(const std::vector<int32_t>& values);
   PlanLimits limits() const;

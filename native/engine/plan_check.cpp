@@ -88,6 +88,8 @@ class PlannedState {
     return {sequence.known_positions(index), sequence.rows[index].computed, sequence.rows[index].hidden_position};
   }
   int64_t emitted(uint32_t id) const { return admitted_.contains(id) ? 0 : live(id).emitted; }
+  // The plan may have been made before the flag was set, and count on tokens that a shortened step did not draw.
+  bool cancelled(uint32_t id) const { return !admitted_.contains(id) && live(id).cancelled->load(std::memory_order_relaxed); }
   int64_t num_tokens(uint32_t id) const {
     const auto fresh = admitted_.find(id);
     return fresh != admitted_.end() ? fresh->second->grid_height * fresh->second->grid_width : live(id).num_tokens();
@@ -136,9 +138,9 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
     check_blocks(entry.block_table, entry.end, entry.sequence, limits);
     tokens += entry.end - entry.begin;
   }
-  std::set<uint32_t> decoded;
+  std::unordered_map<uint32_t, int64_t> decoded;
   for (const DecodeEntry& entry : plan.decode) {
-    planned(decoded.insert(entry.sequence).second, entry.sequence, "is decoded twice");
+    planned(decoded.emplace(entry.sequence, entry.tokens).second, entry.sequence, "is decoded twice");
     const size_t rows = state.num_rows(entry.sequence);
     planned(entry.block_tables.size() == rows, entry.sequence, entry.block_tables.size(), " block tables for ", rows, " rows");
     const int64_t lacking = state.num_tokens(entry.sequence) - state.emitted(entry.sequence);
@@ -155,7 +157,23 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
     }
     if (appended > 0) tokens += static_cast<int64_t>(rows);
   }
-  for (const VaeEntry& entry : plan.vae) state.num_rows(entry.sequence);
+  // Pictures and tokens are taken after the decodes of the same step.
+  const auto drawn = [&](uint32_t id) {
+    const auto found = decoded.find(id);
+    return state.emitted(id) + (found == decoded.end() ? 0 : found->second);
+  };
+  for (const VaeEntry& entry : plan.vae) {
+    if (state.cancelled(entry.sequence)) continue;
+    const int64_t available = drawn(entry.sequence);
+    planned(entry.tokens >= 0 && entry.tokens <= available, entry.sequence, "picture of ", entry.tokens, " tokens, ", available,
+            " are drawn");
+  }
+  for (const ReadEntry& entry : plan.read) {
+    if (state.cancelled(entry.sequence)) continue;
+    const int64_t available = drawn(entry.sequence);
+    planned(entry.begin >= 0 && entry.begin < entry.end && entry.end <= available, entry.sequence, "read of tokens [", entry.begin, ", ",
+            entry.end, "), ", available, " are drawn");
+  }
   check(tokens <= limits.max_step_tokens, ErrorCode::kInvalidPlan, "the step has ", tokens, " backbone rows, the limit is ", limits.max_step_tokens);
 }
 

@@ -171,8 +171,7 @@ HostArray Engine::probe_tokens(uint32_t id) {
   const Sequence& sequence = found->second;
   if (sequence.emitted == 0) return {{}, {0, info_.token_size}};
   const TensorView rows = scratch_.take(DType::kF32, {sequence.emitted, info_.token_size});
-  const std::vector<int32_t> index(sequence.token_rows.begin(), sequence.token_rows.begin() + sequence.emitted);
-  backend_.gather_rows(tokens_->view(), upload_index(index), rows);
+  gather_tokens(sequence, 0, sequence.emitted, rows);
   return download_array(rows, {sequence.emitted, info_.token_size});
 }
 

@@ -11,7 +11,7 @@
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 2;
+inline constexpr int kAbiVersion = 3;
 
 struct SequenceSpec {
   uint32_t id = 0;
@@ -44,6 +44,13 @@ struct DecodeEntry {
 
 struct VaeEntry {
   uint32_t sequence = 0;
+  int64_t tokens = 0;
+};
+
+struct ReadEntry {
+  uint32_t sequence = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
 };
 
 struct StepPlan {
@@ -53,6 +60,7 @@ struct StepPlan {
   std::vector<PrefillEntry> prefill;
   std::vector<DecodeEntry> decode;
   std::vector<VaeEntry> vae;
+  std::vector<ReadEntry> read;
 };
 
 struct DecodeResult {
@@ -63,9 +71,17 @@ struct DecodeResult {
 
 struct DecodedImage {
   uint32_t sequence = 0;
+  int64_t tokens = 0;
   int64_t width = 0;
   int64_t height = 0;
   std::vector<uint8_t> rgb;  // height x width x 3
+};
+
+struct DrawnTokens {
+  uint32_t sequence = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+  std::vector<float> data;  // (end - begin, D)
 };
 
 struct StepTimings {  // seconds
@@ -73,11 +89,13 @@ struct StepTimings {  // seconds
   double flow_head = 0;
   double backbone = 0;
   double vae = 0;
+  double preview = 0;
 };
 
 struct StepResult {
   std::vector<DecodeResult> decode;
   std::vector<DecodedImage> images;
+  std::vector<DrawnTokens> tokens;
   StepTimings timings;
   int64_t flow_head_evaluations = 0;
   int64_t backbone_tokens = 0;

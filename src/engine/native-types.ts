@@ -8,7 +8,7 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
 export type BackendName = 'reference' | 'cpu';
 
@@ -129,15 +129,27 @@ export interface DecodeEntry {
   tokens: number;
 }
 
-/** Tokens drawn so far -> RGB. Tokens not yet drawn are latent 0. */
+/**
+ * The first `tokens` image tokens -> RGB, the others latent 0. Fewer than are drawn is usual: a partial picture shows
+ * whole rows although the sequence has gone on.
+ */
 export interface VaeEntry {
   sequence: number;
+  /** 0 … what is drawn after the decodes of this step. All of them: the finished picture. */
+  tokens: number;
+}
+
+/** Hand out the drawn tokens [begin, end), those of this step included. Costs a copy, and nobody who does not ask. */
+export interface ReadEntry {
+  sequence: number;
+  begin: number;
+  end: number;
 }
 
 /**
  * One engine step. Order of execution: release, admit, copies; then rounds of flow heads (one token of every decode
  * entry that has some left) and one backbone pass over the decoded rows, in the first round over all prefill rows
- * too; VAE decodes.
+ * too; reads; VAE decodes.
  */
 export interface StepPlan {
   /** Live sequences whose state is dropped. */
@@ -148,6 +160,7 @@ export interface StepPlan {
   prefill: PrefillEntry[];
   decode: DecodeEntry[];
   vae: VaeEntry[];
+  read: ReadEntry[];
 }
 
 export interface DecodeResult {
@@ -160,10 +173,20 @@ export interface DecodeResult {
 
 export interface DecodedImage {
   sequence: number;
+  /** As in the plan: how many of its tokens it shows. */
+  tokens: number;
   width: number;
   height: number;
   /** height x width x 3, row major, RGB. */
   rgb: Uint8Array;
+}
+
+export interface DrawnTokens {
+  sequence: number;
+  begin: number;
+  end: number;
+  /** (end - begin, D), as the backbone sees them. */
+  data: Float32Array;
 }
 
 /** Wall time inside the step, in seconds. */
@@ -171,14 +194,19 @@ export interface StepTimings {
   total: number;
   flowHead: number;
   backbone: number;
+  /** Finished pictures. */
   vae: number;
+  /** Unfinished pictures and reads. */
+  preview: number;
 }
 
 export interface StepResult {
   /** In the order of plan.decode. */
   decode: DecodeResult[];
-  /** In the order of plan.vae. */
+  /** In the order of plan.vae; cancelled sequences are left out. */
   images: DecodedImage[];
+  /** In the order of plan.read, likewise. */
+  tokens: DrawnTokens[];
   timings: StepTimings;
   /** Flow-head network evaluations (timestep x guidance row), for metrics. */
   flowHeadEvaluations: number;

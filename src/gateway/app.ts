@@ -1,14 +1,18 @@
+import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import fastify, { LogController, type FastifyInstance } from 'fastify';
 import { envelopeOf, ServerError } from '../errors.js';
 import type { GatewayDeps, LogLevel } from './deps.js';
+import { apiDocs } from './docs/api-docs.js';
 import { errorHandler } from './error-handler.js';
 import { headers, requestId } from './headers.js';
 import { imagesRoute } from './images-route.js';
+import { jobsRoute } from './jobs-route.js';
 import { modelsRoute } from './models-route.js';
 import { opsRoutes } from './ops-routes.js';
 import { pageRoute } from './page-route.js';
 import { LIMITS } from './schemas.js';
+import { streamRoute } from './stream/stream-route.js';
 
 /** The HTTP face as a list of plugins. It does not listen, so tests inject into it. */
 export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<FastifyInstance> {
@@ -19,6 +23,9 @@ export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<F
     bodyLimit: LIMITS.bodyBytes,
     genReqId: requestId,
     requestIdHeader: false,
+    requestTimeout: deps.patience.requestTimeoutMs,
+    // How often Node looks for requests that are late. Of the two timeouts it takes the longer one for whole requests.
+    http: { connectionsCheckingInterval: Math.min(5000, deps.patience.requestTimeoutMs), headersTimeout: deps.patience.requestTimeoutMs },
     // While draining, our own 503 with the envelope is sent instead.
     return503OnClosing: false,
     // A body is what it says: no "1" for 1, no silently dropped keys, no defaults by the validator.
@@ -35,7 +42,11 @@ export async function buildApp(deps: GatewayDeps, logLevel: LogLevel): Promise<F
   app.removeContentTypeParser('text/plain');
   await app.register(errorHandler);
   await app.register(headers, { metrics: deps.metrics.http });
+  // Before the routes: it sees those that come after it.
+  await app.register(apiDocs);
   await app.register(imagesRoute, deps);
+  await app.register(jobsRoute, deps);
+  await app.register(streamRoute, deps);
   await app.register(modelsRoute, deps);
   await app.register(opsRoutes, deps);
   await app.register(pageRoute, deps);
@@ -60,14 +71,21 @@ function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): voi
     socket.destroy();
     return;
   }
-  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
-  const answer = tooLarge
-    ? new ServerError('header_fields_too_large', 'The request headers are too large.')
-    : new ServerError('invalid_value', 'The request is not valid HTTP.');
+  const answer = brokenHttpError(error.code);
   const body = JSON.stringify(envelopeOf(answer));
-  const reason = tooLarge ? 'Request Header Fields Too Large' : 'Bad Request';
   socket.end(
-    `HTTP/1.1 ${answer.status} ${reason}\r\ncontent-type: application/json; charset=utf-8\r\n` +
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? 'Error'}\r\ncontent-type: application/json; charset=utf-8\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
+}
+
+function brokenHttpError(code: string | undefined): ServerError {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return new ServerError('header_fields_too_large', 'The request headers are too large.');
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new ServerError('request_timeout', 'The request was not sent completely in time.');
+    default:
+      return new ServerError('invalid_value', 'The request is not valid HTTP.');
+  }
 }

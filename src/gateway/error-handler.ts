@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { envelopeOf, ServerError, toServerError, type ErrorCode } from '../errors.js';
+import { fromValidation } from './validation-error.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -54,31 +55,6 @@ function fromFastify(thrown: FastifyError): ServerError {
       if (thrown.statusCode === 400) return new ServerError('invalid_json', `The request cannot be read: ${thrown.message}`);
       return toServerError(thrown);
   }
-}
-
-interface ValidationProblem {
-  keyword: string;
-  instancePath: string;
-  params: Record<string, unknown>;
-  message?: string;
-}
-
-function fromValidation(problem: ValidationProblem | undefined): ServerError {
-  if (problem === undefined) return new ServerError('invalid_value', 'The request is not valid.');
-  const path = problem.instancePath.slice(1).replaceAll('/', '.');
-  if (problem.keyword === 'required') {
-    const param = [path, String(problem.params['missingProperty'])].filter(Boolean).join('.');
-    return new ServerError('missing_required_parameter', `Missing required parameter: '${param}'.`, { param });
-  }
-  if (path === '') return new ServerError('invalid_value', 'The body must be a JSON object.');
-  const details = { param: path };
-  if (problem.keyword === 'maxLength') {
-    const message = `'${path}' is too long: at most ${String(problem.params['limit'])} characters are allowed.`;
-    return new ServerError('string_above_max_length', message, details);
-  }
-  const allowed = problem.params['allowedValues'];
-  const suffix = Array.isArray(allowed) ? `: ${allowed.map((value) => JSON.stringify(value)).join(', ')}` : '';
-  return new ServerError('invalid_value', `Invalid value for '${path}': ${problem.message ?? 'not valid'}${suffix}.`, details);
 }
 
 /** Routes as they are registered, so that a wrong method can be told from a wrong path. */

@@ -4,19 +4,8 @@ import type { ServedModel } from '../model/served-model.js';
 import { formatSize, gridOf, parseSize, type Grid, type Size } from '../model/sizes.js';
 import { LIMITS, type ImagesRequest } from './schemas.js';
 
-/** A checked body: what to draw, and what to say about it in the answer. */
-export interface PreparedRequest {
-  job: JobRequest;
-  size: Size;
-  quality: 'low' | 'medium' | 'high';
-  /** Ids of the conditional row: the caption and the size prefix. */
-  textTokens: number;
-  /** Image tokens of one picture. */
-  imageTokens: number;
-}
-
 /** Schema-valid body and model → job. Pure but for the drawn seed, which is handed in. */
-export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed: () => number): PreparedRequest {
+export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed: () => number): JobRequest {
   refuseUnbuilt(body);
   const { manifest } = model;
   const { sampling } = manifest;
@@ -33,26 +22,23 @@ export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed
     throw unsupported('output_compression', 'Compression below 100 needs output_format jpeg or webp; png is lossless.');
   }
   return {
-    job: {
-      model: manifest.id,
-      promptRows,
-      gridHeight: grid.height,
-      gridWidth: grid.width,
-      seeds: seedsFrom(body.seed ?? drawSeed(), body.n ?? 1),
-      sampler: sampling.sampler,
-      samplerLevel: sampling.samplerLevel,
-      timesteps,
-      timestepShift: sampling.timestepShift,
-      guidanceScale,
-      guidanceSchedule: sampling.guidanceSchedule,
-      useNorm: sampling.useNorm,
-      format,
-      compression: body.output_compression ?? 100,
-    },
-    size,
+    model: manifest.id,
+    promptRows,
+    gridHeight: grid.height,
+    gridWidth: grid.width,
+    seeds: seedsFrom(body.seed ?? drawSeed(), body.n ?? 1),
+    sampler: sampling.sampler,
+    samplerLevel: sampling.samplerLevel,
+    timesteps,
+    timestepShift: sampling.timestepShift,
+    guidanceScale,
+    guidanceSchedule: sampling.guidanceSchedule,
+    useNorm: sampling.useNorm,
     quality,
-    textTokens: promptRows[0]!.length,
-    imageTokens: grid.height * grid.width,
+    format,
+    compression: body.output_compression ?? 100,
+    partialImages: body.partial_images ?? 0,
+    rowPreviews: false,
   };
 }
 
@@ -64,8 +50,6 @@ export function seedsFrom(first: number, count: number): number[] {
 
 /** Values the API has and this server does not do: said, never ignored. */
 function refuseUnbuilt(body: ImagesRequest): void {
-  if (body.stream === true) throw unsupported('stream', 'Streaming is not supported by this server; leave out "stream".');
-  if ((body.partial_images ?? 0) > 0) throw unsupported('partial_images', 'Partial images need streaming, which is not supported by this server.');
   if (body.response_format === 'url') throw unsupported('response_format', 'This server returns "b64_json" only.');
   if (body.background === 'transparent') throw unsupported('background', 'This model draws opaque pictures only.');
   const { mode, few_step: fewStep } = body.acceleration ?? {};

@@ -1,146 +1,77 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { ServerError, type ErrorCode } from '../errors.js';
-import type { JobHandle } from '../jobs/backend.js';
-import type { JobResult } from '../jobs/job.js';
-import type { JobMetrics, RequestOutcome } from '../metrics/jobs.js';
-import { formatSize } from '../model/sizes.js';
-import { admit, rejectByStatus, type Rejection } from './admission.js';
+import { ServerError } from '../errors.js';
+import type { JobHandle, OnDisconnect } from '../jobs/backend.js';
+import { asyncAnswer } from './async-answer.js';
+import { attachConnection } from './attach.js';
 import type { GatewayDeps } from './deps.js';
-import { prepareRequest, type PreparedRequest } from './image-request.js';
+import { fingerprintOf, scopeOf } from './fingerprint.js';
+import { prepareRequest } from './image-request.js';
+import { jsonAnswer } from './json-answer.js';
 import { findModel } from './models-route.js';
-import { ImagesRequestSchema, type ImagesRequest, type ImagesResponse } from './schemas.js';
+import { readHeaders, type RequestHeaders } from './request-headers.js';
+import { countRequests } from './request-metrics.js';
+import { ImagesRequestSchema, type ImagesRequest } from './schemas.js';
+import { sseAnswer } from './sse-answer.js';
+import { refuseUnlessServing, submitJob, type Submission } from './submit-job.js';
+import { withoutNulls } from './without-nulls.js';
 
 const API = 'images.generations';
 
-declare module 'fastify' {
-  interface FastifyRequest {
-    /** Model of an image request once it is known; never what the client typed. */
-    modelLabel: string;
-    /** Already in the metrics. */
-    counted: boolean;
-  }
-}
+type WithBody = FastifyRequest<{ Body: ImagesRequest }>;
 
-/** POST /v1/images/generations: validated body → job → JSON. */
+/** POST /v1/images/generations: validated body → job → JSON, a stream of events, or 202 and where to ask. */
 export function imagesRoute(app: FastifyInstance, deps: GatewayDeps, done: () => void): void {
-  countRequests(app, deps.metrics.jobs);
+  countRequests(app, deps.metrics.jobs, API);
   app.addHook('preValidation', async (request) => {
     request.body = withoutNulls(request.body);
   });
   app.post<{ Body: ImagesRequest }>('/v1/images/generations', { schema: { body: ImagesRequestSchema } }, async (request, reply) => {
-    const prepared = prepare(request, deps);
-    const handle = submit(prepared, deps);
-    void reply.header('x-job-id', handle.id);
-    cancelOnDisconnect(reply, handle, deps.metrics.jobs);
-    const result = await handle.result;
-    noteResult(prepared, result, deps.metrics.jobs);
-    return toResponse(prepared, result);
+    const headers = readHeaders(request.headers);
+    const { job, joined } = submitJob(deps, prepare(request, headers, deps));
+    void reply.header('x-job-id', job.id).header('x-queue-position', job.position);
+    if (joined) void reply.header('idempotent-replayed', 'true');
+    attachConnection(reply, job, policyOf(headers, deps));
+    return answer(request, reply, job, headers, deps);
   });
   done();
 }
 
-function prepare(request: FastifyRequest<{ Body: ImagesRequest }>, { serving, drawSeed, metrics }: GatewayDeps): PreparedRequest {
-  const model = findModel(serving.models, request.body.model);
+function prepare(request: WithBody, headers: RequestHeaders, deps: GatewayDeps): Submission {
+  const { body } = request;
+  const model = findModel(deps.serving.models, body.model);
   request.modelLabel = model.manifest.id;
-  refuse(rejectByStatus(serving.status), metrics.jobs);
-  return prepareRequest(request.body, model, drawSeed);
-}
-
-function submit({ job }: PreparedRequest, { serving, metrics }: GatewayDeps): JobHandle {
-  const { backend, status } = serving;
-  if (backend === null) throw new ServerError('model_loading', 'The model is loading.', { retryAfterSeconds: 1 });
-  refuse(admit({ status, queue: backend.queue, ...backend.capacityOf(job) }), metrics.jobs);
-  const handle = backend.submit(job);
-  metrics.jobs.promptTokens(job.model, job.promptRows.reduce((sum, row) => sum + row.length, 0));
-  return handle;
-}
-
-function refuse(rejection: Rejection | null, metrics: JobMetrics): void {
-  if (rejection === null) return;
-  metrics.rejected(rejection.reason);
-  throw rejection.error;
-}
-
-/** A closed socket is the only cancel signal a plain client gives; its slot is free with the next step. */
-function cancelOnDisconnect(reply: FastifyReply, handle: JobHandle, metrics: JobMetrics): void {
-  reply.raw.once('close', () => {
-    if (reply.raw.writableFinished || handle.status === 'succeeded' || handle.status === 'failed') return;
-    metrics.cancelled('disconnect', handle.status === 'queued' ? 'queued' : 'running');
-    handle.cancel();
-  });
-}
-
-/** `null` is legal for almost every field and means absent. */
-function withoutNulls(body: unknown): unknown {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) return body;
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
-}
-
-function noteResult({ job }: PreparedRequest, { images, timings }: JobResult, metrics: JobMetrics): void {
-  metrics.queueWait(job.model, timings.queue);
-  for (const image of images) metrics.image(job.model, image.format, image.width * image.height);
-}
-
-/** Token counts are real: the conditional row once, and every drawn token. */
-function toResponse({ job, size, quality, textTokens, imageTokens }: PreparedRequest, { images, timings }: JobResult): ImagesResponse {
-  const outputTokens = imageTokens * images.length;
-  const ms = (seconds: number): number => Math.round(seconds * 1e5) / 100;
+  refuseUnlessServing(deps);
+  refuseContradictions(body, headers);
+  const scope = scopeOf(request.headers.authorization);
+  const { idempotencyKey, isRetry, timeoutSeconds } = headers;
   return {
-    created: Math.floor(Date.now() / 1000),
-    data: images.map((image) => ({ b64_json: image.bytes.toString('base64'), seed: image.seed })),
-    background: 'opaque',
-    output_format: job.format,
-    size: formatSize(size),
-    quality,
-    model: job.model,
-    usage: {
-      total_tokens: textTokens + outputTokens,
-      input_tokens: textTokens,
-      output_tokens: outputTokens,
-      input_tokens_details: { text_tokens: textTokens, image_tokens: 0 },
-      output_tokens_details: { image_tokens: outputTokens, text_tokens: 0 },
-      acceleration: { mode: 'off', few_step: 0, rounds: 0, draft_tokens: 0, accepted_tokens: 0, gate_stops: 0 },
-    },
-    timings: { queue_ms: ms(timings.queue), draw_ms: ms(timings.draw), encode_ms: ms(timings.encode), total_ms: ms(timings.total) },
+    request: prepareRequest(body, model, deps.drawSeed),
+    options: { fingerprint: fingerprintOf(scope, body), isRetry, ...(idempotencyKey === null ? {} : { idempotencyKey: `${scope}:${idempotencyKey}` }) },
+    timeoutSeconds,
   };
 }
 
-/** Counts every request once: when its last byte is out, or when its client is gone before that. */
-function countRequests(app: FastifyInstance, metrics: JobMetrics): void {
-  const count = (request: FastifyRequest, outcome: RequestOutcome, seconds: number): void => {
-    if (request.counted) return;
-    request.counted = true;
-    metrics.request(request.modelLabel, API, outcome, seconds);
-  };
-  app.decorateRequest('modelLabel', 'unknown');
-  app.decorateRequest('counted', false);
-  app.addHook('onRequest', async (request, reply) => {
-    reply.raw.once('close', () => {
-      if (!reply.raw.writableFinished) count(request, 'cancelled', reply.elapsedTime / 1000);
-    });
-  });
-  app.addHook('onResponse', async (request, reply) => {
-    count(request, outcomeOf(request.errorCode), reply.elapsedTime / 1000);
-  });
+function answer(request: WithBody, reply: FastifyReply, job: JobHandle, { prefer }: RequestHeaders, deps: GatewayDeps): Promise<unknown> {
+  if (request.body.stream === true) return sseAnswer(request, reply, job, deps);
+  if (prefer.respondAsync) return asyncAnswer(request, reply, job, prefer.waitSeconds);
+  return jsonAnswer(request, reply, job, deps.patience.earlyHintsMs);
 }
 
-function outcomeOf(code: ErrorCode | null): RequestOutcome {
-  switch (code) {
-    case null:
-      return 'ok';
-    case 'cancelled':
-      return 'cancelled';
-    case 'queue_full':
-    case 'request_too_large':
-    case 'model_loading':
-    case 'model_unavailable':
-    case 'draining':
-      return 'rejected';
-    case 'internal_error':
-    case 'engine_error':
-    case 'out_of_memory':
-      return 'error';
-    default:
-      return 'client_error';
+/** Who named a key comes back with it; who asked for a job comes back for it; anybody else is gone for good. */
+function policyOf({ prefer, idempotencyKey }: RequestHeaders, { patience }: GatewayDeps): OnDisconnect {
+  if (prefer.respondAsync) return 'detach';
+  return idempotencyKey === null ? 'cancel' : { graceMs: patience.retryGraceMs };
+}
+
+/** Fields that need one another: said, never ignored. */
+function refuseContradictions(body: ImagesRequest, { prefer }: RequestHeaders): void {
+  const refuse = (param: string, message: string): never => {
+    throw new ServerError('unsupported_value', message, { param });
+  };
+  if (body.stream === true) {
+    if (prefer.respondAsync) refuse('stream', 'A stream cannot be combined with "Prefer: respond-async"; follow the job at /v1/jobs/{id}/events.');
+    return;
   }
+  if (body.stream_options !== undefined) refuse('stream_options', 'stream_options needs "stream": true.');
+  if ((body.partial_images ?? 0) > 0 && !prefer.respondAsync) refuse('partial_images', 'Partial images need "stream": true or "Prefer: respond-async".');
 }

@@ -7,8 +7,8 @@ import { LIMITS, type ModelDescription } from './schemas.js';
 
 /** GET /v1/models and /v1/models/{id}: what can be drawn, and what happens when a request does not say. */
 export function modelsRoute(app: FastifyInstance, { serving }: GatewayDeps, done: () => void): void {
-  app.get('/v1/models', async () => ({ object: 'list', data: serving.models.map(describe) }));
-  app.get<{ Params: { id: string } }>('/v1/models/:id', async (request) => describe(findModel(serving.models, request.params.id)));
+  app.get('/v1/models', async () => ({ object: 'list', data: serving.models.map(describeModel) }));
+  app.get<{ Params: { id: string } }>('/v1/models/:id', async (request) => describeModel(findModel(serving.models, request.params.id)));
   done();
 }
 
@@ -20,8 +20,8 @@ export function findModel(models: readonly ServedModel[], id: string | undefined
   throw new ServerError('model_not_found', `The model '${id ?? ''}' does not exist. Available: ${known}.`, { param: 'model' });
 }
 
-function describe({ manifest, created }: ServedModel): ModelDescription {
-  const { sampling, sizes } = manifest;
+export function describeModel({ manifest, created }: ServedModel): ModelDescription {
+  const { sampling, sizes, captions } = manifest;
   const preset = { num_inference_steps: sampling.timesteps };
   return {
     id: manifest.id,
@@ -32,6 +32,7 @@ function describe({ manifest, created }: ServedModel): ModelDescription {
     max_prompt_tokens: LIMITS.promptTokens,
     sizes: sizes.map(formatSize),
     default_size: formatSize(sizes[0]),
+    row_previews: manifest.latentRgb !== null,
     defaults: {
       num_inference_steps: sampling.timesteps,
       guidance_scale: sampling.guidanceScale,
@@ -39,5 +40,15 @@ function describe({ manifest, created }: ServedModel): ModelDescription {
       sampler: sampling.sampler,
     },
     quality_presets: { low: { num_inference_steps: sampling.lowTimesteps }, medium: preset, high: preset },
+    pixels_per_token: manifest.pixelFactor,
+    limits: {
+      n: LIMITS.images,
+      num_inference_steps: LIMITS.timesteps,
+      guidance_scale: LIMITS.guidanceScale,
+      seed: LIMITS.seed,
+      prompt_characters: LIMITS.promptCharacters,
+    },
+    styles: captions.styles,
+    example_prompts: captions.examples,
   };
 }

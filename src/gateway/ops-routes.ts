@@ -6,11 +6,11 @@ export function opsRoutes(app: FastifyInstance, { serving, metrics }: GatewayDep
   app.get('/healthz', async () => ({ status: 'ok' }));
   app.get('/readyz', async (_request, reply) => {
     void reply.status(serving.status === 'ready' ? 200 : 503);
-    return { status: serving.status, models: serving.models.map((model) => model.manifest.id) };
+    return { status: serving.status, models: serving.models.map((model) => model.manifest.id), ...serving.engine };
   });
   app.get('/metrics', async (_request, reply) => {
     void reply.type(metrics.registry.contentType);
-    return metrics.registry.metrics();
+    return metrics.render();
   });
   done();
 }

@@ -1,4 +1,5 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
+import type { ErrorEnvelope } from '../errors.js';
 
 /** Every limit of the HTTP face (docs/api.md). `null` means absent and is removed before these apply. */
 export const LIMITS = {
@@ -9,7 +10,9 @@ export const LIMITS = {
   timesteps: 200,
   guidanceScale: 30,
   seed: Number.MAX_SAFE_INTEGER,
+  partialImages: 3,
   userCharacters: 512,
+  idempotencyKeyCharacters: 255,
   bodyBytes: 256 * 1024,
 } as const;
 
@@ -21,6 +24,11 @@ export const AccelerationSchema = Type.Object({
   mode: optional(literals('auto', 'off', 'exact', 'relaxed')),
   few_step: optional(Type.Unsafe<0 | 1 | 2 | 4>({ type: 'integer', enum: [0, 1, 2, 4] })),
   max_draft_tokens: optional(Type.Integer({ minimum: 0, maximum: 64 })),
+});
+
+export const StreamOptionsSchema = Type.Object({
+  /** `image_generation.progress` events. OpenAI's clients hand unknown events to the caller's loop, so they must be asked for. */
+  include_progress: optional(Type.Boolean()),
 });
 
 /** POST /v1/images/generations: OpenAI's fields, then ours. Fields we do not know are left alone, as clients expect. */
@@ -36,7 +44,8 @@ export const ImagesRequestSchema = Type.Object({
   background: optional(literals('transparent', 'opaque', 'auto')),
   moderation: optional(literals('low', 'auto')),
   stream: optional(Type.Boolean()),
-  partial_images: optional(Type.Integer({ minimum: 0, maximum: 3 })),
+  partial_images: optional(Type.Integer({ minimum: 0, maximum: LIMITS.partialImages })),
+  stream_options: optional(StreamOptionsSchema),
   style: optional(literals('vivid', 'natural')),
   user: optional(Type.String({ maxLength: LIMITS.userCharacters })),
   seed: optional(Type.Integer({ minimum: 0, maximum: LIMITS.seed })),
@@ -55,16 +64,72 @@ export interface ImagesResponse {
   size: string;
   quality: 'low' | 'medium' | 'high';
   model: string;
-  usage: {
-    total_tokens: number;
-    input_tokens: number;
-    output_tokens: number;
-    input_tokens_details: { text_tokens: number; image_tokens: number };
-    output_tokens_details: { image_tokens: number; text_tokens: number };
-    acceleration: AccelerationUsage;
-  };
-  /** Milliseconds. */
-  timings: { queue_ms: number; draw_ms: number; encode_ms: number; total_ms: number };
+  usage: ImagesUsage;
+  timings: ImagesTimings;
+}
+
+/** Counted, not estimated: the caption's row once, and every drawn token of the request. */
+export interface ImagesUsage {
+  total_tokens: number;
+  input_tokens: number;
+  output_tokens: number;
+  input_tokens_details: { text_tokens: number; image_tokens: number };
+  output_tokens_details: { image_tokens: number; text_tokens: number };
+  acceleration: AccelerationUsage;
+}
+
+/** Milliseconds. */
+export interface ImagesTimings {
+  queue_ms: number;
+  draw_ms: number;
+  encode_ms: number;
+  total_ms: number;
+}
+
+/** What every event of a streamed picture says about it. */
+interface ImageEventFields {
+  b64_json: string;
+  created_at: number;
+  size: string;
+  quality: 'low' | 'medium' | 'high';
+  background: 'opaque';
+  output_format: 'png' | 'jpeg' | 'webp';
+  /** Which picture, where the request asked for more than one. */
+  index?: number;
+}
+
+/** Events of `stream: true`, by OpenAI's schema; `index`, `seed`, `timings` and the progress event are ours. */
+export type ImageStreamEvent =
+  | ({ type: 'image_generation.partial_image'; partial_image_index: number } & ImageEventFields)
+  | ({ type: 'image_generation.completed'; seed: number; usage: ImagesUsage; timings?: ImagesTimings } & ImageEventFields)
+  | ({ type: 'image_generation.progress' } & ProgressFields);
+
+export interface ProgressFields {
+  stage: 'prefill' | 'ar' | 'encode';
+  step: number;
+  total: number;
+  /** 0 … 1 over all stages and pictures; never falls. */
+  fraction: number;
+  eta_ms: number | null;
+  /** The picture that moved. */
+  image?: number;
+}
+
+/** GET /v1/jobs/{id}. */
+export interface JobDescription {
+  id: string;
+  object: 'image_generation.job';
+  status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled';
+  model: string;
+  created_at: number;
+  /** Jobs ahead of it that have not started. */
+  queue_position: number;
+  /** 0 … 1. */
+  progress: number;
+  seeds: number[];
+  /** The answer that POST would have given; null until it is there. */
+  result: ImagesResponse | null;
+  error: ErrorEnvelope['error'] | null;
 }
 
 /** What was done, whatever was asked for. */
@@ -86,6 +151,14 @@ export interface ModelDescription {
   max_prompt_tokens: number;
   sizes: string[];
   default_size: string;
+  /** Whether finished rows can be shown while a picture is drawn: the folder has a preview.json. */
+  row_previews: boolean;
   defaults: { num_inference_steps: number; guidance_scale: number; negative_prompt: string; sampler: string };
   quality_presets: Record<'low' | 'medium' | 'high', { num_inference_steps: number }>;
+  /** Pixels per side of the square that one image token draws. */
+  pixels_per_token: number;
+  limits: { n: number; num_inference_steps: number; guidance_scale: number; seed: number; prompt_characters: number };
+  /** Suffixes for captions, and prompts the model draws well; empty where the folder says nothing. */
+  styles: readonly { name: string; suffix: string }[];
+  example_prompts: readonly string[];
 }

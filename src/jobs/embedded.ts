@@ -1,52 +1,82 @@
-import { randomUUID } from 'node:crypto';
-import { ServerError, toServerError } from '../errors.js';
-import type { JobBackend, JobHandle, QueueState } from './backend.js';
-import { isFinal, nextStatus, type JobEvent, type JobRequest, type JobResult, type JobStatus } from './job.js';
+import { randomBytes } from 'node:crypto';
+import { ServerError } from '../errors.js';
+import type { JobBackend, JobHandle, QueueState, SubmitOptions } from './backend.js';
+import { systemClock, type Clock } from './clock.js';
+import { EmbeddedJob } from './embedded-job.js';
+import { Idempotency } from './idempotency.js';
+import type { JobCensus } from '../metrics/jobs.js';
+import { isFinal, type JobEvent, type JobRequest, type JobStatus } from './job.js';
+import type { JobWorker } from './job-worker.js';
+import { DEFAULT_RETENTION, Retention, type RetentionLimits } from './retention.js';
 
-/** A job that was handed to a worker. */
-export interface RunningJob {
-  /** Stops it; no event follows. */
-  cancel(): void;
+export interface EmbeddedOptions {
+  /** Jobs that may wait. */
+  capacity: number;
+  retention?: RetentionLimits;
+  clock?: Clock;
+  /** Sees every event of every job, for metrics; `before`: the job's status until then. */
+  observe?: (job: JobHandle, event: JobEvent, before: JobStatus) => void;
 }
 
-/** The worker as a backend sees it. */
-export interface JobWorker {
-  start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob;
-  capacityOf(request: JobRequest): { neededBlocks: number; totalBlocks: number };
-  stop(): Promise<void>;
-}
-
-/** Jobs in this process: no queue of its own, the scheduler's waiting queue is the queue. */
+/** Jobs of this process: no queue of its own, the scheduler's waiting queue is the queue. */
 export class EmbeddedBackend implements JobBackend {
-  private readonly jobs = new Set<EmbeddedJob>();
+  readonly clock: Clock;
+  /** Of this process: logs do not outlive it. No hyphen, as ids of events are `<epoch>-<seq>`. */
+  readonly epoch = randomBytes(6).toString('hex');
+  /** All that can be asked for. */
+  private readonly jobs = new Map<string, EmbeddedJob>();
+  /** In the order of submission. */
+  private readonly waiting = new Set<EmbeddedJob>();
+  private readonly running = new Set<EmbeddedJob>();
+  private readonly retention: Retention;
+  private readonly idempotency: Idempotency<EmbeddedJob>;
+  /** Of live jobs that were submitted with a fingerprint. */
+  private readonly submissions = new Map<EmbeddedJob, SubmitOptions>();
   private draining = false;
 
   constructor(
     private readonly worker: JobWorker,
-    private readonly capacity: number,
-  ) {}
+    private readonly options: EmbeddedOptions,
+  ) {
+    this.clock = options.clock ?? systemClock;
+    this.retention = new Retention(this.clock, options.retention ?? DEFAULT_RETENTION, (id) => this.jobs.delete(id));
+    this.idempotency = new Idempotency(this.clock, (id) => this.jobs.get(id) ?? null);
+  }
 
   get queue(): QueueState {
-    const count = (status: JobStatus): number => [...this.jobs].filter((job) => job.status === status).length;
-    return { waiting: count('queued'), running: count('running'), capacity: this.capacity };
+    return { waiting: this.waiting.size, running: this.running.size, capacity: this.options.capacity };
+  }
+
+  census(): JobCensus {
+    const byState = { queued: this.waiting.size, running: this.running.size, succeeded: 0, failed: 0, cancelled: 0 };
+    for (const { status } of this.jobs.values()) if (isFinal(status)) byState[status] += 1;
+    const oldest = Math.min(...[...this.waiting, ...this.running].map((job) => job.createdAt));
+    return { byState, oldestAgeSeconds: oldest === Infinity ? 0 : (this.clock.now() - oldest) / 1000 };
   }
 
   capacityOf(request: JobRequest): { neededBlocks: number; totalBlocks: number } {
     return this.worker.capacityOf(request);
   }
 
-  submit(request: JobRequest): JobHandle {
-    if (this.draining) throw new ServerError('draining', 'The server is shutting down.', { retryAfterSeconds: 5 });
-    if (this.queue.waiting >= this.capacity) {
-      throw new ServerError('queue_full', `All ${this.capacity} places in the queue are taken.`, { retryAfterSeconds: 1 });
-    }
-    const job = new EmbeddedJob();
-    this.jobs.add(job);
-    job.subscribe(() => {
-      if (isFinal(job.status)) this.jobs.delete(job);
-    });
-    job.run(this.worker, request);
-    return job;
+  wouldJoin(options: SubmitOptions): boolean {
+    return this.idempotency.judge(options).kind === 'join';
+  }
+
+  submit(request: JobRequest, options: SubmitOptions = {}): { job: JobHandle; joined: boolean } {
+    const verdict = this.idempotency.judge(options);
+    if (verdict.kind === 'join') return { job: verdict.job, joined: true };
+    this.refuseIfFull();
+    const job = new EmbeddedJob(verdict.request ?? request, this);
+    this.jobs.set(job.id, job);
+    this.waiting.add(job);
+    this.submissions.set(job, options);
+    this.idempotency.remember(options, job, job.request);
+    job.run(this.worker);
+    return { job, joined: false };
+  }
+
+  get(id: string): JobHandle | null {
+    return this.jobs.get(id) ?? null;
   }
 
   async drain(graceMs: number): Promise<void> {
@@ -55,63 +85,43 @@ export class EmbeddedBackend implements JobBackend {
     const grace = new Promise((resolve) => {
       timer = setTimeout(resolve, graceMs);
     });
-    await Promise.race([Promise.allSettled([...this.jobs].map((job) => job.result)), grace]);
+    const live = [...this.waiting, ...this.running];
+    await Promise.race([Promise.allSettled(live.map((job) => job.result)), grace]);
     clearTimeout(timer);
-    for (const job of [...this.jobs]) job.fail(new ServerError('draining', 'The server is shutting down.', { retryAfterSeconds: 5 }));
+    for (const job of live) job.fail(new ServerError('draining', 'The server is shutting down.', { retryAfterSeconds: 5 }));
     await this.worker.stop();
   }
-}
 
-class EmbeddedJob implements JobHandle {
-  readonly id = randomUUID();
-  readonly result: Promise<JobResult>;
-  status: JobStatus = 'queued';
-  private readonly listeners = new Set<(event: JobEvent) => void>();
-  private running: RunningJob | null = null;
-  private settle!: { resolve: (result: JobResult) => void; reject: (error: ServerError) => void };
-
-  constructor() {
-    this.result = new Promise((resolve, reject) => {
-      this.settle = { resolve, reject };
-    });
-    // Whoever only listens to events must not crash the process with an unhandled rejection.
-    this.result.catch(() => undefined);
-  }
-
-  run(worker: JobWorker, request: JobRequest): void {
-    this.publish({ kind: 'queued' });
-    try {
-      this.running = worker.start(request, (event) => {
-        this.publish(event);
-      });
-    } catch (thrown) {
-      this.publish({ kind: 'failed', error: toServerError(thrown) });
+  positionOf(job: EmbeddedJob): number {
+    let ahead = 0;
+    for (const other of this.waiting) {
+      if (other === job) return ahead;
+      ahead += 1;
     }
+    return 0;
   }
 
-  subscribe(listener: (event: JobEvent) => void): () => void {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
+  onEvent(job: EmbeddedJob, event: JobEvent, before: JobStatus): void {
+    if (job.status !== before) this.move(job);
+    this.options.observe?.(job, event, before);
   }
 
-  cancel(): void {
-    if (isFinal(this.status)) return;
-    this.running?.cancel();
-    this.publish({ kind: 'cancelled' });
+  /** The job is in the sets of its status. */
+  private move(job: EmbeddedJob): void {
+    this.waiting.delete(job);
+    if (job.status === 'running') this.running.add(job);
+    if (!isFinal(job.status)) return;
+    this.running.delete(job);
+    this.idempotency.ended(this.submissions.get(job) ?? {}, job);
+    this.submissions.delete(job);
+    this.retention.add(job.id, job.log.bytes);
   }
 
-  fail(error: ServerError): void {
-    if (isFinal(this.status)) return;
-    this.running?.cancel();
-    this.publish({ kind: 'failed', error });
-  }
-
-  private publish(event: JobEvent): void {
-    if (isFinal(this.status)) return;
-    this.status = nextStatus(this.status, event);
-    if (event.kind === 'succeeded') this.settle.resolve(event.result);
-    if (event.kind === 'failed') this.settle.reject(event.error);
-    if (event.kind === 'cancelled') this.settle.reject(new ServerError('cancelled', 'The job was cancelled.'));
-    for (const listener of this.listeners) listener(event);
+  private refuseIfFull(): void {
+    const { capacity } = this.options;
+    if (this.draining) throw new ServerError('draining', 'The server is shutting down.', { retryAfterSeconds: 5 });
+    if (this.waiting.size >= capacity) {
+      throw new ServerError('queue_full', `All ${capacity} places in the queue are taken.`, { retryAfterSeconds: 1 });
+    }
   }
 }

@@ -22,9 +22,18 @@ export interface JobRequest {
   guidanceScale: number;
   guidanceSchedule: GuidanceSchedule;
   useNorm: boolean;
+  /** What the request called it. Timesteps say what it meant; this is only echoed in the answer. */
+  quality: 'low' | 'medium' | 'high';
   format: OutputFormat;
   /** 1 … 100; ignored for png. */
   compression: number;
+  /**
+   * Whole pictures to show on the way, per image: partial i of k once ceil(h * i / (k + 1)) token rows are drawn.
+   * Each costs a picture decode.
+   */
+  partialImages: number;
+  /** Finished token rows as small RGB strips, by the model's linear latent → RGB map; cheap. */
+  rowPreviews: boolean;
 }
 
 export interface JobImage {
@@ -33,7 +42,23 @@ export interface JobImage {
   width: number;
   height: number;
   format: OutputFormat;
-  bytes: Buffer;
+  bytes: Uint8Array;
+}
+
+/** A picture on its way: the whole of it with the unfinished part neutral, or a strip of finished rows. */
+export interface JobPreview {
+  image: number;
+  /** Counts the previews of this kind of this image, from 0. */
+  index: number;
+  /** `full`: a partial image in the job's own format and size. `rows`: a strip, scaled down, always PNG. */
+  kind: 'full' | 'rows';
+  format: OutputFormat;
+  /** Of the encoded bytes. */
+  width: number;
+  height: number;
+  /** The part of the picture it shows, in the finished picture's pixels. */
+  rect: { x: number; y: number; width: number; height: number };
+  bytes: Uint8Array;
 }
 
 /** Wall times in seconds. */
@@ -52,15 +77,24 @@ export interface JobResult {
 
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled';
 
-/** Everything that can be seen of a job from outside, in the order it happens. */
+/** Everything that can be seen of a job from outside, in the order it happens. Plain data: it crosses processes. */
 export type JobEvent =
   | { kind: 'queued' }
-  | { kind: 'started' }
-  | { kind: 'tokens'; image: number; emitted: number; total: number }
+  /** The first picture is in the batch. `batchSize`: sequences running then, this job's included. */
+  | { kind: 'started'; worker: string; batchSize: number }
+  /**
+   * Image tokens [from, to) of `total` are drawn. `accepted` names, for speculative steps, which of them were drafts
+   * that the target took; absent otherwise.
+   */
+  | { kind: 'tokens'; image: number; from: number; to: number; total: number; accepted?: boolean[] }
+  | { kind: 'preview'; preview: JobPreview }
   | { kind: 'image'; image: JobImage }
   | { kind: 'succeeded'; result: JobResult }
   | { kind: 'failed'; error: ServerError }
-  | { kind: 'cancelled' };
+  | { kind: 'cancelled'; reason: CancelReason };
+
+/** `disconnect`: the last client that wanted it is gone. `api`: somebody asked. */
+export type CancelReason = 'disconnect' | 'api' | 'timeout' | 'shutdown';
 
 /** A finished job stays finished: whatever comes late (a picture after a cancel) changes nothing. */
 export function nextStatus(status: JobStatus, event: JobEvent): JobStatus {
@@ -70,6 +104,7 @@ export function nextStatus(status: JobStatus, event: JobEvent): JobStatus {
       return status;
     case 'started':
     case 'tokens':
+    case 'preview':
     case 'image':
       return 'running';
     case 'succeeded':

@@ -1,22 +1,42 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { QueueState } from '../jobs/backend.js';
-import type { OutputFormat } from '../jobs/job.js';
-import { QUEUE_BUCKETS, REQUEST_BUCKETS } from './buckets.js';
+import type { JobHandle, QueueState } from '../jobs/backend.js';
+import type { JobEvent, JobStatus } from '../jobs/job.js';
+import { REQUEST_BUCKETS } from './buckets.js';
+import { createJobEventMetrics } from './job-events.js';
 
 export type RequestOutcome = 'ok' | 'client_error' | 'rejected' | 'cancelled' | 'timeout' | 'error';
-export type RejectReason = 'queue_full' | 'too_large' | 'loading' | 'draining';
-/** `disconnect`: the socket closed, the only signal a plain client can give. */
-export type CancelReason = 'disconnect';
+export type RejectReason = 'queue_full' | 'deadline' | 'rate_limit' | 'too_large' | 'loading' | 'draining' | 'auth';
+
+const OUTCOMES: readonly RequestOutcome[] = ['ok', 'client_error', 'rejected', 'cancelled', 'timeout', 'error'];
+
+/**
+ * Counters are there from the start, at 0: one that appears with its first event hides that event from rate().
+ * Rate limits and keys do not exist yet, so nothing is refused for them.
+ */
+const REFUSABLE: readonly RejectReason[] = ['queue_full', 'deadline', 'too_large', 'loading', 'draining'];
+
+/** All jobs a backend knows, finished ones too while they are kept. */
+export interface JobCensus {
+  byState: Readonly<Record<JobStatus, number>>;
+  /** Since the oldest unfinished job was accepted; 0 without one. */
+  oldestAgeSeconds: number;
+}
+
+/** What of a backend is read at scrape. */
+export interface WatchedBackend {
+  readonly queue: QueueState;
+  census(): JobCensus;
+}
 
 export interface JobMetrics {
-  request(model: string, api: string, outcome: RequestOutcome, seconds: number): void;
+  request(model: string, api: string, outcome: RequestOutcome, seconds: number, stream?: boolean): void;
   rejected(reason: RejectReason): void;
-  cancelled(reason: CancelReason, phase: 'queued' | 'running'): void;
-  queueWait(model: string, seconds: number): void;
-  promptTokens(model: string, tokens: number): void;
-  image(model: string, format: OutputFormat, pixels: number): void;
-  /** Read at scrape; until then the gauges are absent, which is what "not serving" looks like. */
-  watchQueue(model: string, read: () => QueueState): void;
+  /** Sees every event of every job, whichever way it came in; the backend's observer. */
+  onEvent(job: JobHandle, event: JobEvent, before: JobStatus): void;
+  /** Until then the gauges are absent, which is what "not serving" looks like. */
+  watchBackend(model: string, worker: string, backend: WatchedBackend): void;
+  /** `read`: seconds that a request would wait if it came now. */
+  watchEta(model: string, read: () => number): void;
 }
 
 export function createJobMetrics(registry: Registry): JobMetrics {
@@ -34,69 +54,62 @@ export function createJobMetrics(registry: Registry): JobMetrics {
     buckets: REQUEST_BUCKETS,
     registers,
   });
-  const queueSeconds = new Histogram({
-    name: 'ardiff_request_queue_seconds',
-    help: 'Submission of a job to admission of its first picture.',
-    labelNames: ['model', 'priority'],
-    buckets: QUEUE_BUCKETS,
-    registers,
-  });
   const rejected = new Counter({
     name: 'ardiff_requests_rejected_total',
     help: 'Requests refused at admission.',
     labelNames: ['reason'],
     registers,
   });
-  const cancellations = new Counter({
-    name: 'ardiff_cancellations_total',
-    help: 'Jobs ended before their pictures were done.',
-    labelNames: ['reason', 'phase'],
-    registers,
-  });
-  const prompt = new Counter({
-    name: 'ardiff_prompt_tokens_total',
-    help: 'Text tokens of accepted requests, over all guidance rows.',
-    labelNames: ['model'],
-    registers,
-  });
-  const images = new Counter({ name: 'ardiff_images_total', help: 'Pictures finished.', labelNames: ['model', 'format'], registers });
-  const pixels = new Counter({ name: 'ardiff_image_pixels_total', help: 'Their pixels.', labelNames: ['model', 'format'], registers });
+  for (const reason of REFUSABLE) rejected.inc({ reason }, 0);
   return {
-    request: (model, api, outcome, seconds) => {
+    request: (model, api, outcome, seconds, stream = false) => {
       requests.inc({ model, api, outcome });
-      duration.observe({ model, api, stream: 'false' }, seconds);
+      duration.observe({ model, api, stream: String(stream) }, seconds);
     },
     rejected: (reason) => {
       rejected.inc({ reason });
     },
-    cancelled: (reason, phase) => {
-      cancellations.inc({ reason, phase });
+    onEvent: createJobEventMetrics(registry),
+    watchBackend: (model, worker, backend) => {
+      for (const outcome of OUTCOMES) requests.inc({ model, api: 'images.generations', outcome }, 0);
+      watchBackend(registry, model, worker, backend);
     },
-    queueWait: (model, seconds) => {
-      queueSeconds.observe({ model, priority: 'normal' }, seconds);
-    },
-    promptTokens: (model, tokens) => {
-      prompt.inc({ model }, tokens);
-    },
-    image: (model, format, count) => {
-      images.inc({ model, format });
-      pixels.inc({ model, format }, count);
-    },
-    watchQueue: (model, read) => {
-      const gauge = (name: string, help: string, value: (queue: QueueState) => number): void => {
-        new Gauge({
-          name,
-          help,
-          labelNames: ['model'],
-          registers,
-          collect() {
-            this.set({ model }, value(read()));
-          },
-        });
-      };
-      gauge('ardiff_requests_running', 'Jobs with a picture in the batch.', (queue) => queue.running);
-      gauge('ardiff_requests_waiting', 'Jobs of which nothing has started.', (queue) => queue.waiting);
-      gauge('ardiff_queue_capacity', 'Jobs that may wait before new ones are refused.', (queue) => queue.capacity);
+    watchEta: (model, read) => {
+      new Gauge({
+        name: 'ardiff_queue_eta_seconds',
+        help: 'Predicted wait of a request that would come now.',
+        labelNames: ['model'],
+        registers,
+        collect() {
+          this.set({ model }, read());
+        },
+      });
     },
   };
+}
+
+function watchBackend(registry: Registry, model: string, worker: string, backend: WatchedBackend): void {
+  const gauge = <T extends string>(name: string, help: string, labelNames: T[], collect: (gauge: Gauge<T>) => void): void => {
+    new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      collect() {
+        collect(this);
+      },
+    });
+  };
+  gauge('ardiff_requests_running', 'Jobs with a picture in the batch.', ['model', 'worker'], (it) => { it.set({ model, worker }, backend.queue.running); });
+  // One class of priority until there are more; the label is there so that dashboards need not change then.
+  gauge('ardiff_requests_waiting', 'Jobs of which nothing has started.', ['model', 'priority'], (it) => {
+    it.set({ model, priority: 'normal' }, backend.queue.waiting);
+  });
+  gauge('ardiff_queue_capacity', 'Jobs that may wait before new ones are refused.', ['model'], (it) => { it.set({ model }, backend.queue.capacity); });
+  gauge('ardiff_jobs', 'Jobs by state, finished ones while they can be asked for.', ['state'], (it) => {
+    for (const [state, count] of Object.entries(backend.census().byState)) it.set({ state }, count);
+  });
+  gauge('ardiff_oldest_job_age_seconds', 'Since the oldest unfinished job was accepted; 0 without one.', [], (it) => {
+    it.set(backend.census().oldestAgeSeconds);
+  });
 }

@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Gauge, type Registry } from 'prom-client';
+import { COMMIT } from '../version.js';
 
 export interface BuildInfo {
   version: string;
@@ -11,16 +12,22 @@ export interface BuildInfo {
 /** The process itself (CPU, memory, event-loop lag) and which build it is. */
 export function createProcessMetrics(registry: Registry): { setBuildInfo(info: BuildInfo): void } {
   collectDefaultMetrics({ register: registry });
-  const buildInfo = new Gauge({
-    name: 'ardiff_build_info',
-    help: 'Always 1; the labels say what is running.',
-    labelNames: ['version', 'backend', 'dtype', 'isa'],
-    registers: [registry],
-  });
+  const gauge = <T extends string>(name: string, help: string, labelNames: readonly T[]): Gauge<T> =>
+    new Gauge({ name, help, labelNames, registers: [registry] });
+  const always1 = 'Always 1; the labels say';
+  const build = gauge('ardiff_build_info', `${always1} what is running. cuda: none in a build without it.`, ['version', 'commit', 'cuda', 'arch']);
+  const engine = gauge('ardiff_engine_info', `${always1} what it computes with.`, ['backend', 'dtype', 'isa']);
   return {
-    setBuildInfo: (info) => {
-      buildInfo.reset();
-      buildInfo.set({ ...info }, 1);
+    setBuildInfo: ({ version, backend, dtype, isa }) => {
+      build.reset();
+      build.set({ version, commit: COMMIT, cuda: 'none', arch: process.arch }, 1);
+      engine.reset();
+      engine.set({ backend, dtype, isa }, 1);
     },
   };
+}
+
+/** Process metrics of a worker, told from the gateway's by a label. */
+export function collectWorkerProcess(registry: Registry, worker: string): void {
+  collectDefaultMetrics({ register: registry, labels: { worker } });
 }

@@ -2,6 +2,8 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { StepPlan, StepResult } from '../engine/native-types.js';
 import type { SchedulerState } from '../worker/scheduler/state.js';
 import { BATCH_BUCKETS, QUEUE_BUCKETS, STAGE_BUCKETS, TOKEN_BUCKETS } from './buckets.js';
+import { watchKvCache } from './kv-cache.js';
+import { createWasteMetrics, type WasteReason } from './wasted.js';
 
 export interface SchedulerMetrics {
   step(plan: StepPlan, result: StepResult): void;
@@ -9,18 +11,31 @@ export interface SchedulerMetrics {
   firstToken(seconds: number): void;
   imageTokens(secondsEach: number, count: number): void;
   encode(seconds: number): void;
+  /** A job has all its pictures. */
+  delivered(sequences: readonly number[]): void;
+  /** A job comes to nothing. Call it before its sequences are cancelled. */
+  abandoned(sequences: readonly number[], reason: WasteReason): void;
+  /** Time a preview took outside the engine. */
+  preview(seconds: number): void;
 }
 
-/** Steps of one model and the KV blocks behind them. */
-export function createSchedulerMetrics(registry: Registry, model: string, state: SchedulerState): SchedulerMetrics {
-  watchBlocks(registry, state);
+/** Steps of one model on one worker and the KV blocks behind them. */
+export function createSchedulerMetrics(registry: Registry, model: string, worker: string, state: SchedulerState): SchedulerMetrics {
+  watchKvCache(registry, worker, state);
+  watchSlots(registry, model, state);
+  const waste = createWasteMetrics(registry, model, state);
   const registers = [registry];
   const labelNames = ['model'] as const;
   const counter = (name: string, help: string): Counter<'model'> => new Counter({ name, help, labelNames, registers });
   const steps = counter('ardiff_steps_total', 'Engine steps.');
   const engineSeconds = counter('ardiff_engine_seconds_total', 'Wall time inside engine steps.');
   const failures = counter('ardiff_step_failures_total', 'Engine steps that failed.');
+  failures.inc({ model }, 0);
   const tokens = counter('ardiff_image_tokens_total', 'Image tokens drawn.');
+  const previews = counter(
+    'ardiff_preview_seconds_total',
+    'Time for previews: decodes of unfinished pictures and reads of tokens in the engine, painting and encoding outside of it.',
+  );
   const evaluations = counter('ardiff_diffusion_steps_total', 'Flow-head evaluations: timesteps x guidance rows.');
   const firstToken = new Histogram({
     name: 'ardiff_time_to_first_token_seconds',
@@ -52,6 +67,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
   });
   return {
     step: (plan, result) => {
+      waste.step(plan, result);
       steps.inc({ model });
       engineSeconds.inc({ model }, result.timings.total);
       // A cancelled sequence drew an unknown part of its tokens; nobody gets them.
@@ -59,12 +75,14 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
       evaluations.inc({ model }, result.flowHeadEvaluations);
       const sizes = { prefill: new Set(plan.prefill.map((entry) => entry.sequence)).size, ar: plan.decode.length, vae: plan.vae.length };
       for (const [name, size] of Object.entries(sizes)) if (size > 0) batch.observe({ model, stage: name }, size);
-      const { flowHead, backbone, vae } = result.timings;
+      const { flowHead, backbone, vae, preview } = result.timings;
+      previews.inc({ model }, preview);
       if (sizes.ar > 0) stage.observe({ model, stage: 'diffusion' }, flowHead);
       if (sizes.ar + sizes.prefill > 0) stage.observe({ model, stage: sizes.ar > 0 ? 'ar' : 'prefill' }, backbone);
-      if (sizes.vae > 0) stage.observe({ model, stage: 'vae' }, vae);
+      if (vae > 0) stage.observe({ model, stage: 'vae' }, vae);
     },
     stepFailed: () => {
+      waste.stepFailed();
       failures.inc({ model });
     },
     firstToken: (seconds) => {
@@ -76,44 +94,23 @@ export function createSchedulerMetrics(registry: Registry, model: string, state:
     encode: (seconds) => {
       stage.observe({ model, stage: 'encode' }, seconds);
     },
+    delivered: waste.delivered,
+    abandoned: waste.abandoned,
+    preview: (seconds) => {
+      previews.inc({ model }, seconds);
+    },
   };
 }
 
-/** Values the scheduler keeps anyway, read at scrape. */
-function watchBlocks(registry: Registry, state: SchedulerState): void {
-  const registers = [registry];
+function watchSlots(registry: Registry, model: string, state: SchedulerState): void {
   new Gauge({
-    name: 'ardiff_kv_cache_usage_ratio',
-    help: 'Share of KV blocks in use, cached prompts included.',
-    registers,
+    name: 'ardiff_batch_slots',
+    help: 'Pictures that can be in the batch at once, and those that are.',
+    labelNames: ['model', 'state'],
+    registers: [registry],
     collect() {
-      this.set(state.pool.numUsed / state.pool.numBlocks);
+      this.set({ model, state: 'used' }, state.running.length);
+      this.set({ model, state: 'total' }, state.limits.maxRunning);
     },
   });
-  new Gauge({
-    name: 'ardiff_kv_cache_blocks',
-    help: 'KV blocks by state; reclaimable ones hold prompts nobody uses right now.',
-    labelNames: ['state'],
-    registers,
-    collect() {
-      const reclaimable = state.cache.reclaimableBlocks();
-      this.set({ state: 'free' }, state.pool.numFree);
-      this.set({ state: 'reclaimable' }, reclaimable);
-      this.set({ state: 'used' }, state.pool.numUsed - reclaimable);
-    },
-  });
-  const mirror = (name: string, help: string, read: () => number): void => {
-    new Counter({
-      name,
-      help,
-      registers,
-      collect() {
-        this.reset();
-        this.inc(read());
-      },
-    });
-  };
-  mirror('ardiff_preemptions_total', 'Sequences that gave up their blocks and recompute.', () => state.numPreemptions);
-  mirror('ardiff_prefix_cache_queries_total', 'Prompt tokens looked up in the prompt cache.', () => state.cache.stats.queriedTokens);
-  mirror('ardiff_prefix_cache_hits_total', 'Of those, tokens that were there.', () => state.cache.stats.hitTokens);
 }

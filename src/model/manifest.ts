@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { NO_CAPTIONS, parseCaptions, type Captions } from './captions.js';
 import { InvalidModelFile, readJsonFile, readNumber, readObject, readOptional, type JsonObject } from './json-file.js';
+import { parseLatentRgb, type LatentRgb } from './latent-rgb.js';
 import { MODEL_CARD, parseSampling, type SamplingDefaults } from './sampling.js';
 import { formatSize, gridOf, releasedSizes, type Size } from './sizes.js';
 
@@ -22,6 +24,9 @@ export interface ModelManifest {
   scalingFactor: number;
   shiftFactor: number;
   sampling: SamplingDefaults;
+  /** From preview.json; null: the folder has none, and the model draws without row previews. */
+  latentRgb: LatentRgb | null;
+  captions: Captions;
   /** Native size first. */
   sizes: readonly [Size, ...Size[]];
 }
@@ -38,6 +43,7 @@ export function readManifest(directory: string): ModelManifest {
   const latentPatchSize = readEither(config, 'latent_patch_size', 'patch_size', 2, integer);
   const vae = readVae(root, config);
   const sampling = readSampling(root);
+  const latentChannels = readEither(config, 'latent_channels', 'num_channels', 16, integer);
   const pixelFactor = vae.downFactor * latentPatchSize;
   return {
     id: basename(root),
@@ -47,12 +53,14 @@ export function readManifest(directory: string): ModelManifest {
     maxPositions: readOptional(config, 'max_position_embeddings', 131072, integer),
     boiTokenId: readOptional(config, 'boi', 151667, integer),
     imagePlaceholderId: readOptional(config, 'image_placeholder_id', 151669, integer),
-    latentChannels: readEither(config, 'latent_channels', 'num_channels', 16, integer),
+    latentChannels,
     latentPatchSize,
     pixelFactor,
     scalingFactor: vae.scalingFactor,
     shiftFactor: vae.shiftFactor,
     sampling,
+    latentRgb: readLatentRgb(root, latentChannels),
+    captions: readCaptions(root),
     sizes: checkedSizes(root, sampling.sizes ?? releasedSizes(pixelFactor), pixelFactor),
   };
 }
@@ -85,6 +93,18 @@ function readSampling(root: string): SamplingDefaults {
   const path = join(root, 'sampling.json');
   const value = readJsonFile(path);
   return value === undefined ? MODEL_CARD : parseSampling(path, value);
+}
+
+function readLatentRgb(root: string, latentChannels: number): LatentRgb | null {
+  const path = join(root, 'preview.json');
+  const value = readJsonFile(path);
+  return value === undefined ? null : parseLatentRgb(path, value, latentChannels);
+}
+
+function readCaptions(root: string): Captions {
+  const path = join(root, 'captions.json');
+  const value = readJsonFile(path);
+  return value === undefined ? NO_CAPTIONS : parseCaptions(path, value);
 }
 
 function checkedSizes(root: string, sizes: readonly Size[], pixelFactor: number): readonly [Size, ...Size[]] {

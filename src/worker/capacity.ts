@@ -1,5 +1,8 @@
+import type { KvMemory } from '../jobs/ipc.js';
+import type { JobRequest } from '../jobs/job.js';
 import type { ModelManifest } from '../model/manifest.js';
 import { gridOf } from '../model/sizes.js';
+import { peakBlocks } from './scheduler/sequence.js';
 
 /** Positions of one KV block; decided for NextStep in the contract and checked against the loaded model. */
 export const KV_BLOCK_TOKENS = 16;
@@ -22,4 +25,10 @@ export function kvBlocksFor(manifest: ModelManifest, sequences: number): number 
 export function maxStepTokensFor(maxBatch: number): number {
   const PREFILL_TOKENS = 256;
   return 3 * maxBatch + PREFILL_TOKENS;
+}
+
+/** What one picture of the request needs at its end, against what there is. */
+export function capacityOf(kv: KvMemory, { promptRows, gridHeight, gridWidth }: JobRequest): { neededBlocks: number; totalBlocks: number } {
+  const lengths = promptRows.map((row) => row.length);
+  return { neededBlocks: peakBlocks(lengths, gridHeight * gridWidth, kv.blockTokens), totalBlocks: kv.totalBlocks };
 }

@@ -1,16 +1,18 @@
 import type { Registry } from 'prom-client';
 import type { Engine, EngineModel } from '../engine/engine.js';
 import { EngineError } from '../errors.js';
-import type { JobWorker } from '../jobs/embedded.js';
+import type { KvMemory } from '../jobs/ipc.js';
+import type { JobWorker } from '../jobs/job-worker.js';
 import { createSchedulerMetrics } from '../metrics/scheduler.js';
 import type { ModelManifest } from '../model/manifest.js';
-import { KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
+import { capacityOf, KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
 import { Runner } from './runner.js';
-import { peakBlocks } from './scheduler/sequence.js';
 import { createSchedulerState } from './scheduler/state.js';
 import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
 
 export interface WorkerOptions {
+  /** Names this worker to those who watch its jobs. */
+  name: string;
   kvSequences: number;
   maxBatch: number;
 }
@@ -18,6 +20,13 @@ export interface WorkerOptions {
 /** Where the worker's own troubles are written; pino fits. */
 export interface WorkerLog {
   error(details: object, message: string): void;
+}
+
+/** A worker in this process. */
+export interface LocalWorker extends JobWorker {
+  readonly kv: KvMemory;
+  /** How long the engine has been in its step; 0 while it rests. */
+  readonly stepSeconds: number;
 }
 
 /** Pictures decoded per step: enough to keep up with a full batch, few enough not to stall it. */
@@ -30,7 +39,7 @@ export async function startLocalWorker(
   options: WorkerOptions,
   registry: Registry,
   log: WorkerLog,
-): Promise<JobWorker> {
+): Promise<LocalWorker> {
   const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
   const maxStepTokens = maxStepTokensFor(options.maxBatch);
   const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens });
@@ -42,7 +51,7 @@ export async function startLocalWorker(
     maxRunning: options.maxBatch,
     maxVaePerStep: MAX_VAE_PER_STEP,
   });
-  const metrics = createSchedulerMetrics(registry, manifest.id, state);
+  const metrics = createSchedulerMetrics(registry, manifest.id, options.name, state);
   const observer: StepObserver = {
     onStep: (plan, result) => {
       metrics.step(plan, result);
@@ -53,14 +62,16 @@ export async function startLocalWorker(
     },
   };
   const loop = new StepLoop(state, model, observer);
-  const runner = new Runner(loop, metrics);
+  const runner = new Runner(loop, metrics, options.name, manifest);
   loop.start();
+  const kv: KvMemory = { blockTokens: model.info.blockTokens, totalBlocks: model.info.kvBlocks };
   return {
+    kv,
+    get stepSeconds() {
+      return loop.stepSeconds;
+    },
     start: (request, emit) => runner.start(request, emit),
-    capacityOf: ({ promptRows, gridHeight, gridWidth }) => ({
-      neededBlocks: peakBlocks(promptRows.map((row) => row.length), gridHeight * gridWidth, model.info.blockTokens),
-      totalBlocks: model.info.kvBlocks,
-    }),
+    capacityOf: (request) => capacityOf(kv, request),
     stop: async () => {
       await loop.stop();
       await model.unload();
@@ -71,6 +82,8 @@ export async function startLocalWorker(
 /** Both sides read the same folder; where they differ, requests would be checked against another model. */
 function checkAgreement(manifest: ModelManifest, { info }: EngineModel): void {
   const pairs = {
+    latentChannels: [manifest.latentChannels, info.latentChannels],
+    latentPatchSize: [manifest.latentPatchSize, info.latentPatchSize],
     pixelFactor: [manifest.pixelFactor, info.pixelFactor],
     boiTokenId: [manifest.boiTokenId, info.boiTokenId],
     imagePlaceholderId: [manifest.imagePlaceholderId, info.imagePlaceholderId],

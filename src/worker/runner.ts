@@ -1,11 +1,14 @@
 import type { DecodedImage, SequenceSpec } from '../engine/native-types.js';
-import { toServerError } from '../errors.js';
+import { ServerError, toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
-import type { JobEvent, JobImage, JobRequest } from '../jobs/job.js';
-import type { RunningJob } from '../jobs/embedded.js';
+import type { CancelReason, JobEvent, JobImage, JobPreview, JobRequest } from '../jobs/job.js';
+import type { RunningJob } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
+import type { WasteReason } from '../metrics/wasted.js';
+import { PreviewStream, type PreviewModel } from './preview-stream.js';
 import type { SequenceEvent } from './scheduler/apply-step.js';
-import type { StepLoop } from './scheduler/step-loop.js';
+import { partialTokenCounts, type PreviewPlan } from './scheduler/previews.js';
+import type { SequenceListener, StepLoop } from './scheduler/step-loop.js';
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;
 
@@ -16,11 +19,14 @@ export class Runner {
   constructor(
     private readonly loop: StepLoop,
     private readonly metrics: SchedulerMetrics,
+    /** Of this worker, as watchers of its jobs see it. */
+    private readonly name: string,
+    private readonly model: PreviewModel,
   ) {}
 
   start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob {
-    const run = new JobRun(request, this.loop, this.metrics, emit, () => this.takeId());
-    return { cancel: () => run.end() };
+    const run = new JobRun(request, this.loop, this.metrics, this.name, this.model, emit, () => this.takeId());
+    return { cancel: (reason) => run.cancel(reason), watch: () => undefined };
   }
 
   /** uint32, and never one that is still live: pictures can outlast 2^32 others only in theory. */
@@ -36,6 +42,7 @@ class JobRun {
   private readonly submitted = performance.now();
   private readonly ids: number[];
   private readonly images: JobImage[] = [];
+  private readonly previews: PreviewStream[];
   private startedAt: number | null = null;
   private encodeSeconds = 0;
   private ended = false;
@@ -44,14 +51,27 @@ class JobRun {
     private readonly request: JobRequest,
     private readonly loop: StepLoop,
     private readonly metrics: SchedulerMetrics,
+    private readonly worker: string,
+    model: PreviewModel,
     private readonly emit: (event: JobEvent) => void,
     takeId: () => number,
   ) {
+    const wanted = previewPlanOf(request, model);
+    const sink = {
+      isClosed: () => this.ended,
+      emit: (preview: JobPreview) => {
+        this.emit({ kind: 'preview', preview });
+      },
+      spent: (time: number) => {
+        metrics.preview(time);
+      },
+    };
+    this.previews = request.seeds.map((_, index) => new PreviewStream(index, request, model, sink));
     const rows = request.promptRows.map((ids) => Int32Array.from(ids));
     this.ids = request.seeds.map((seed, index) => {
       const spec = specOf(request, rows, seed, takeId());
       let lastToken = this.submitted;
-      loop.add(spec, {
+      const listener: SequenceListener = {
         onEvent: (event) => {
           if (event.kind === 'tokens') lastToken = this.noteTokens(event, lastToken);
           this.onEvent(index, event);
@@ -59,14 +79,20 @@ class JobRun {
         onError: (error) => {
           this.fail(error);
         },
-      });
+      };
+      loop.add(spec, listener, wanted);
       return spec.id;
     });
   }
 
+  cancel(reason: CancelReason): void {
+    if (!this.ended) this.end(reason);
+  }
+
   /** Stops what still runs; nothing is emitted afterwards. */
-  end(): void {
+  private end(reason: WasteReason): void {
     this.ended = true;
+    this.metrics.abandoned(this.ids, reason);
     for (const id of this.ids) this.loop.cancel(id);
   }
 
@@ -85,11 +111,17 @@ class JobRun {
       case 'started':
         if (this.startedAt === null) {
           this.startedAt = performance.now();
-          this.emit({ kind: 'started' });
+          this.emit({ kind: 'started', worker: this.worker, batchSize: this.loop.state.running.length });
         }
         break;
       case 'tokens':
-        this.emit({ kind: 'tokens', image: index, emitted: event.emitted, total: event.total });
+        this.emit({ kind: 'tokens', image: index, from: event.emitted - event.count, to: event.emitted, total: event.total });
+        break;
+      case 'rows':
+        this.orFail(this.previews[index]!.rows(event.begin, event.end, event.tokens));
+        break;
+      case 'partial':
+        this.orFail(this.previews[index]!.partial(event.image));
         break;
       case 'image':
         void this.finishImage(index, event.image);
@@ -97,14 +129,23 @@ class JobRun {
     }
   }
 
+  private orFail(shown: Promise<void>): void {
+    shown.catch((thrown: unknown) => {
+      this.fail(thrown);
+    });
+  }
+
   private async finishImage(index: number, drawn: DecodedImage): Promise<void> {
     const { format, compression, seeds } = this.request;
     const begin = performance.now();
     try {
       const bytes = await encodeImage(drawn, format, compression);
+      const elapsed = seconds(begin);
+      // Nothing of a picture follows the picture.
+      await this.previews[index]!.settled();
       if (this.ended) return;
-      this.encodeSeconds += seconds(begin);
-      this.metrics.encode(seconds(begin));
+      this.encodeSeconds += elapsed;
+      this.metrics.encode(elapsed);
       const image = { index, seed: seeds[index]!, width: drawn.width, height: drawn.height, format, bytes };
       this.images[index] = image;
       this.emit({ kind: 'image', image });
@@ -116,6 +157,7 @@ class JobRun {
 
   private succeed(): void {
     this.ended = true;
+    this.metrics.delivered(this.ids);
     const total = seconds(this.submitted);
     const queue = ((this.startedAt ?? this.submitted) - this.submitted) / 1000;
     const timings = { queue, draw: total - queue - this.encodeSeconds, encode: this.encodeSeconds, total };
@@ -125,9 +167,17 @@ class JobRun {
   /** One lost picture loses the job: its siblings are stopped, so that the answer is one error and not a part. */
   private fail(thrown: unknown): void {
     if (this.ended) return;
-    this.end();
+    this.end('error');
     this.emit({ kind: 'failed', error: toServerError(thrown) });
   }
+}
+
+/** What a job wants to show on the way. Rows that its model cannot show are refused, never left out in silence. */
+function previewPlanOf({ model, gridHeight, gridWidth, partialImages, rowPreviews }: JobRequest, { latentRgb }: PreviewModel): PreviewPlan {
+  if (rowPreviews && latentRgb === null) {
+    throw new ServerError('unsupported_value', `The model '${model}' has no preview.json, so its rows cannot be shown while they are drawn.`);
+  }
+  return { partials: partialTokenCounts(gridHeight, gridWidth, partialImages), rows: rowPreviews };
 }
 
 /** The engine's view of one picture of a job. */

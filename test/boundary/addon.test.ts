@@ -24,7 +24,7 @@ afterEach(() => {
 });
 
 function plan(parts: Partial<StepPlan>): StepPlan {
-  return { release: [], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], ...parts };
+  return { release: [], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], read: [], ...parts };
 }
 
 /** Whether the addon throws or rejects is its own choice; the code is not. */
@@ -99,7 +99,12 @@ describe.skipIf(!isAddonBuilt())('the addon, wrong use', () => {
       [plan({ admit: [{ ...spec, noise: new Float32Array(3) }] }), 'invalid_argument'],
       [plan({ admit: [spec, spec] }), 'invalid_plan'],
       [plan({ release: [5] }), 'invalid_plan'],
-      [plan({ vae: [{ sequence: 5 }] }), 'invalid_plan'],
+      [plan({ vae: [{ sequence: 5, tokens: 0 }] }), 'invalid_plan'],
+      [plan({ vae: [{ sequence: 5, tokens: untyped(undefined) }] }), 'invalid_argument'],
+      [plan({ admit: [spec], vae: [{ sequence: 1, tokens: 1 }] }), 'invalid_plan'],
+      [plan({ admit: [spec], read: [{ sequence: 1, begin: 0, end: 1 }] }), 'invalid_plan'],
+      [plan({ read: [{ sequence: 1, begin: 0.5, end: 1 }] }), 'invalid_argument'],
+      [{ ...plan({}), read: undefined }, 'invalid_argument'],
       [plan({ copies: Uint32Array.of(0, 99) }), 'invalid_plan'],
       [plan({ copies: Uint32Array.of(0) }), 'invalid_plan'],
       [plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 12, blockTable: new Uint32Array() }] }), 'invalid_plan'],
@@ -110,7 +115,7 @@ describe.skipIf(!isAddonBuilt())('the addon, wrong use', () => {
     for (const [value, code] of wrong) expect([await codeOf(() => engine.step(handle, untyped(value))), value]).toEqual([code, value]);
     // Nothing of the refused plans stayed: the same id is still free.
     const result = await engine.step(handle, plan({ admit: [spec] }));
-    expect(result).toMatchObject({ decode: [], images: [], backboneTokens: 0 });
+    expect(result).toMatchObject({ decode: [], images: [], tokens: [], backboneTokens: 0 });
   });
 
   it('rejects everything after close, and closes twice', async () => {
@@ -140,7 +145,7 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
     const results = await Promise.all([
       engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 5, blockTable: table }] })),
       engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], tokens: 1 }] })),
-      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], tokens: 1 }], vae: [{ sequence: 1 }] })),
+      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], tokens: 1 }], vae: [{ sequence: 1, tokens: 2 }] })),
     ]);
     expect(results.map((result) => result.decode.map((entry) => entry.emittedTokens))).toEqual([[], [1], [2]]);
     const [image] = results[2].images;
@@ -157,13 +162,33 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
       const table = Uint32Array.of(block);
       await engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: id, row: 0, begin: 0, end: 5, blockTable: table }] }));
       for (const tokens of counts) await engine.step(handle, plan({ decode: [{ sequence: id, blockTables: [table], tokens }] }));
-      const { images } = await engine.step(handle, plan({ vae: [{ sequence: id }] }));
+      const { images } = await engine.step(handle, plan({ vae: [{ sequence: id, tokens: 6 }] }));
       return images[0]!.rgb;
     };
     const single = await picture(1, 0, [1, 1, 1, 1, 1, 1]);
     expect(await picture(2, 1, [4, 2])).toEqual(single);
     expect(await picture(3, 2, [6])).toEqual(single);
     expect(await codeOf(() => engine.step(handle, plan({ decode: [{ sequence: 3, blockTables: [Uint32Array.of(2)], tokens: 1 }] })))).toBe('invalid_plan');
+  });
+
+  it('hands out tokens and partial pictures to those who ask', async () => {
+    const engine = createEngine();
+    const { handle } = await engine.load(MODEL, OPTIONS);
+    const spec = sequenceSpec(1, { promptRows: [promptRow(1, 5)], gridHeight: 2, gridWidth: 3 });
+    const table = Uint32Array.of(0);
+    await engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 5, blockTable: table }] }));
+    const decode = [{ sequence: 1, blockTables: [table], tokens: 3 }];
+    const half = await engine.step(handle, plan({ decode, vae: [{ sequence: 1, tokens: 3 }], read: [{ sequence: 1, begin: 0, end: 3 }] }));
+    const whole = await engine.step(handle, plan({ decode, vae: [{ sequence: 1, tokens: 3 }, { sequence: 1, tokens: 6 }], read: [{ sequence: 1, begin: 1, end: 6 }] }));
+    const { tokens } = await engine.probe(handle, { kind: 'tokens', tensors: {}, params: { sequence: 1 } });
+    expect(half.tokens).toEqual([{ sequence: 1, begin: 0, end: 3, data: tokens!.data.slice(0, 3 * 16) }]);
+    expect(whole.tokens).toEqual([{ sequence: 1, begin: 1, end: 6, data: tokens!.data.slice(16) }]);
+    expect(whole.images.map((image) => image.tokens)).toEqual([3, 6]);
+    // The same partial picture now as then, and another than the whole.
+    expect(whole.images[0]!.rgb).toEqual(half.images[0]!.rgb);
+    expect(whole.images[1]!.rgb).not.toEqual(half.images[0]!.rgb);
+    expect(half.timings).toMatchObject({ vae: 0, preview: expect.any(Number) as number });
+    expect(half.timings.preview).toBeGreaterThan(0);
   });
 
   it('stops a cancelled sequence, and only that one', async () => {

@@ -82,7 +82,7 @@ describe.skipIf(!isAddonBuilt())('a real server', () => {
 
   it('drains on SIGTERM: finishes what runs, takes nothing new, exits 0', async () => {
     server = await ServerProcess.start();
-    const running = server.draw({ prompt: 'a cat', n: 8, num_inference_steps: 60 });
+    const running = server.draw({ prompt: 'a cat', n: 8, num_inference_steps: 200 });
     await server.until('ardiff_requests_running{model="tiny"}', (value) => value === 1);
     server.signal('SIGTERM');
     for (;;) {

@@ -48,6 +48,7 @@ describe('models and operations', () => {
       prompt_mode: 'text',
       sizes: ['64x64', '96x32', '128x128'],
       default_size: '64x64',
+      row_previews: false,
       max_prompt_tokens: 512,
       defaults: { num_inference_steps: 8, guidance_scale: 2.5 },
       quality_presets: { low: { num_inference_steps: 4 } },
@@ -62,12 +63,27 @@ describe('models and operations', () => {
       expect([ready.statusCode, ready.json<{ status: string }>().status]).toEqual([status === 'ready' ? 200 : 503, status]);
     }
     gateway.serving.status = 'ready';
+    expect((await gateway.app.inject('/readyz')).json()).toEqual({ status: 'ready', models: ['tiny'], backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' });
   });
 
-  it('serves the page with a policy that allows nothing from elsewhere', async () => {
+  it('serves the page with a policy that allows nothing inline and nothing from elsewhere', async () => {
     const page = await gateway.app.inject('/');
     expect(page.headers['content-type']).toMatch(/^text\/html/);
-    expect(page.headers['content-security-policy']).toContain("default-src 'none'");
+    const policy = String(page.headers['content-security-policy']);
+    expect(policy).toContain("default-src 'none'");
+    expect(policy).not.toContain('unsafe');
+    expect(page.headers['cache-control']).toBe('no-cache');
     expect(page.body).toContain('<!doctype html>');
+  });
+
+  it('lets browsers keep files with a hash in their name, and revalidate the entry', async () => {
+    const script = await gateway.app.inject('/assets/index-abc123.js');
+    expect(script.headers['content-type']).toMatch(/^text\/javascript/);
+    expect(script.headers['cache-control']).toContain('immutable');
+    const again = await gateway.app.inject({ url: '/', headers: { 'if-none-match': String((await gateway.app.inject('/')).headers.etag) } });
+    expect([again.statusCode, again.body]).toEqual([304, '']);
+    for (const url of ['/assets/other.js', '/assets/..%2f..%2fpackage.json', '/index.html']) {
+      expect((await gateway.app.inject(url)).statusCode).toBe(404);
+    }
   });
 });

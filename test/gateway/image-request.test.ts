@@ -22,7 +22,7 @@ const prepare = (body: Partial<ImagesRequest>) => prepareRequest({ prompt: 'x', 
 describe('prepareRequest', () => {
   it('refuses rows longer than the model can see, whichever row it is', () => {
     // 64 positions: 16 image tokens, 5 of prefix, so 43 of text.
-    expect(prepare({ prompt: 'a'.repeat(43) }).textTokens).toBe(48);
+    expect(prepare({ prompt: 'a'.repeat(43) }).promptRows[0]).toHaveLength(48);
     for (const [param, body] of Object.entries({ prompt: { prompt: 'a'.repeat(44) }, negative_prompt: { negative_prompt: 'a'.repeat(44) } })) {
       expect(() => prepare(body)).toThrow(expect.objectContaining({ code: 'string_above_max_length', param }));
     }
@@ -33,11 +33,11 @@ describe('prepareRequest', () => {
   });
 
   it('fills every default in', () => {
-    expect(prepare({}).job).toMatchObject({ model: 'tiny', seeds: [77], timesteps: 8, guidanceScale: 2.5, sampler: 'A', useNorm: true, format: 'png', compression: 100 });
+    expect(prepare({})).toMatchObject({ model: 'tiny', seeds: [77], timesteps: 8, guidanceScale: 2.5, sampler: 'A', useNorm: true, format: 'png', compression: 100 });
     // The model's own negative prompt, unless the request says otherwise; none without guidance.
-    expect(prepare({}).job.promptRows[1]!.slice(0, 4)).toEqual([...'ugly'].map((c) => c.charCodeAt(0)));
-    expect(prepare({ negative_prompt: '' }).job.promptRows[1]).toHaveLength(5);
-    expect(prepare({ guidance_scale: 1 }).job.promptRows).toHaveLength(1);
+    expect(prepare({}).promptRows[1]!.slice(0, 4)).toEqual([...'ugly'].map((c) => c.charCodeAt(0)));
+    expect(prepare({ negative_prompt: '' }).promptRows[1]).toHaveLength(5);
+    expect(prepare({ guidance_scale: 1 }).promptRows).toHaveLength(1);
   });
 });
 

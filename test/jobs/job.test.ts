@@ -6,12 +6,12 @@ const image = { index: 0, seed: 0, width: 1, height: 1, format: 'png' as const, 
 const timings = { queue: 0, draw: 0, encode: 0, total: 0 };
 const EVENTS: JobEvent[] = [
   { kind: 'queued' },
-  { kind: 'started' },
-  { kind: 'tokens', image: 0, emitted: 1, total: 2 },
+  { kind: 'started', worker: 'worker-0', batchSize: 1 },
+  { kind: 'tokens', image: 0, from: 0, to: 1, total: 2 },
   { kind: 'image', image },
   { kind: 'succeeded', result: { images: [image], timings } },
   { kind: 'failed', error: new ServerError('engine_error', 'x') },
-  { kind: 'cancelled' },
+  { kind: 'cancelled', reason: 'api' },
 ];
 
 describe('nextStatus', () => {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <thread>
 
 #include "expect_error.h"
@@ -240,17 +241,106 @@ TEST_P(EngineTest, NonSquareGridsAndPartialPictures) {
   StepPlan plan;
   plan.admit = {spec};
   Drawing::prefill(plan, spec, tables);
-  plan.vae = {{spec.id}};
+  plan.vae = {{spec.id, 0}};
   const StepResult empty = engine_.step(plan);
   ASSERT_EQ(empty.images.size(), 1u) << "a picture without tokens decodes too";
   EXPECT_EQ(empty.images[0].height, 32);
   EXPECT_EQ(empty.images[0].width, 48);
   drawing.decode(spec, tables, 6);
   StepPlan last;
-  last.vae = {{spec.id}};
+  last.vae = {{spec.id, 3}, {spec.id, 6}};
   const StepResult full = engine_.step(last);
+  ASSERT_EQ(full.images.size(), 2u);
+  EXPECT_EQ(full.images[0].tokens, 3);
+  EXPECT_EQ(full.images[1].tokens, 6);
   EXPECT_NE(full.images[0].rgb, empty.images[0].rgb);
+  EXPECT_NE(full.images[1].rgb, full.images[0].rgb);
+  EXPECT_GT(full.timings.vae, 0.0);
+  EXPECT_GT(full.timings.preview, 0.0);
   drawing.finish(spec.id);
+}
+
+TEST_P(EngineTest, ReadHandsOutTheTokensAsStored) {
+  const SequenceSpec spec = picture(2, "a cat", 11);
+  Drawing drawing(engine_, 0, 1);
+  const auto tables = drawing.tables(spec);
+  StepPlan start;
+  start.admit = {spec};
+  Drawing::prefill(start, spec, tables);
+  EXPECT_TRUE(engine_.step(start).tokens.empty()) << "who does not ask gets none";
+  Tokens rows, again;
+  for (int64_t drawn = 0; drawn < 16;) {
+    StepPlan plan;
+    // Bursts that end inside a grid row of 4, at its end, and beyond it.
+    const int64_t count = std::min<int64_t>(drawn == 0 ? 3 : 5, 16 - drawn);
+    const int64_t begin = drawn / 4 * 4, end = (drawn + count) / 4 * 4;
+    plan.decode = {{spec.id, tables, count}};
+    if (end > begin) plan.read = {{spec.id, begin, end}, {spec.id, 0, drawn + count}};
+    const StepResult result = engine_.step(plan);
+    ASSERT_EQ(result.tokens.size(), plan.read.size());
+    if (!result.tokens.empty()) {
+      EXPECT_EQ(result.tokens[0].begin, begin);
+      EXPECT_EQ(result.tokens[0].end, end);
+      rows.insert(rows.end(), result.tokens[0].data.begin(), result.tokens[0].data.end());
+      again = result.tokens[1].data;
+    }
+    drawn += count;
+  }
+  const Tokens stored = drawing.finish(spec.id);
+  EXPECT_EQ(stored.size(), 16u * 16u);
+  EXPECT_EQ(rows, stored);
+  EXPECT_EQ(again, stored);
+}
+
+// Looking at a picture changes neither it nor what is seen: not the look before, not how far it has gone on since, not
+// who else is in the batch.
+TEST_P(EngineTest, PartialPicturesDisturbNothing) {
+  // Small, for the reference backend's sake: its decodes are most of the time of this file.
+  std::vector<SequenceSpec> specs = {picture(1, "a cat", 11, 6, 3.0), picture(2, "a dog", 12, 3, 7.5)};
+  for (auto& spec : specs) spec.grid_height = spec.grid_width = 2;
+  std::vector<Tokens> alone;
+  for (const auto& spec : specs) alone.push_back(Drawing(engine_, 5, 1).solo(spec));
+
+  using Pictures = std::map<std::pair<uint32_t, int64_t>, std::vector<uint8_t>>;
+  const auto draw = [&](const std::vector<SequenceSpec>& drawn, int64_t burst, int64_t late, Pictures& seen) {
+    Drawing drawing(engine_, 20, 3);
+    std::vector<std::vector<Table>> tables;
+    StepPlan first;
+    for (const auto& spec : drawn) {
+      first.admit.push_back(spec);
+      tables.push_back(drawing.tables(spec));
+      Drawing::prefill(first, spec, tables.back());
+    }
+    engine_.step(first);
+    for (int64_t emitted = 0; emitted < 4 + late;) {
+      StepPlan plan;
+      const int64_t count = std::min(burst, std::max<int64_t>(4 - emitted, 0));
+      if (count > 0) {
+        for (size_t i = 0; i < drawn.size(); ++i) plan.decode.push_back({drawn[i].id, tables[i], count});
+      }
+      const int64_t before = emitted;
+      emitted += count > 0 ? count : 1;
+      for (const int64_t tokens : {1, 2}) {
+        if (tokens + late <= before || tokens + late > emitted) continue;
+        for (const auto& spec : drawn) plan.vae.push_back({spec.id, tokens});
+      }
+      for (DecodedImage& image : engine_.step(plan).images) seen[{image.sequence, image.tokens}] = std::move(image.rgb);
+    }
+    std::vector<Tokens> tokens;
+    for (const auto& spec : drawn) tokens.push_back(drawing.finish(spec.id));
+    return tokens;
+  };
+
+  Pictures one, two, together, late;
+  EXPECT_EQ(draw({specs[0]}, 1, 0, one)[0], alone[0]);
+  EXPECT_EQ(draw({specs[1]}, 2, 0, two)[0], alone[1]);
+  EXPECT_EQ(draw(specs, 3, 0, together), alone);
+  EXPECT_EQ(draw(specs, 2, 2, late), alone);
+  ASSERT_EQ(one.size(), 2u);
+  EXPECT_NE((one[{1, 1}]), (one[{1, 2}]));
+  one.merge(two);
+  EXPECT_EQ(one, together);
+  EXPECT_EQ(one, late);
 }
 
 TEST_P(EngineTest, CancelStopsOneSequenceAndNobodyElse) {
@@ -268,6 +358,10 @@ TEST_P(EngineTest, CancelStopsOneSequenceAndNobodyElse) {
     StepPlan step;
     step.decode = {{1, t1}};
     if (i <= 5) step.decode.push_back({2, t2});
+    if (i == 5) {
+      step.vae = {{2, 6}};
+      step.read = {{2, 4, 6}};
+    }
     const StepResult result = engine_.step(step);
     EXPECT_FALSE(result.decode[0].cancelled);
     if (i < 5) {
@@ -276,10 +370,21 @@ TEST_P(EngineTest, CancelStopsOneSequenceAndNobodyElse) {
     if (i == 5) {
       EXPECT_TRUE(result.decode[1].cancelled);
       EXPECT_EQ(result.decode[1].emitted_tokens, 5);
+      EXPECT_TRUE(result.images.empty()) << "nobody waits for a cancelled picture";
+      EXPECT_TRUE(result.tokens.empty());
     }
   }
-  EXPECT_EQ(drawing.finish(1), alone);
   engine_.cancel(77);  // unknown: ignored
+  // Made before the cancel, run after it: it counts on tokens that were not drawn, and costs nobody its step.
+  StepPlan late;
+  late.vae = {{1, 16}, {2, 6}};
+  late.read = {{2, 4, 6}, {1, 0, 4}};
+  const StepResult result = engine_.step(late);
+  ASSERT_EQ(result.images.size(), 1u);
+  EXPECT_EQ(result.images[0].sequence, 1u);
+  ASSERT_EQ(result.tokens.size(), 1u);
+  EXPECT_EQ(result.tokens[0].sequence, 1u);
+  EXPECT_EQ(drawing.finish(1), alone);
   EXPECT_EQ(drawing.finish(2).size(), 5u * 16u);
 }
 
@@ -343,7 +448,13 @@ TEST_P(EngineTest, WrongPlansAreRefusedAndChangeNothing) {
   refused(bad_plan, "copied block 101", [](StepPlan& p) { p.copies = {0, 101}; });
   refused(bad_plan, "copied to twice", [](StepPlan& p) { p.copies = {0, 90, 1, 90}; });
   refused(bad_plan, "both source and destination", [](StepPlan& p) { p.copies = {0, 90, 90, 91}; });
-  refused(bad_plan, "is not live", [](StepPlan& p) { p.vae = {{5}}; });
+  refused(bad_plan, "is not live", [](StepPlan& p) { p.vae = {{5, 0}}; });
+  refused(bad_plan, "picture of 2 tokens, 1 are drawn", [](StepPlan& p) { p.vae = {{1, 2}}; });
+  refused(bad_plan, "picture of -1 tokens", [](StepPlan& p) { p.vae = {{1, -1}}; });
+  refused(bad_plan, "is not live", [](StepPlan& p) { p.read = {{5, 0, 1}}; });
+  refused(bad_plan, "read of tokens [0, 2), 1 are drawn", [](StepPlan& p) { p.read = {{1, 0, 2}}; });
+  refused(bad_plan, "read of tokens [1, 1)", [](StepPlan& p) { p.read = {{1, 1, 1}}; });
+  refused(bad_plan, "read of tokens [-1, 1)", [](StepPlan& p) { p.read = {{1, -1, 1}}; });
   const auto refused_spec = [&](const std::string& part, const std::function<void(SequenceSpec&)>& spoil) {
     refused(bad_value, part, [&](StepPlan& p) {
       SequenceSpec other = picture(2, "a dog", 1);

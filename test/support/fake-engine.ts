@@ -1,6 +1,7 @@
 import type {
   DecodeEntry,
   DecodedImage,
+  DrawnTokens,
   EngineInfo,
   LoadOptions,
   ModelInfo,
@@ -8,10 +9,12 @@ import type {
   NativeErrorCode,
   PrefillEntry,
   ProbeRequest,
+  ReadEntry,
   SequenceSpec,
   StepPlan,
   StepResult,
   Tensor,
+  VaeEntry,
 } from '../../src/engine/native-types.js';
 
 /** Dimensions of the pretend model; those of the tiny golden model where it matters. */
@@ -151,14 +154,18 @@ export class FakeEngine implements NativeEngine {
     for (const entry of plan.prefill) this.checkPrefill(entry, writes);
     for (const entry of plan.decode) this.checkDecode(entry, writes);
     this.checkSharing(plan, writes);
+    for (const entry of plan.vae) this.checkDrawn(plan, entry.sequence, 0, entry.tokens);
+    for (const entry of plan.read) this.checkDrawn(plan, entry.sequence, entry.begin, entry.end);
     const rows = plan.prefill.reduce((sum, entry) => sum + entry.end - entry.begin, 0);
     const decodeRows = plan.decode.reduce((sum, entry) => sum + entry.blockTables.length, 0);
     must(rows + decodeRows <= this.maxStepTokens, `${rows + decodeRows} backbone rows, at most ${this.maxStepTokens}`);
     for (const entry of plan.prefill) this.prefill(entry);
     const decode = plan.decode.map((entry) => this.decode(entry));
+    const alive = <T extends { sequence: number }>(entries: T[]): T[] => entries.filter(({ sequence }) => !this.cancelled.has(sequence));
     return {
       decode,
-      images: plan.vae.map(({ sequence }) => this.image(this.find(sequence))),
+      images: alive(plan.vae).map((entry) => this.image(entry)),
+      tokens: alive(plan.read).map((entry) => this.read(entry)),
       timings: this.timings(plan),
       flowHeadEvaluations: plan.decode.reduce((sum, { sequence, tokens }) => sum + this.evaluations(sequence) * tokens, 0),
       backboneTokens: rows + plan.decode.reduce((sum, entry) => sum + entry.blockTables.length * entry.tokens, 0),
@@ -168,8 +175,13 @@ export class FakeEngine implements NativeEngine {
   private timings(plan: StepPlan): StepResult['timings'] {
     const rounds = Math.max(1, ...plan.decode.map((entry) => entry.tokens));
     const half = ((this.options.roundSeconds ?? 0.01) / 2) * rounds;
-    const vae = plan.vae.length > 0 ? 0.001 : 0;
-    return { total: 2 * half + vae, flowHead: half, backbone: half, vae };
+    // Stages that have nothing to do take no time.
+    const flowHead = plan.decode.length > 0 ? half : 0;
+    const backbone = plan.decode.length + plan.prefill.length > 0 ? half : 0;
+    const isWhole = ({ sequence, tokens }: VaeEntry): boolean => tokens === this.totalTokens(this.find(sequence));
+    const vae = 0.001 * plan.vae.filter(isWhole).length;
+    const preview = 0.001 * (plan.vae.length + plan.read.length) - vae;
+    return { total: flowHead + backbone + vae + preview, flowHead, backbone, vae, preview };
   }
 
   private admit(spec: SequenceSpec): void {
@@ -215,6 +227,15 @@ export class FakeEngine implements NativeEngine {
       this.checkContent(sequence, index, position, entry.blockTables[index]!);
       if (appended > 0) this.noteWrites(entry.sequence, index, position, position + appended, entry.blockTables[index]!, writes);
     }
+  }
+
+  /** Pictures and tokens are taken after the decodes of the same step. */
+  private checkDrawn(plan: StepPlan, id: number, begin: number, end: number): void {
+    const { emitted } = this.find(id);
+    // The plan may have been made before the cancel, and count on tokens that were not drawn.
+    if (this.cancelled.has(id)) return;
+    const drawn = emitted + (plan.decode.find((entry) => entry.sequence === id)?.tokens ?? 0);
+    must(begin >= 0 && begin <= end && end <= drawn, `tokens [${begin}, ${end}) of sequence ${id}, which has drawn ${drawn}`);
   }
 
   /** The blocks of [0, end) must hold exactly this row's inputs. */
@@ -302,14 +323,23 @@ export class FakeEngine implements NativeEngine {
     return mix(specHash(sequence.spec), position - ids.length);
   }
 
-  private image(sequence: FakeSequence): DecodedImage {
+  /** Like a decoder that sees the whole latent: every pixel depends on how many tokens there are. */
+  private image({ sequence: id, tokens }: VaeEntry): DecodedImage {
+    const sequence = this.find(id);
     const height = sequence.spec.gridHeight * this.model.pixelFactor;
     const width = sequence.spec.gridWidth * this.model.pixelFactor;
     const rgb = new Uint8Array(height * width * 3);
-    const hash = specHash(sequence.spec);
+    const hash = mix(specHash(sequence.spec), tokens);
     // Bands, so that the picture compresses like one.
     for (let i = 0; i < rgb.length; i += 1) rgb[i] = mix(hash, Math.floor(i / (width * 12))) & 0xff;
-    return { sequence: sequence.spec.id, width, height, rgb };
+    return { sequence: id, tokens, width, height, rgb };
+  }
+
+  private read({ sequence: id, begin, end }: ReadEntry): DrawnTokens {
+    const hash = specHash(this.find(id).spec);
+    const { tokenSize } = this.model;
+    const data = Float32Array.from({ length: (end - begin) * tokenSize }, (_, i) => (mix(hash, begin * tokenSize + i) % 1000) / 1000);
+    return { sequence: id, begin, end, data };
   }
 
   private evaluations(id: number): number {

@@ -1,13 +1,24 @@
 import type { FastifyInstance, LightMyRequestResponse as Reply } from 'fastify';
 import { wrapEngine } from '../../src/engine/engine.js';
 import { buildApp, closeApp } from '../../src/gateway/app.js';
-import type { Serving } from '../../src/gateway/deps.js';
+import { DEFAULT_PATIENCE, type Patience, type Serving } from '../../src/gateway/deps.js';
+import type { PageFile } from '../../src/gateway/page-files.js';
+import type { Clock } from '../../src/jobs/clock.js';
 import { EmbeddedBackend } from '../../src/jobs/embedded.js';
+import type { JobWorker } from '../../src/jobs/job-worker.js';
+import { Workload } from '../../src/jobs/workload.js';
 import { createMetrics, type Metrics } from '../../src/metrics/metrics.js';
 import { openModelFolder } from '../../src/model/served-model.js';
 import { startLocalWorker } from '../../src/worker/local-worker.js';
+import { valueOf } from './exposition.js';
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
 import { writeModelFolder, type FolderOptions } from './model-folder.js';
+
+/** Stands for web/dist: an entry and a file with a hash in its name. */
+const TEST_PAGE: ReadonlyMap<string, PageFile> = new Map([
+  ['/', { bytes: Buffer.from('<!doctype html><title>page</title>'), contentType: 'text/html; charset=utf-8', etag: '"page"', immutable: false }],
+  ['/assets/index-abc123.js', { bytes: Buffer.from('export {};'), contentType: 'text/javascript; charset=utf-8', etag: '"script"', immutable: true }],
+]);
 
 export interface Gateway {
   app: FastifyInstance;
@@ -15,9 +26,10 @@ export interface Gateway {
   serving: Serving;
   metrics: Metrics;
   backend: EmbeddedBackend;
+  workload: Workload;
   post(body: unknown): Promise<Reply>;
-  /** Value of one sample of /metrics, or null. */
-  metric(sample: string): Promise<number | null>;
+  /** Of /metrics, as `valueOf` selects it. */
+  metric(selector: string): Promise<number | null>;
   close(): Promise<void>;
 }
 
@@ -26,6 +38,11 @@ export interface GatewayOptions extends FakeEngineOptions {
   kvSequences?: number;
   maxBatch?: number;
   queue?: number;
+  patience?: Partial<Patience>;
+  /** Instead of the scheduler with the fake engine. */
+  worker?: JobWorker;
+  /** Of the jobs' log and of grace times. */
+  clock?: Clock;
 }
 
 /** Gateway, job backend, scheduler and fake engine, wired as main does it. */
@@ -34,18 +51,28 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const model = openModelFolder(folder.directory);
   const metrics = createMetrics();
   const engine = new FakeEngine(options);
-  const limits = { kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16 };
-  const worker = await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
-  const backend = new EmbeddedBackend(worker, options.queue ?? 64);
-  metrics.jobs.watchQueue(model.manifest.id, () => backend.queue);
-  const serving: Serving = { status: 'ready', models: [model], backend };
-  const app = await buildApp({ serving, metrics, drawSeed: () => 12345, page: '<!doctype html><title>page</title>' }, 'silent');
+  const limits = { name: 'worker-0', kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16 };
+  const worker = options.worker ?? await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
+  const workload = new Workload(limits.maxBatch);
+  const backend = new EmbeddedBackend(worker, {
+    capacity: options.queue ?? 64,
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
+    observe: (job, event, before) => {
+      metrics.jobs.onEvent(job, event, before);
+      workload.observe(job, event);
+    },
+  });
+  metrics.jobs.watchBackend(model.manifest.id, limits.name, backend);
+  metrics.jobs.watchEta(model.manifest.id, () => workload.waitSeconds ?? 0);
+  const serving: Serving = { status: 'ready', models: [model], backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' } };
+  const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, allowedOrigins: ['https://friend.example'], page: TEST_PAGE }, 'silent');
   return {
     app,
     engine,
     serving,
     metrics,
     backend,
+    workload,
     post: (body) =>
       app.inject({
         method: 'POST',
@@ -53,10 +80,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
         headers: { 'content-type': 'application/json' },
         payload: typeof body === 'string' ? body : JSON.stringify(body),
       }),
-    metric: async (sample) => {
-      const line = (await metrics.registry.metrics()).split('\n').find((candidate) => candidate.startsWith(`${sample} `));
-      return line === undefined ? null : Number(line.slice(sample.length + 1));
-    },
+    metric: async (selector) => valueOf(await metrics.render(), selector),
     close: async () => {
       await backend.drain(0);
       await closeApp(app, 50);

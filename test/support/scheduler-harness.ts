@@ -15,7 +15,7 @@ export interface Harness {
   /** Both; returns what was planned and what came of it. */
   step(): Promise<{ plan: StepPlan; events: SequenceEvent[] }>;
   /** Runs until nothing is live, with up to `ahead` steps of `burst` tokens in flight; pictures by sequence id. */
-  drain(options?: { maxSteps?: number; ahead?: number; burst?: number }): Promise<Map<number, Uint8Array>>;
+  drain(options?: { maxSteps?: number; ahead?: number; burst?: number; see?: (event: SequenceEvent) => void }): Promise<Map<number, Uint8Array>>;
 }
 
 export async function createHarness(limits: Partial<SchedulerLimits> = {}): Promise<Harness> {
@@ -37,12 +37,15 @@ export async function createHarness(limits: Partial<SchedulerLimits> = {}): Prom
     const plan = submit();
     return { plan, events: await settle() };
   };
-  const drain = async ({ maxSteps = 2000, ahead = 1, burst = 1 } = {}): Promise<Map<number, Uint8Array>> => {
+  const drain: Harness['drain'] = async ({ maxSteps = 2000, ahead = 1, burst = 1, see = () => undefined } = {}) => {
     const pictures = new Map<number, Uint8Array>();
     for (let i = 0; hasWork(state) || flights.length > 0; i += 1) {
       if (i === maxSteps) throw new Error(`not drained after ${maxSteps} steps`);
       while (flights.length < ahead && hasWork(state)) submit(burst);
-      for (const event of await settle()) if (event.kind === 'image') pictures.set(event.sequence, event.image.rgb);
+      for (const event of await settle()) {
+        see(event);
+        if (event.kind === 'image') pictures.set(event.sequence, event.image.rgb);
+      }
     }
     return pictures;
   };

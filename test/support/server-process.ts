@@ -1,8 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { valueOf } from './exposition.js';
 import { until } from './until.js';
 import { ADDON_PATH, PACKAGE_ROOT } from '../../src/engine/native.js';
 
@@ -67,11 +68,9 @@ export class ServerProcess {
     return { status, text };
   }
 
-  /** Value of a sample of /metrics; 0 when it is not there yet. */
-  async metric(sample: string): Promise<number> {
-    const { text } = await this.get('/metrics');
-    const line = text.split('\n').find((candidate) => candidate.startsWith(`${sample} `));
-    return line === undefined ? 0 : Number(line.slice(sample.length + 1));
+  /** Of /metrics, as `valueOf` selects it; 0 when it is not there yet. */
+  async metric(selector: string): Promise<number> {
+    return valueOf((await this.get('/metrics')).text, selector) ?? 0;
   }
 
   async until(sample: string, wanted: (value: number) => boolean): Promise<void> {
@@ -80,6 +79,16 @@ export class ServerProcess {
 
   signal(name: NodeJS.Signals): void {
     this.child.kill(name);
+  }
+
+  /** Folder of the tiny model that it serves, its own copy. */
+  get modelDirectory(): string {
+    return join(this.directory, 'tiny');
+  }
+
+  /** Of the worker process; null when there is none (its engine is in the server's process, or it is being replaced). */
+  workerPid(): number | null {
+    return childrenOf(this.child.pid!).find((pid) => commandOf(pid).startsWith('fast-ardiff-worker')) ?? null;
   }
 
   /** Ends the process if it still runs, and removes what it was started with. */
@@ -103,6 +112,36 @@ function writeTinyModel(directory: string): string {
   const sampling = { sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] };
   writeFileSync(join(model, 'sampling.json'), JSON.stringify(sampling));
   return model;
+}
+
+/** Runs a server that is expected to end by itself, or by the signal that it gets as soon as it listens. */
+export async function runToExit(flags: readonly string[], signal?: NodeJS.Signals): Promise<{ code: number | null; errors: string }> {
+  const child = spawn(process.execPath, ['--import', 'tsx', join(PACKAGE_ROOT, 'src', 'main.ts'), '--port', '0', '--host', '127.0.0.1', ...flags], {
+    cwd: PACKAGE_ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let errors = '';
+  child.stderr.on('data', (chunk) => (errors += String(chunk)));
+  child.stdout.on('data', (chunk) => {
+    if (signal !== undefined && String(chunk).includes('Server listening')) child.kill(signal);
+  });
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  return { code, errors };
+}
+
+/** Children started by any thread of a process. */
+function childrenOf(pid: number): number[] {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).flatMap((task) => readFileSync(join(tasks, task, 'children'), 'utf8').split(' ').filter(Boolean).map(Number));
+}
+
+/** Empty once the process is gone. */
+export function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** Plain node:http: no proxy from the environment, no connection reuse between tests. */

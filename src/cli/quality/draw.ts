@@ -29,7 +29,7 @@ export async function drawPrompts(drawer: Drawer, prompts: readonly Prompt[], op
   try {
     return await Promise.all(
       prompts.map(({ prompt, seed }, id) => {
-        const { job } = prepareRequest({ prompt, seed, ...options }, served, () => seed);
+        const job = prepareRequest({ prompt, seed, ...options }, served, () => seed);
         const spec = specOf(job, job.promptRows.map((row) => Int32Array.from(row)), seed, id);
         return new Promise<RgbImage>((resolve, reject) => {
           loop.add(spec, {

@@ -8,6 +8,10 @@ export type SequenceEvent =
   | { kind: 'started'; sequence: number }
   /** Tokens up to `emitted` are drawn; `count` of them are new. */
   | { kind: 'tokens'; sequence: number; count: number; emitted: number; total: number }
+  /** Grid rows are finished: their tokens [begin, end), (end - begin, D). */
+  | { kind: 'rows'; sequence: number; begin: number; end: number; tokens: Float32Array }
+  /** The picture as far as `image.tokens` go. */
+  | { kind: 'partial'; sequence: number; image: DecodedImage }
   | { kind: 'image'; sequence: number; image: DecodedImage };
 
 /**
@@ -29,11 +33,15 @@ export function applyStep(state: SchedulerState, plan: StepPlan, result: StepRes
       total: sequence.totalTokens,
     });
   }
+  for (const { sequence, begin, end, data } of result.tokens) {
+    if (state.byId.has(sequence)) events.push({ kind: 'rows', sequence, begin, end, tokens: data });
+  }
   for (const image of result.images) {
     const sequence = state.byId.get(image.sequence);
     if (sequence === undefined) continue;
-    removeSequence(state, sequence);
-    events.push({ kind: 'image', sequence: image.sequence, image });
+    const isWhole = image.tokens === sequence.totalTokens;
+    if (isWhole) removeSequence(state, sequence);
+    events.push({ kind: isWhole ? 'image' : 'partial', sequence: image.sequence, image });
   }
   return events;
 }

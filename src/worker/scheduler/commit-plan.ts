@@ -1,4 +1,5 @@
 import type { StepPlan } from '../../engine/native-types.js';
+import { duePartials } from './previews.js';
 import { releaseBlocks, type Sequence } from './sequence.js';
 import type { SchedulerState } from './state.js';
 
@@ -6,11 +7,7 @@ import type { SchedulerState } from './state.js';
 export function commitPlan(state: SchedulerState, plan: StepPlan): void {
   for (const entry of plan.prefill) commitPrefill(state, entry.sequence, entry.row, entry.end);
   for (const entry of plan.decode) commitDecode(state, state.byId.get(entry.sequence)!, entry.tokens);
-  for (const { sequence } of plan.vae) {
-    const drawn = state.byId.get(sequence)!;
-    state.decoding.splice(state.decoding.indexOf(drawn), 1);
-    drawn.status = 'drawn';
-  }
+  for (const entry of plan.vae) commitPicture(state, state.byId.get(entry.sequence)!, entry.tokens);
 }
 
 function commitPrefill(state: SchedulerState, id: number, rowIndex: number, end: number): void {
@@ -22,8 +19,19 @@ function commitPrefill(state: SchedulerState, id: number, rowIndex: number, end:
   state.cache.insert(row.shareKey, row.blocks.slice(0, Math.ceil(positions / state.limits.blockTokens)), positions);
 }
 
+function commitPicture(state: SchedulerState, sequence: Sequence, tokens: number): void {
+  if (tokens < sequence.totalTokens) {
+    state.partials = state.partials.filter((due) => due.sequence !== sequence || due.tokens !== tokens);
+    return;
+  }
+  state.decoding.splice(state.decoding.indexOf(sequence), 1);
+  sequence.status = 'drawn';
+}
+
 function commitDecode(state: SchedulerState, sequence: Sequence, tokens: number): void {
+  const before = sequence.emitted;
   sequence.emitted += tokens;
+  state.partials.push(...duePartials(sequence, before));
   if (sequence.emitted < sequence.totalTokens) {
     for (const row of sequence.rows) row.computed += tokens;
     return;

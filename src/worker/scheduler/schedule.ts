@@ -1,6 +1,7 @@
-import type { PrefillEntry, StepPlan } from '../../engine/native-types.js';
+import type { DecodeEntry, PrefillEntry, StepPlan } from '../../engine/native-types.js';
 import { fits } from './admit.js';
 import { commitPlan } from './commit-plan.js';
+import { planPictures, planRead } from './previews.js';
 import { makeWritable, settleCopies, type RowWrite } from './room.js';
 import { isReadyToDecode, knownPositions, lackingTokens, type Sequence, type SequenceRow } from './sequence.js';
 import { preempt, type SchedulerState } from './state.js';
@@ -37,20 +38,26 @@ export function schedule(state: SchedulerState, burst = 1): StepPlan {
   settleCopies(state, draft.copies);
   const release = state.releases;
   state.releases = [];
+  const decodes = draft.decode.map((sequence) => ({ sequence, entry: decodeEntry(sequence, draft.burst) }));
   const plan: StepPlan = {
     release,
     admit: draft.admit.map((sequence) => sequence.spec),
     copies: Uint32Array.from(draft.copies),
     prefill: draft.prefill,
-    decode: draft.decode.map((sequence) => ({
-      sequence: sequence.spec.id,
-      blockTables: sequence.rows.map((row) => Uint32Array.from(row.blocks)),
-      tokens: Math.min(draft.burst, lackingTokens(sequence)),
-    })),
-    vae: state.decoding.slice(0, state.limits.maxVaePerStep).map((sequence) => ({ sequence: sequence.spec.id })),
+    decode: decodes.map(({ entry }) => entry),
+    vae: planPictures(state),
+    read: decodes.map(({ sequence, entry }) => planRead(sequence, entry)).filter((entry) => entry !== null),
   };
   commitPlan(state, plan);
   return plan;
+}
+
+function decodeEntry(sequence: Sequence, burst: number): DecodeEntry {
+  return {
+    sequence: sequence.spec.id,
+    blockTables: sequence.rows.map((row) => Uint32Array.from(row.blocks)),
+    tokens: Math.min(burst, lackingTokens(sequence)),
+  };
 }
 
 /** True when there is nothing to run: the loop may sleep. */

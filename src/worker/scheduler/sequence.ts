@@ -1,5 +1,6 @@
 import type { SequenceSpec } from '../../engine/native-types.js';
 import type { BlockPool } from './block-pool.js';
+import { NO_PREVIEWS, type PreviewPlan } from './previews.js';
 
 /** One guidance row of a sequence: a prompt of its own, the picture's tokens in common with the other rows. */
 export interface SequenceRow {
@@ -26,6 +27,7 @@ export interface Sequence {
   /** L: image tokens of the whole picture. */
   readonly totalTokens: number;
   readonly rows: readonly SequenceRow[];
+  readonly previews: PreviewPlan;
   status: 'waiting' | 'running' | 'decoding' | 'drawn';
   /** Image tokens planned so far; they survive preemption. */
   emitted: number;
@@ -35,7 +37,7 @@ export interface Sequence {
   admitted: boolean;
 }
 
-export function createSequence(spec: SequenceSpec, arrival: number): Sequence {
+export function createSequence(spec: SequenceSpec, arrival: number, previews: PreviewPlan = NO_PREVIEWS): Sequence {
   return {
     spec,
     arrival,
@@ -48,6 +50,7 @@ export function createSequence(spec: SequenceSpec, arrival: number): Sequence {
       computed: 0,
       blocks: [],
     })),
+    previews,
     status: 'waiting',
     emitted: 0,
     confirmed: 0,

@@ -1,5 +1,6 @@
 import type { SequenceSpec } from '../../engine/native-types.js';
 import { BlockPool } from './block-pool.js';
+import { NO_PREVIEWS, type DuePartial, type PreviewPlan } from './previews.js';
 import { PromptCache } from './prompt-cache.js';
 import { createSequence, peakBlocks, releaseBlocks, type Sequence } from './sequence.js';
 import { WaitingQueue } from './waiting-queue.js';
@@ -13,7 +14,7 @@ export interface SchedulerLimits {
   maxStepTokens: number;
   /** Sequences in the batch at once. */
   maxRunning: number;
-  /** Pictures decoded in one step; a burst of finished ones must not stall those still drawing. */
+  /** Pictures decoded in one step, partial ones included; a burst of them must not stall those still drawing. */
   maxVaePerStep: number;
 }
 
@@ -27,6 +28,8 @@ export interface SchedulerState {
   readonly running: Sequence[];
   /** All tokens drawn, picture not yet decoded; they hold no blocks. Ordered by completion. */
   readonly decoding: Sequence[];
+  /** Partial pictures not yet decoded, in the order they came due; their sequences may stand anywhere. */
+  partials: DuePartial[];
   readonly byId: Map<number, Sequence>;
   /** Ids the engine may forget in the next step. */
   releases: number[];
@@ -49,6 +52,7 @@ export function createSchedulerState(limits: SchedulerLimits): SchedulerState {
     waiting: new WaitingQueue(),
     running: [],
     decoding: [],
+    partials: [],
     byId: new Map(),
     releases: [],
     nextArrival: 0,
@@ -62,13 +66,13 @@ export function blocksOf(spec: SequenceSpec, limits: SchedulerLimits): number {
   return peakBlocks(lengths, spec.gridHeight * spec.gridWidth, limits.blockTokens);
 }
 
-export function addSequence(state: SchedulerState, spec: SequenceSpec): Sequence {
+export function addSequence(state: SchedulerState, spec: SequenceSpec, previews: PreviewPlan = NO_PREVIEWS): Sequence {
   if (state.byId.has(spec.id)) throw new Error(`sequence ${spec.id} is already live`);
   const needed = blocksOf(spec, state.limits);
   if (needed > state.limits.numBlocks) {
     throw new RangeError(`sequence ${spec.id} needs ${needed} blocks, the pool has ${state.limits.numBlocks}`);
   }
-  const sequence = createSequence(spec, state.nextArrival);
+  const sequence = createSequence(spec, state.nextArrival, previews);
   state.nextArrival += 1;
   state.byId.set(spec.id, sequence);
   state.waiting.push(sequence);
@@ -94,6 +98,7 @@ export function removeSequence(state: SchedulerState, sequence: Sequence): void 
     case 'drawn':
       break;
   }
+  state.partials = state.partials.filter((due) => due.sequence !== sequence);
   releaseBlocks(sequence, state.pool);
   if (sequence.admitted) state.releases.push(sequence.spec.id);
 }

@@ -3,6 +3,7 @@ import type { SequenceSpec, StepPlan, StepResult } from '../../engine/native-typ
 import { toEngineError, type EngineError } from '../../errors.js';
 import { applyStep, type SequenceEvent } from './apply-step.js';
 import { BurstPolicy } from './burst.js';
+import type { PreviewPlan } from './previews.js';
 import { isEmptyPlan, schedule } from './schedule.js';
 import { addSequence, hasWork, removeSequence, type SchedulerState } from './state.js';
 
@@ -40,6 +41,7 @@ export class StepLoop {
   private readonly listeners = new Map<number, SequenceListener>();
   private readonly flights: Flight[] = [];
   private readonly burst = new BurstPolicy();
+  private stepBegan: number | null = null;
   private wake: () => void = () => undefined;
   private stopping = false;
   private finished: Promise<void> | null = null;
@@ -50,13 +52,18 @@ export class StepLoop {
     private readonly observer: StepObserver,
   ) {}
 
+  /** How long the engine has been in its step; 0 while it rests. */
+  get stepSeconds(): number {
+    return this.stepBegan === null ? 0 : (performance.now() - this.stepBegan) / 1000;
+  }
+
   start(): void {
     this.finished ??= this.run();
   }
 
-  add(spec: SequenceSpec, listener: SequenceListener): void {
+  add(spec: SequenceSpec, listener: SequenceListener, previews?: PreviewPlan): void {
     if (this.stopping) throw new Error('the step loop is stopped');
-    addSequence(this.state, spec);
+    addSequence(this.state, spec, previews);
     this.listeners.set(spec.id, listener);
     this.wake();
   }
@@ -83,8 +90,11 @@ export class StepLoop {
     for (;;) {
       while (!this.stopping && this.flights.length < MAX_FLIGHTS && this.submit());
       const flight = this.flights.shift();
-      if (flight !== undefined) await this.settle(flight);
-      else if (this.stopping) return;
+      if (flight !== undefined) {
+        this.stepBegan = performance.now();
+        await this.settle(flight);
+        this.stepBegan = null;
+      } else if (this.stopping) return;
       else await this.sleep();
     }
   }
@@ -154,7 +164,7 @@ export class StepLoop {
   /** What the engine still has of these ids is unknown. One call each, so that one it does not know costs no other. */
   private async releaseOneByOne(ids: readonly number[]): Promise<void> {
     for (const id of ids) {
-      const plan: StepPlan = { release: [id], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [] };
+      const plan: StepPlan = { release: [id], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], read: [] };
       await this.model.step(plan).catch(() => undefined);
     }
   }
@@ -179,5 +189,5 @@ export class StepLoop {
 }
 
 function sequencesOf(plan: StepPlan): number[] {
-  return [...plan.admit.map((spec) => spec.id), ...[...plan.prefill, ...plan.decode, ...plan.vae].map((entry) => entry.sequence)];
+  return [...plan.admit.map((spec) => spec.id), ...[...plan.prefill, ...plan.decode, ...plan.vae, ...plan.read].map((entry) => entry.sequence)];
 }

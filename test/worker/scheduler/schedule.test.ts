@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import type { SequenceSpec } from '../../../src/engine/native-types.js';
 import type { SequenceEvent } from '../../../src/worker/scheduler/apply-step.js';
+import { partialTokenCounts, type PreviewPlan } from '../../../src/worker/scheduler/previews.js';
 import { addSequence, createSchedulerState, removeSequence } from '../../../src/worker/scheduler/state.js';
 import { createHarness, leakedBlocks } from '../../support/scheduler-harness.js';
 import { promptRow, randomIntegers, sequenceSpec } from '../../support/specs.js';
@@ -37,7 +39,7 @@ describe('schedule', () => {
       expect((await step()).events).toEqual([{ kind: 'tokens', sequence: 1, count: 1, emitted, total: 6 }]);
     }
     const picture = await step();
-    expect(picture.plan.vae).toEqual([{ sequence: 1 }]);
+    expect(picture.plan.vae).toEqual([{ sequence: 1, tokens: 6 }]);
     expect(picture.events[0]?.kind).toBe('image');
     expect((await step()).plan.release).toEqual([1]);
     expect(leakedBlocks(state)).toBe(0);
@@ -189,17 +191,24 @@ describe('schedule, whatever arrives', () => {
     const largest = Math.max(...specs.map((spec) => peak(spec.promptRows, spec.gridHeight * spec.gridWidth, blockTokens)));
     const limits = { numBlocks: largest + below(3) * below(2 * largest), blockTokens, maxRunning: 1 + below(10), maxStepTokens: 30 + below(60), maxVaePerStep: 1 + below(3) };
 
-    const solo = new Map<number, Uint8Array>();
+    const wishes = new Map(specs.map((spec) => [spec.id, randomPreviews(spec, below)]));
+    const solo = new Map<number, Watched>();
     for (const spec of specs) {
       const alone = await createHarness({ ...limits, numBlocks: 512 });
-      addSequence(alone.state, spec);
-      solo.set(spec.id, (await alone.drain()).get(spec.id)!);
+      addSequence(alone.state, spec, wishes.get(spec.id)!);
+      const watched = new Watched();
+      await alone.drain({ see: (event) => { watched.see(event); } });
+      solo.set(spec.id, watched);
     }
 
     const { state, submit, settle, drain, engine } = await createHarness(limits);
     const cancelled = new Set<number>();
+    const crowd = new Map(specs.map((spec) => [spec.id, new Watched()]));
+    const see = (event: SequenceEvent): void => {
+      crowd.get(event.sequence)!.see(event);
+    };
     for (const spec of specs) {
-      addSequence(state, spec);
+      addSequence(state, spec, wishes.get(spec.id)!);
       // Any number of steps in flight, and cancels that hit them.
       for (let steps = below(4); steps > 0; steps -= 1) submit(1 + below(6));
       const victim = state.byId.get(1 + below(specs.length));
@@ -208,12 +217,10 @@ describe('schedule, whatever arrives', () => {
         removeSequence(state, victim);
         cancelled.add(victim.spec.id);
       }
-      for (let steps = below(5); steps > 0; steps -= 1) checkImages(await settle(), solo);
+      for (let steps = below(5); steps > 0; steps -= 1) (await settle()).forEach(see);
     }
-    const rest = await drain({ maxSteps: 20_000, ahead: 1 + below(3), burst: 1 + below(9) });
-    for (const [id, rgb] of rest) expect(samePicture(rgb, solo.get(id))).toBe(true);
-    const drawn = new Set(engine.plans.flatMap((plan) => plan.vae.map((entry) => entry.sequence)));
-    for (const spec of specs) if (!cancelled.has(spec.id)) expect(drawn.has(spec.id)).toBe(true);
+    await drain({ maxSteps: 20_000, ahead: 1 + below(3), burst: 1 + below(9), see });
+    for (const { id } of specs) crowd.get(id)!.expectLike(solo.get(id)!, wishes.get(id)!, cancelled.has(id));
     expect(engine.live.size).toBe(0);
     expect(leakedBlocks(state)).toBe(0);
   });
@@ -242,12 +249,31 @@ function peak(rows: Int32Array[], tokens: number, blockTokens: number): number {
   return rows.reduce((sum, row) => sum + Math.ceil((row.length + tokens - 1) / blockTokens) + 1, 0);
 }
 
-function checkImages(events: readonly SequenceEvent[], solo: ReadonlyMap<number, Uint8Array>): void {
-  for (const event of events) {
-    if (event.kind === 'image') expect(samePicture(event.image.rgb, solo.get(event.sequence))).toBe(true);
-  }
+function randomPreviews(spec: SequenceSpec, below: (limit: number) => number): PreviewPlan {
+  return { partials: partialTokenCounts(spec.gridHeight, spec.gridWidth, below(4)), rows: below(2) === 0 };
 }
 
-function samePicture(a: Uint8Array, b: Uint8Array | undefined): boolean {
-  return b !== undefined && Buffer.compare(a, b) === 0;
+/** Everything that was seen of one picture. */
+class Watched {
+  /** Token counts of the partial pictures, then of the picture, as they came. */
+  private readonly order: number[] = [];
+  private readonly pictures = new Map<number, Uint8Array>();
+  private readonly rows: number[] = [];
+
+  see(event: SequenceEvent): void {
+    if (event.kind === 'partial' || event.kind === 'image') {
+      this.order.push(event.image.tokens);
+      this.pictures.set(event.image.tokens, event.image.rgb);
+    }
+    if (event.kind === 'rows') this.rows.push(...event.tokens);
+  }
+
+  /** All of it, each once and in order; of a cancelled picture the beginning. */
+  expectLike(solo: Watched, wish: PreviewPlan, cancelled: boolean): void {
+    expect(solo.order.slice(0, -1)).toEqual(wish.partials);
+    expect(solo.rows.length > 0).toBe(wish.rows);
+    expect(this.order).toEqual(cancelled ? solo.order.slice(0, this.order.length) : solo.order);
+    expect(this.rows).toEqual(cancelled ? solo.rows.slice(0, this.rows.length) : solo.rows);
+    for (const [tokens, rgb] of this.pictures) expect(Buffer.compare(rgb, solo.pictures.get(tokens)!)).toBe(0);
+  }
 }

@@ -1,0 +1,138 @@
+import { Type, type Static, type TSchema } from '@sinclair/typebox';
+import type { ErrorEnvelope } from '../../errors.js';
+import type { ImageStreamEvent, ImagesResponse, JobDescription, ModelDescription } from '../schemas.js';
+
+// What the server answers, as schemas for the documentation. The types in schemas.ts are what the code is held to; the
+// last lines hold the two to each other, and a test holds real answers to these.
+
+const literals = <T extends string>(...values: T[]) => Type.Unsafe<T>({ type: 'string', enum: values });
+const constant = <T extends string | number>(value: T) => Type.Unsafe<T>({ const: value });
+const nullable = <T extends TSchema>(schema: T) => Type.Unsafe<Static<T> | null>({ anyOf: [schema, { type: 'null' }] });
+const count = (description?: string) => Type.Integer({ minimum: 0, ...(description === undefined ? {} : { description }) });
+const milliseconds = () => Type.Number({ minimum: 0 });
+
+export const ErrorSchema = Type.Object({
+  error: Type.Object({
+    message: Type.String(),
+    type: Type.String(),
+    param: nullable(Type.String()),
+    code: nullable(Type.String({ description: 'Stable; see docs/api.md, Errors.' })),
+  }),
+});
+
+const UsageSchema = Type.Object(
+  {
+    total_tokens: count(),
+    input_tokens: count(),
+    output_tokens: count(),
+    input_tokens_details: Type.Object({ text_tokens: count(), image_tokens: count() }),
+    output_tokens_details: Type.Object({ image_tokens: count(), text_tokens: count() }),
+    acceleration: Type.Object({ mode: constant('off'), few_step: constant(0), rounds: count(), draft_tokens: count(), accepted_tokens: count(), gate_stops: count() }),
+  },
+  { description: "Counted, not estimated: the caption's row once, and every drawn token of the request." },
+);
+
+const TimingsSchema = Type.Object({ queue_ms: milliseconds(), draw_ms: milliseconds(), encode_ms: milliseconds(), total_ms: milliseconds() });
+
+const look = {
+  size: Type.String({ examples: ['64x64'] }),
+  quality: literals('low', 'medium', 'high'),
+  background: constant('opaque'),
+  output_format: literals('png', 'jpeg', 'webp'),
+};
+
+export const ImagesResponseSchema = Type.Object({
+  created: Type.Integer({ description: 'Unix seconds.' }),
+  data: Type.Array(Type.Object({ b64_json: Type.String({ contentEncoding: 'base64' }), seed: Type.Integer({ description: 'Alone it draws this picture again.' }) })),
+  ...look,
+  model: Type.String(),
+  usage: UsageSchema,
+  timings: TimingsSchema,
+});
+
+const eventFields = {
+  b64_json: Type.String({ contentEncoding: 'base64' }),
+  created_at: Type.Integer({ description: 'Unix seconds.' }),
+  ...look,
+  index: Type.Optional(Type.Integer({ description: 'Which picture, where the request asked for more than one.' })),
+};
+
+export const ProgressSchema = Type.Object({
+  stage: literals('prefill', 'ar', 'encode'),
+  step: count(),
+  total: count(),
+  fraction: Type.Number({ minimum: 0, maximum: 1, description: 'Over all stages and pictures; never falls.' }),
+  eta_ms: nullable(Type.Number()),
+  image: Type.Optional(count('The picture that moved.')),
+});
+
+export const StreamEventSchema = Type.Union([
+  Type.Object({ type: constant('image_generation.partial_image'), partial_image_index: count(), ...eventFields }),
+  Type.Object({ type: constant('image_generation.completed'), seed: Type.Integer(), usage: UsageSchema, timings: Type.Optional(TimingsSchema), ...eventFields }),
+  Type.Object({ type: constant('image_generation.progress'), ...ProgressSchema.properties }),
+]);
+
+export const JobSchema = Type.Object({
+  id: Type.String(),
+  object: constant('image_generation.job'),
+  status: literals('queued', 'running', 'succeeded', 'failed', 'cancelled'),
+  model: Type.String(),
+  created_at: Type.Integer({ description: 'Unix seconds.' }),
+  queue_position: count('Jobs ahead of it that have not started.'),
+  progress: Type.Number({ minimum: 0, maximum: 1 }),
+  seeds: Type.Array(Type.Integer()),
+  result: nullable(ImagesResponseSchema),
+  error: nullable(ErrorSchema.properties.error),
+});
+
+const preset = Type.Object({ num_inference_steps: Type.Integer() });
+
+export const ModelSchema = Type.Object({
+  id: Type.String(),
+  object: constant('model'),
+  created: Type.Integer(),
+  owned_by: Type.String(),
+  prompt_mode: constant('text'),
+  max_prompt_tokens: Type.Integer(),
+  sizes: Type.Array(Type.String()),
+  default_size: Type.String(),
+  row_previews: Type.Boolean({ description: 'Whether finished rows can be shown while a picture is drawn.' }),
+  defaults: Type.Object({ num_inference_steps: Type.Integer(), guidance_scale: Type.Number(), negative_prompt: Type.String(), sampler: Type.String() }),
+  quality_presets: Type.Object({ low: preset, medium: preset, high: preset }),
+  pixels_per_token: Type.Integer(),
+  limits: Type.Object({
+    n: Type.Integer(),
+    num_inference_steps: Type.Integer(),
+    guidance_scale: Type.Number(),
+    seed: Type.Integer(),
+    prompt_characters: Type.Integer(),
+  }),
+  styles: Type.Array(Type.Object({ name: Type.String(), suffix: Type.String() })),
+  example_prompts: Type.Array(Type.String()),
+});
+
+export const ModelListSchema = Type.Object({ object: constant('list'), data: Type.Array(ModelSchema) });
+
+export const HealthSchema = Type.Object({ status: constant('ok') });
+
+export const ReadinessSchema = Type.Object({
+  status: literals('loading', 'ready', 'draining', 'failed'),
+  models: Type.Array(Type.String()),
+  /** What draws, once it is up. */
+  backend: Type.Optional(Type.String()),
+  device: Type.Optional(Type.String()),
+  dtype: Type.Optional(Type.String()),
+  isa: Type.Optional(Type.String()),
+});
+
+/** Compiles only while T can stand for U and U for T, `readonly` aside. */
+type Same<T, U> = [T] extends [U] ? ([U] extends [Mutable<T>] ? true : never) : never;
+type Mutable<T> = T extends readonly (infer E)[] ? Mutable<E>[] : T extends object ? { -readonly [K in keyof T]: Mutable<T[K]> } : T;
+
+export const SCHEMAS_ARE_THE_TYPES: readonly [
+  Same<Static<typeof ErrorSchema>, ErrorEnvelope>,
+  Same<Static<typeof ImagesResponseSchema>, ImagesResponse>,
+  Same<Static<typeof StreamEventSchema>, ImageStreamEvent>,
+  Same<Static<typeof JobSchema>, JobDescription>,
+  Same<Static<typeof ModelSchema>, Mutable<ModelDescription>>,
+] = [true, true, true, true, true];

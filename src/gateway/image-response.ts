@@ -1,0 +1,48 @@
+import type { JobHandle } from '../jobs/backend.js';
+import type { JobRequest, JobResult, JobTimings } from '../jobs/job.js';
+import { formatSize } from '../model/sizes.js';
+import type { ImagesResponse, ImagesTimings, ImagesUsage } from './schemas.js';
+
+/** The answer of POST /v1/images/generations, whenever it is asked for: the same job gives the same answer. */
+export function toResponse({ request, createdAt }: Pick<JobHandle, 'request' | 'createdAt'>, { images, timings }: JobResult): ImagesResponse {
+  return {
+    created: Math.floor(createdAt / 1000),
+    data: images.map((image) => ({ b64_json: toBase64(image.bytes), seed: image.seed })),
+    background: 'opaque',
+    output_format: request.format,
+    size: formatSize(images[0]!),
+    quality: request.quality,
+    model: request.model,
+    usage: usageOf(request),
+    timings: timingsOf(timings),
+  };
+}
+
+export function usageOf({ promptRows, gridHeight, gridWidth, seeds }: JobRequest): ImagesUsage {
+  const textTokens = promptRows[0]!.length;
+  const outputTokens = gridHeight * gridWidth * seeds.length;
+  return {
+    total_tokens: textTokens + outputTokens,
+    input_tokens: textTokens,
+    output_tokens: outputTokens,
+    input_tokens_details: { text_tokens: textTokens, image_tokens: 0 },
+    output_tokens_details: { image_tokens: outputTokens, text_tokens: 0 },
+    acceleration: { mode: 'off', few_step: 0, rounds: 0, draft_tokens: 0, accepted_tokens: 0, gate_stops: 0 },
+  };
+}
+
+/** Seconds → milliseconds with two digits. */
+export function timingsOf({ queue, draw, encode, total }: JobTimings): ImagesTimings {
+  const ms = (seconds: number): number => Math.round(seconds * 1e5) / 100;
+  return { queue_ms: ms(queue), draw_ms: ms(draw), encode_ms: ms(encode), total_ms: ms(total) };
+}
+
+/** What browsers and proxies show of a server's times (W3C Server Timing). */
+export function serverTiming(timings: JobTimings): string {
+  const { queue_ms: queue, draw_ms: draw, encode_ms: encode, total_ms: total } = timingsOf(timings);
+  return `queue;dur=${queue}, draw;dur=${draw}, encode;dur=${encode}, total;dur=${total}`;
+}
+
+export function toBase64({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString('base64');
+}

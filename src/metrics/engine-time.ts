@@ -1,0 +1,110 @@
+import type { StepPlan, StepResult } from '../engine/native-types.js';
+
+/** What the engine has spent on one sequence. */
+interface Account {
+  /** Flow-head evaluations that one image token takes: timesteps x guidance rows. */
+  evaluationsPerToken: number;
+  /** Per guidance row: positions that the backbone has computed at least once. */
+  reached: number[];
+  seconds: number;
+  /** Its job is given up: what steps in flight still spend on it is waste of that kind. */
+  wastedAs: string | null;
+}
+
+/**
+ * Who the engine worked for. A step serves many sequences at once, so its wall time is divided by what each of them
+ * asked for: flow-head time by evaluations, backbone time (and the little rest) by positions, picture decodes by
+ * pictures. On a CPU that is wall time of the whole machine, on a GPU time on its stream; either way the shares of
+ * all sequences sum to the time of the steps.
+ *
+ * Wasted is what was spent on sequences of jobs that came to nothing, and what recomputing after a preemption took.
+ */
+export class EngineTime {
+  private readonly accounts = new Map<number, Account>();
+
+  constructor(
+    /** The engine has it and has not been told to drop it, so steps may still cost. */
+    private readonly isLive: (id: number) => boolean,
+    private readonly onWaste: (reason: string, seconds: number) => void,
+  ) {}
+
+  note(plan: StepPlan, { timings }: StepResult): void {
+    for (const { id, timesteps, promptRows } of plan.admit) {
+      // Given up before its first step was over: there is an account already.
+      const wastedAs = this.accounts.get(id)?.wastedAs ?? null;
+      this.accounts.set(id, { evaluationsPerToken: timesteps * promptRows.length, reached: promptRows.map(() => 0), seconds: 0, wastedAs });
+    }
+    for (const id of plan.release) if (this.accounts.get(id)?.wastedAs != null) this.accounts.delete(id);
+    // Finished pictures and partial ones cost the same. Reads without either are too small to be told apart.
+    const pictures = plan.vae.length > 0 ? timings.vae + timings.preview : 0;
+    const rest = Math.max(0, timings.total - timings.flowHead - pictures);
+    const positions = positionsOf(plan);
+    // Time that nothing asked for (an empty step) has no owner.
+    if (positions > 0) this.chargeBackbone(plan, rest / positions);
+    if (plan.decode.length > 0) this.chargeFlowHead(plan, timings.flowHead);
+    for (const { sequence } of plan.vae) this.charge(sequence, (pictures + (positions > 0 ? 0 : rest)) / plan.vae.length);
+  }
+
+  /** The job got what it asked for. */
+  settle(ids: readonly number[]): void {
+    for (const id of ids) this.accounts.delete(id);
+  }
+
+  /** The job comes to nothing; its pictures were worth their time only together. Call it before the sequences are cancelled. */
+  abandon(ids: readonly number[], reason: string): void {
+    for (const id of ids) {
+      const account = this.accounts.get(id) ?? { evaluationsPerToken: 0, reached: [], seconds: 0, wastedAs: null };
+      this.onWaste(reason, account.seconds);
+      if (this.isLive(id)) this.accounts.set(id, { ...account, wastedAs: reason });
+      else this.accounts.delete(id);
+    }
+  }
+
+  /** A step broke off: no plan will release what was given up before. */
+  stepFailed(): void {
+    for (const [id, { wastedAs }] of this.accounts) if (wastedAs !== null) this.accounts.delete(id);
+  }
+
+  /** Sequences with an account, for tests: it must not grow. */
+  get size(): number {
+    return this.accounts.size;
+  }
+
+  private chargeBackbone(plan: StepPlan, secondsEach: number): void {
+    for (const { sequence, row, begin, end } of plan.prefill) {
+      const account = this.accounts.get(sequence);
+      if (account === undefined) continue;
+      const reached = account.reached[row] ?? 0;
+      const again = Math.max(0, Math.min(end, reached) - begin);
+      account.reached[row] = Math.max(reached, end);
+      this.charge(sequence, (end - begin - again) * secondsEach);
+      if (again > 0) this.onWaste('preemption', again * secondsEach);
+    }
+    for (const { sequence, blockTables, tokens } of plan.decode) {
+      const account = this.accounts.get(sequence);
+      if (account === undefined) continue;
+      for (const row of blockTables.keys()) account.reached[row] = (account.reached[row] ?? 0) + tokens;
+      this.charge(sequence, blockTables.length * tokens * secondsEach);
+    }
+  }
+
+  private chargeFlowHead(plan: StepPlan, seconds: number): void {
+    const evaluations = plan.decode.map(({ sequence, tokens }) => (this.accounts.get(sequence)?.evaluationsPerToken ?? 0) * tokens);
+    const all = evaluations.reduce((sum, count) => sum + count, 0);
+    if (all === 0) return;
+    for (const [index, { sequence }] of plan.decode.entries()) this.charge(sequence, (seconds * evaluations[index]!) / all);
+  }
+
+  private charge(id: number, seconds: number): void {
+    const account = this.accounts.get(id);
+    if (account === undefined) return;
+    if (account.wastedAs === null) account.seconds += seconds;
+    else this.onWaste(account.wastedAs, seconds);
+  }
+}
+
+/** Backbone rows that a step computes, as planned. */
+function positionsOf(plan: StepPlan): number {
+  const prefill = plan.prefill.reduce((sum, { begin, end }) => sum + end - begin, 0);
+  return plan.decode.reduce((sum, { blockTables, tokens }) => sum + blockTables.length * tokens, prefill);
+}

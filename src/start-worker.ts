@@ -1,0 +1,79 @@
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { FastifyBaseLogger } from 'fastify';
+import type { Config } from './config.js';
+import { wrapEngine } from './engine/engine.js';
+import { loadNativeModule } from './engine/native.js';
+import type { EngineInfo } from './engine/native-types.js';
+import { hangLimits } from './jobs/hang-watch.js';
+import type { JobWorker } from './jobs/job-worker.js';
+import { Supervisor, type WorkerState } from './jobs/supervisor.js';
+import { spawnWorker } from './jobs/worker-process.js';
+import type { Metrics } from './metrics/metrics.js';
+import type { ModelManifest } from './model/manifest.js';
+import { capacityOf } from './worker/capacity.js';
+import { startLocalWorker } from './worker/local-worker.js';
+
+/** One device, one worker. */
+export const WORKER_NAME = 'worker-0';
+
+/** The worker's entry beside this file, in the sources or in the build. */
+const HOST = fileURLToPath(new URL(`./worker/host${extname(import.meta.url)}`, import.meta.url));
+
+export interface StartedWorker {
+  worker: JobWorker;
+  /** Resolves once the model can draw. */
+  ready: Promise<EngineInfo>;
+  /** After `worker.stop`. */
+  close(): void;
+}
+
+export interface WorkerContext {
+  manifest: ModelManifest;
+  metrics: Metrics;
+  log: FastifyBaseLogger;
+  /** Of a worker that was up before. */
+  onState: (state: WorkerState) => void;
+}
+
+/** A process of its own, replaced when it dies. */
+export function superviseWorker(config: Config, { manifest, metrics, log, onState }: WorkerContext): StartedWorker {
+  const { backend, dtype, threads, kvSequences, maxBatch, logLevel } = config;
+  const supervisor = new Supervisor({
+    setup: { name: WORKER_NAME, modelDirectory: manifest.directory, backend, dtype, threads, kvSequences, maxBatch, logLevel },
+    spawn: (listener) => spawnWorker(HOST, listener),
+    hang: hangLimits(config.workerTimeoutSeconds),
+    capacityOf,
+    onState,
+    observer: {
+      up: (isUp, pid) => {
+        metrics.workers.up(WORKER_NAME, isUp);
+        if (isUp) log.info({ worker: WORKER_NAME, workerPid: pid }, 'worker up');
+      },
+      ended: (exit, summary, isReplaced) => {
+        if (isReplaced) metrics.workers.restarted(exit.kind === 'refused' ? 'exit' : exit.kind);
+        log.error({ worker: WORKER_NAME }, `the worker is gone: ${summary}`);
+      },
+      redelivered: () => {
+        metrics.workers.redelivered();
+      },
+    },
+  });
+  metrics.addSource(() => supervisor.metrics());
+  return { worker: supervisor, ready: supervisor.ready, close: () => undefined };
+}
+
+/** In this process, for debuggers and for programs that embed the server: a crash of the engine takes all with it. */
+export async function embedWorker(config: Config, { manifest, metrics, log }: WorkerContext): Promise<StartedWorker> {
+  const { backend, dtype, threads } = config;
+  const engine = wrapEngine(new (loadNativeModule().Engine)({ backend, dtype, threads }));
+  const worker = await startLocalWorker(engine, manifest, { ...config, name: WORKER_NAME }, metrics.registry, log);
+  metrics.workers.up(WORKER_NAME, true);
+  return {
+    worker,
+    ready: Promise.resolve(engine.info),
+    close: () => {
+      engine.close();
+    },
+  };
+}

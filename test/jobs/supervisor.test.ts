@@ -1,0 +1,276 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ServerError } from '../../src/errors.js';
+import type { EngineInfo } from '../../src/engine/native-types.js';
+import type { FromWorker, ToWorker, WireEvent } from '../../src/jobs/ipc.js';
+import type { JobEvent } from '../../src/jobs/job.js';
+import type { WorkerExit } from '../../src/jobs/restart-policy.js';
+import { Supervisor, type WorkerState } from '../../src/jobs/supervisor.js';
+import { toWireError } from '../../src/jobs/wire-error.js';
+import type { WorkerListener } from '../../src/jobs/worker-process.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { JOB_REQUEST, picture, STARTED, tokens } from '../support/manual-worker.js';
+
+const ENGINE = { backend: 'cpu' } as EngineInfo;
+const DONE: WireEvent = { kind: 'succeeded', result: { timings: { queue: 0, draw: 0, encode: 0, total: 0 } } };
+const SETUP = { name: 'w', modelDirectory: '/m', backend: 'cpu', dtype: 'auto', threads: 1, kvSequences: 1, maxBatch: 1, logLevel: 'silent' } as const;
+
+/** A worker process driven by hand. */
+class FakeProcess {
+  readonly pid = 1;
+  readonly sent: ToWorker[] = [];
+  killed = false;
+
+  constructor(readonly listener: WorkerListener) {}
+
+  send(message: ToWorker): void {
+    this.sent.push(structuredClone(message));
+  }
+
+  kill(): void {
+    this.killed = true;
+    this.listener.onExit({ kind: 'exit', code: null, signal: 'SIGKILL' });
+  }
+
+  say(message: FromWorker): void {
+    this.listener.onMessage(structuredClone(message));
+  }
+
+  ready(): void {
+    this.say({ kind: 'ready', engine: ENGINE, kv: { blockTokens: 16, totalBlocks: 9 } });
+  }
+
+  tell(id: number, ...events: JobEvent[]): void {
+    this.say({ kind: 'events', events: events.map((event) => ({ id, event: event as WireEvent })) });
+  }
+
+  crash(): void {
+    this.listener.onExit({ kind: 'exit', code: null, signal: 'SIGSEGV' });
+  }
+
+  get jobs(): (ToWorker & { kind: 'job' })[] {
+    return this.sent.filter((message) => message.kind === 'job');
+  }
+}
+
+let clock: ManualClock;
+let processes: FakeProcess[];
+let states: WorkerState[];
+let ended: WorkerExit[];
+let redelivered: number;
+let supervisor: Supervisor;
+
+beforeEach(() => {
+  clock = new ManualClock();
+  [processes, states, ended, redelivered] = [[], [], [], 0];
+  supervisor = new Supervisor({
+    setup: SETUP,
+    spawn: (listener) => {
+      const fake = new FakeProcess(listener);
+      processes.push(fake);
+      return fake;
+    },
+    hang: { silenceSeconds: 60, stepSeconds: 600 },
+    capacityOf: ({ totalBlocks }) => ({ neededBlocks: 1, totalBlocks }),
+    onState: (state) => states.push(state),
+    observer: {
+      up: () => undefined,
+      ended: (exit) => ended.push(exit),
+      redelivered: () => {
+        redelivered += 1;
+      },
+    },
+    clock,
+  });
+});
+
+const last = (): FakeProcess => processes.at(-1)!;
+
+function start(request = JOB_REQUEST): { events: JobEvent[]; job: ReturnType<Supervisor['start']> } {
+  const events: JobEvent[] = [];
+  return { events, job: supervisor.start(request, (event) => events.push(event)) };
+}
+
+describe('Supervisor', () => {
+  it('loads a worker, and gives it the jobs that came before it was up', async () => {
+    expect(last().sent).toEqual([{ kind: 'load', setup: SETUP }]);
+    expect(() => supervisor.capacityOf(JOB_REQUEST)).toThrow(expect.objectContaining({ code: 'model_loading' }));
+    start();
+    expect(last().jobs).toEqual([]);
+    last().ready();
+    expect(await supervisor.ready).toEqual(ENGINE);
+    expect(last().jobs).toMatchObject([{ request: JOB_REQUEST, watched: false }]);
+    expect(supervisor.capacityOf(JOB_REQUEST)).toEqual({ neededBlocks: 1, totalBlocks: 9 });
+    expect([states, redelivered]).toEqual([['ready'], 0]);
+  });
+
+  it('passes events to their jobs, and those of jobs that are over to nobody', () => {
+    last().ready();
+    const [a, b] = [start(), start()];
+    const [first, second] = last().jobs;
+    last().tell(first!.id, STARTED, tokens(0, 1));
+    b.job.cancel('api');
+    last().tell(second!.id, STARTED);
+    last().tell(first!.id, picture(), DONE as JobEvent, tokens(1, 2));
+    expect(a.events.map(({ kind }) => kind)).toEqual(['started', 'tokens', 'image', 'succeeded']);
+    expect(b.events).toEqual([]);
+    expect(last().sent.at(-1)).toEqual({ kind: 'cancel', id: second!.id, reason: 'api' });
+    // Over: there is nothing to cancel.
+    a.job.cancel('api');
+    expect(last().sent.filter(({ kind }) => kind === 'cancel')).toHaveLength(1);
+  });
+
+  it('does not blame jobs that wait while others are drawn', () => {
+    last().ready();
+    const { events } = start();
+    for (let i = 0; i < 5; i += 1) {
+      start();
+      last().tell(last().jobs.at(-1)!.id, STARTED);
+      last().crash();
+      clock.advance(10_000);
+      last().ready();
+    }
+    expect(events).toEqual([]);
+  });
+
+  it('gives the jobs of a dead worker to the next one, in order, and what was seen is not told again', () => {
+    last().ready();
+    const [drawing, waiting, cancelled] = [start({ ...JOB_REQUEST, seeds: [1, 2] }), start(), start()];
+    drawing.job.watch(true);
+    last().tell(last().jobs[0]!.id, STARTED, tokens(0, 9), picture(1));
+    cancelled.job.cancel('disconnect');
+    last().crash();
+    expect(processes).toHaveLength(1);
+    clock.advance(0);
+    expect(processes).toHaveLength(2);
+    last().ready();
+    expect(last().jobs).toMatchObject([{ request: { seeds: [1] }, watched: true }, { request: { seeds: [1] }, watched: false }]);
+    last().tell(last().jobs[0]!.id, STARTED, tokens(0, 5), tokens(5, 12), picture(0), DONE as JobEvent);
+    expect(drawing.events.map((event) => (event.kind === 'tokens' ? [event.from, event.to] : event.kind))).toEqual(['started', [0, 9], 'image', [9, 12], 'image', 'succeeded']);
+    expect(waiting.events).toEqual([]);
+    expect([redelivered, ended.length, states]).toEqual([1, 1, ['ready', 'ready']]);
+  });
+
+  it('fails a job under which two workers died; one that waited both times goes on', () => {
+    last().ready();
+    const [drawing, waiting] = [start(), start()];
+    for (let i = 0; i < 2; i += 1) {
+      last().tell(last().jobs[0]!.id, STARTED);
+      last().crash();
+      clock.advance(10_000);
+      last().ready();
+    }
+    expect(drawing.events).toMatchObject([{ kind: 'started' }, { kind: 'failed', error: { code: 'worker_lost', status: 500, shouldRetry: false } }]);
+    expect(waiting.events).toEqual([]);
+    expect(last().jobs).toHaveLength(1);
+  });
+
+  it('blames the first in line when a worker dies before it says what it has begun', () => {
+    last().ready();
+    const [first, second] = [start(), start()];
+    for (let i = 0; i < 2; i += 1) {
+      last().crash();
+      clock.advance(10_000);
+      last().ready();
+    }
+    expect(first.events).toMatchObject([{ kind: 'failed', error: { code: 'worker_lost' } }]);
+    expect(second.events).toEqual([]);
+  });
+
+  it('waits longer after each death, until a job is done', () => {
+    last().ready();
+    for (let i = 0; i < 4; i += 1) start();
+    const crashAfter = (delay: number): void => {
+      const before = processes.length;
+      last().crash();
+      if (delay > 0) clock.advance(delay - 1);
+      expect(processes).toHaveLength(before);
+      clock.advance(delay > 0 ? 1 : 0);
+      expect(processes).toHaveLength(before + 1);
+      last().ready();
+    };
+    for (const delay of [0, 100, 200]) crashAfter(delay);
+    last().tell(last().jobs[0]!.id, DONE as JobEvent);
+    crashAfter(0);
+  });
+
+  it('refuses new jobs while no replacement comes up', () => {
+    last().ready();
+    last().crash();
+    clock.advance(0);
+    expect(states).toEqual(['ready']);
+    last().crash();
+    expect(states).toEqual(['ready', 'loading']);
+    clock.advance(100);
+    last().ready();
+    expect(states.at(-1)).toBe('ready');
+  });
+
+  it('kills a worker that is silent or lost in a step, and only such', () => {
+    last().ready();
+    for (let i = 0; i < 100; i += 1) {
+      last().say({ kind: 'alive', stepSeconds: 6 * i });
+      clock.advance(1000);
+    }
+    expect(processes).toHaveLength(1);
+    clock.advance(60_000);
+    expect([processes[0]!.killed, ended]).toEqual([true, [{ kind: 'hang' }]]);
+    last().ready();
+    last().say({ kind: 'alive', stepSeconds: 601 });
+    clock.advance(1000);
+    expect(processes[1]!.killed).toBe(true);
+  });
+
+  it('reports a model that cannot be loaded, and fails what waits for it', async () => {
+    const { events } = start();
+    last().say({ kind: 'refused', error: toWireError(new ServerError('model_unavailable', 'no weights')) });
+    last().listener.onExit({ kind: 'exit', code: 1, signal: null });
+    await expect(supervisor.ready).rejects.toMatchObject({ code: 'model_unavailable', message: 'no weights' });
+    expect(events).toMatchObject([{ kind: 'failed', error: { code: 'model_unavailable' } }]);
+    clock.advance(1e6);
+    expect([processes.length, states]).toEqual([1, ['failed']]);
+    expect(() => start()).toThrow('no weights');
+  });
+
+  it('gives up on a worker that crashes five times before it is up', async () => {
+    for (let i = 0; i < 5; i += 1) {
+      last().crash();
+      clock.advance(10_000);
+    }
+    await expect(supervisor.ready).rejects.toMatchObject({ code: 'model_unavailable' });
+    expect(processes).toHaveLength(5);
+  });
+
+  it('asks the worker for its metrics, and answers none without one', async () => {
+    expect(await supervisor.metrics()).toEqual([]);
+    last().ready();
+    const asked = supervisor.metrics();
+    const { id } = last().sent.at(-1) as ToWorker & { kind: 'metrics' };
+    last().say({ kind: 'metrics', id, metrics: [] });
+    expect(await asked).toEqual([]);
+    const unanswered = supervisor.metrics();
+    last().crash();
+    expect(await unanswered).toEqual([]);
+    expect(await supervisor.metrics()).toEqual([]);
+  });
+
+  it('stops its worker, by force after five seconds, and starts no other', async () => {
+    last().ready();
+    const stopped = supervisor.stop();
+    expect(last().sent.at(-1)).toEqual({ kind: 'stop' });
+    clock.advance(4999);
+    expect(last().killed).toBe(false);
+    clock.advance(1);
+    await stopped;
+    expect(last().killed).toBe(true);
+    clock.advance(1e6);
+    expect([processes.length, ended]).toEqual([1, []]);
+  });
+
+  it('stops while no worker is there', async () => {
+    last().ready();
+    last().crash();
+    await supervisor.stop();
+    clock.advance(1e6);
+    expect(processes).toHaveLength(1);
+  });
+});

@@ -1,0 +1,34 @@
+import { describe, expect, it } from 'vitest';
+import { newDrawing, reduce, type DrawingState } from '../../../web/src/state/drawing.js';
+import { accelerationInWords, duration, errorInWords, statusOf } from '../../../web/src/state/words.js';
+
+const start = (n = 1): DrawingState => newDrawing({ way: 'socket', seeds: Array.from({ length: n }, () => 1), tokens: 4, now: 0 });
+
+describe('words', () => {
+  it('says durations as one reads them', () => {
+    expect([0.42, 84.4, 1240, 12_340, 125_000].map(duration)).toEqual(['0.4 ms', '84 ms', '1.24 s', '12.3 s', '2 min 5 s']);
+  });
+
+  it('says where a drawing is', () => {
+    expect(statusOf(start())).toBe('Sending …');
+    expect(statusOf(reduce(start(), { type: 'queued', position: 3, etaMs: null }, 0))).toBe('Waiting: 3 ahead');
+    expect(statusOf(reduce(start(2), { type: 'progress', fraction: 0.509, etaMs: 3000 }, 0))).toBe('Drawing 2 pictures: 50 %, about 3 s left');
+    expect(statusOf(reduce(start(2), { type: 'completed', usage: null, timings: null }, 900))).toBe('2 pictures in 900 ms');
+    expect(statusOf(reduce(start(), { type: 'interrupted' }, 0))).toMatch(/reconnecting/);
+  });
+
+  it('says errors by what can be done about them, and otherwise as the server does', () => {
+    const error = (code: string, param: string | null = null) => errorInWords({ message: 'as the server says', type: 't', param, code });
+    expect(error('queue_full')).toMatch(/busy/);
+    expect(error('string_above_max_length', 'prompt')).toMatch(/prompt is too long/);
+    expect(error('unsupported_value', 'size')).toBe('as the server says');
+  });
+
+  it('says what was done, from usage alone', () => {
+    const off = { mode: 'off', few_step: 0, rounds: 0, draft_tokens: 0, accepted_tokens: 0, gate_stops: 0 };
+    const done = (acceleration: typeof off) => accelerationInWords(reduce(start(), { type: 'completed', usage: { total_tokens: 0, input_tokens: 0, output_tokens: 0, acceleration }, timings: null }, 0));
+    expect(accelerationInWords(start())).toBeNull();
+    expect(done(off)).toBe('drawn without acceleration');
+    expect(done({ ...off, mode: 'relaxed', few_step: 4, rounds: 9, draft_tokens: 40, accepted_tokens: 31 })).toBe('relaxed speculation, 31 of 40 drafts taken in 9 rounds · 4-step head');
+  });
+});

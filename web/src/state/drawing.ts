@@ -1,0 +1,156 @@
+import type { DrawEvent, TransportName } from '../protocol/events.js';
+import type { ApiError, Timings, Usage } from '../protocol/frames.js';
+
+export type Phase = 'sent' | 'queued' | 'drawing' | 'done' | 'failed' | 'cancelled';
+
+/** How an image token came to be: not yet, drawn, a draft that was taken, a draft that was redrawn. */
+export const Mark = { none: 0, drawn: 1, accepted: 2, rejected: 3 } as const;
+
+export interface PictureState {
+  /** The request's, until the server says. */
+  seed: number;
+  /** One entry per image token, in raster order: `Mark`. */
+  marks: readonly number[];
+  isFinished: boolean;
+}
+
+/** One request and what is known of it. Plain data; pixels are the views' business. */
+export interface DrawingState {
+  phase: Phase;
+  way: TransportName;
+  /** 0 … 1; never falls, whatever is replayed. */
+  fraction: number;
+  position: number | null;
+  etaMs: number | null;
+  batchSize: number | null;
+  pictures: readonly PictureState[];
+  isInterrupted: boolean;
+  clock: Clock;
+  usage: Usage | null;
+  timings: Timings | null;
+  error: ApiError | null;
+}
+
+/** This page's clock in milliseconds, but for `firstTokenTs` and `lastTokenTs`, which are the server's. */
+export interface Clock {
+  sentAt: number;
+  acceptedAt: number | null;
+  startedAt: number | null;
+  firstRowAt: number | null;
+  endedAt: number | null;
+  /** Server's clock at the start of drawing, and at the newest token. */
+  startedTs: number | null;
+  lastTokenTs: number | null;
+}
+
+export interface DrawingShape {
+  way: TransportName;
+  seeds: readonly number[];
+  /** Image tokens of one picture. */
+  tokens: number;
+  now: number;
+}
+
+export function newDrawing({ way, seeds, tokens, now }: DrawingShape): DrawingState {
+  return {
+    phase: 'sent',
+    way,
+    fraction: 0,
+    position: null,
+    etaMs: null,
+    batchSize: null,
+    pictures: seeds.map((seed) => ({ seed, marks: new Array<number>(tokens).fill(Mark.none), isFinished: false })),
+    isInterrupted: false,
+    clock: { sentAt: now, acceptedAt: null, startedAt: null, firstRowAt: null, endedAt: null, startedTs: null, lastTokenTs: null },
+    usage: null,
+    timings: null,
+    error: null,
+  };
+}
+
+export function isOver({ phase }: DrawingState): boolean {
+  return phase === 'done' || phase === 'failed' || phase === 'cancelled';
+}
+
+/** What an event changes. Late and repeated events change nothing. */
+export function reduce(state: DrawingState, event: DrawEvent, now: number): DrawingState {
+  if (isOver(state)) return state;
+  switch (event.type) {
+    case 'accepted':
+      return {
+        ...state,
+        phase: state.phase === 'sent' ? 'queued' : state.phase,
+        position: event.position,
+        etaMs: event.etaMs,
+        pictures: state.pictures.map((picture, i) => ({ ...picture, seed: event.seeds[i] ?? picture.seed })),
+        clock: { ...state.clock, acceptedAt: state.clock.acceptedAt ?? now },
+      };
+    case 'queued':
+      return state.phase === 'drawing' ? state : { ...state, phase: 'queued', position: event.position, etaMs: event.etaMs };
+    case 'started':
+      return {
+        ...drawing(state),
+        batchSize: event.batchSize,
+        clock: { ...state.clock, startedAt: state.clock.startedAt ?? now, startedTs: state.clock.startedTs ?? event.ts },
+      };
+    case 'progress':
+      return { ...drawing(state), fraction: rising(state, event.fraction), etaMs: event.etaMs };
+    case 'tokens':
+      return withTokens(drawing(state), event);
+    case 'preview':
+      return { ...drawing(state), clock: { ...state.clock, firstRowAt: state.clock.firstRowAt ?? now } };
+    case 'image':
+      return {
+        ...drawing(state),
+        pictures: state.pictures.map((picture, i) =>
+          i === event.image ? { seed: event.seed ?? picture.seed, marks: picture.marks.map((mark) => Math.max(mark, Mark.drawn)), isFinished: true } : picture,
+        ),
+      };
+    case 'completed':
+      return { ...state, phase: 'done', fraction: 1, isInterrupted: false, usage: event.usage, timings: event.timings, clock: { ...state.clock, endedAt: now } };
+    case 'failed':
+      return { ...state, phase: 'failed', isInterrupted: false, error: event.error, clock: { ...state.clock, endedAt: now } };
+    case 'cancelled':
+      return { ...state, phase: 'cancelled', isInterrupted: false, clock: { ...state.clock, endedAt: now } };
+    case 'interrupted':
+      return { ...state, isInterrupted: true };
+    case 'resumed':
+      return { ...state, isInterrupted: false };
+  }
+}
+
+/** Tokens drawn so far, over all pictures. */
+export function tokensDrawn(state: DrawingState): number {
+  return state.pictures.reduce((sum, { marks }) => sum + marks.filter((mark) => mark !== Mark.none).length, 0);
+}
+
+export function tokensTotal(state: DrawingState): number {
+  return state.pictures.reduce((sum, { marks }) => sum + marks.length, 0);
+}
+
+/** True where the server told of drafts: only then is there something to show about them. */
+export function hasDrafts({ pictures }: DrawingState): boolean {
+  return pictures.some(({ marks }) => marks.some((mark) => mark >= Mark.accepted));
+}
+
+function drawing(state: DrawingState): DrawingState {
+  return state.phase === 'drawing' ? state : { ...state, phase: 'drawing', position: 0 };
+}
+
+/** Only `completed` reaches 1: the last moments are encoding and the way here. */
+function rising(state: DrawingState, fraction: number): number {
+  return Number.isFinite(fraction) ? Math.max(state.fraction, Math.min(fraction, 1)) : state.fraction;
+}
+
+function withTokens(state: DrawingState, event: Extract<DrawEvent, { type: 'tokens' }>): DrawingState {
+  const pictures = state.pictures.map((picture, i) => (i === event.image && !picture.isFinished ? { ...picture, marks: marked(picture.marks, event) } : picture));
+  return { ...state, pictures, clock: { ...state.clock, lastTokenTs: event.ts === null ? state.clock.lastTokenTs : Math.max(state.clock.lastTokenTs ?? 0, event.ts) } };
+}
+
+function marked(marks: readonly number[], { from, to, accepted }: Extract<DrawEvent, { type: 'tokens' }>): number[] {
+  return marks.map((mark, i) => {
+    if (i < from || i >= to || mark !== Mark.none) return mark;
+    const taken = accepted?.[i - from];
+    return taken === undefined ? Mark.drawn : taken ? Mark.accepted : Mark.rejected;
+  });
+}

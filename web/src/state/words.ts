@@ -1,0 +1,69 @@
+import type { ApiError } from '../protocol/frames.js';
+import { isOver, type DrawingState } from './drawing.js';
+
+/** 84 ms · 1.24 s · 2 min 5 s */
+export function duration(ms: number): string {
+  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+  return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
+}
+
+export function pictures(n: number): string {
+  return n === 1 ? '1 picture' : `${n} pictures`;
+}
+
+/** What a person can do about it; the server's own sentence where it is about the request. */
+export function errorInWords({ code, message, param }: ApiError): string {
+  switch (code) {
+    case 'queue_full':
+      return 'The server is busy: its queue is full. Try again in a moment.';
+    case 'rate_limit_exceeded':
+      return 'Too many requests at once. Try again in a moment.';
+    case 'model_loading':
+      return 'The model is still being loaded. Try again in a moment.';
+    case 'draining':
+      return 'The server is shutting down. Try again when it is back.';
+    case 'invalid_api_key':
+      return 'This server wants an API key, which this page cannot send yet.';
+    case 'job_not_found':
+      return 'The server no longer knows this picture. Draw it again: the seed gives the same one.';
+    case 'string_above_max_length':
+      return param === 'negative_prompt' ? 'The text under “Leave out” is too long for this model.' : 'The prompt is too long for this model.';
+    case 'unreachable':
+      return 'The connection to the server broke. Is it still running?';
+    default:
+      return message;
+  }
+}
+
+/** One line for eyes and ears. */
+export function statusOf(state: DrawingState): string {
+  const many = state.pictures.length;
+  if (state.isInterrupted && !isOver(state)) return 'Connection lost. The server goes on drawing; reconnecting …';
+  switch (state.phase) {
+    case 'sent':
+      return 'Sending …';
+    case 'queued':
+      return state.position === null || state.position === 0 ? 'Next in line …' : `Waiting: ${state.position} ahead`;
+    case 'drawing': {
+      // The first tokens say little about the rest, and the last seconds need no number.
+      const left = state.etaMs === null || state.etaMs < 2000 || state.fraction < 0.1 ? '' : `, about ${Math.round(state.etaMs / 1000)} s left`;
+      return `Drawing ${pictures(many)}: ${Math.floor(state.fraction * 100)} %${left}`;
+    }
+    case 'done':
+      return `${pictures(many)} in ${duration((state.clock.endedAt ?? state.clock.sentAt) - state.clock.sentAt)}`;
+    case 'failed':
+      return state.error === null ? 'It failed.' : errorInWords(state.error);
+    case 'cancelled':
+      return 'Cancelled';
+  }
+}
+
+/** `usage.acceleration` as a sentence; null where the answer says nothing. */
+export function accelerationInWords(state: DrawingState): string | null {
+  const done = state.usage?.acceleration;
+  if (done === undefined) return null;
+  if (done.mode === 'off' && done.few_step === 0) return 'drawn without acceleration';
+  const parts = [done.mode === 'off' ? null : `${done.mode} speculation, ${done.accepted_tokens} of ${done.draft_tokens} drafts taken in ${done.rounds} rounds`, done.few_step === 0 ? null : `${done.few_step}-step head`];
+  return parts.filter((part) => part !== null).join(' · ');
+}
