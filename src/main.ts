@@ -28,9 +28,10 @@ async function main(config: Config): Promise<void> {
   const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
   const app = await buildApp({ serving, metrics, workload, patience, drawSeed, allowedOrigins: config.allowedOrigins, page }, config.logLevel);
   if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
+  // Before it can be seen from outside that the server is there: whoever sees it may stop it.
+  const stop = onceOnSignal();
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
-  const stop = onceOnSignal();
   const worker = await Promise.race([load(config, model, serving, { metrics, workload }, app), stop.then(() => null)]);
   await stop;
   app.log.info('draining');
