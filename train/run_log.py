@@ -53,14 +53,17 @@ def save_checkpoint(state, path):
 
 
 class Clock:
-    """Seconds spent in a stage over all its runs, so that a budget in minutes can be resumed."""
+    """Seconds spent in a stage over all its runs, so that a budget in minutes can be resumed.
+
+    Time in which the process did not run (stopped, or kept waiting by other work) is not spent: no more counts than its processor time.
+    """
 
     def __init__(self, spent=0.0):
-        self.spent, self.mark = spent, time.time()
+        self.spent, self.mark = spent, (time.time(), time.process_time())
 
     def tick(self):
-        now = time.time()
-        self.spent += now - self.mark
+        now = time.time(), time.process_time()
+        self.spent += max(0.0, min(a - b for a, b in zip(now, self.mark)))
         self.mark = now
         return self.spent
 

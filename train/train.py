@@ -49,12 +49,7 @@ class Example:
 def image_tokens(pictures, autoencoder, cache):
     if cache and os.path.exists(cache):
         return torch.load(cache).float()
-    where, parts = next(autoencoder.parameters()).device, []
-    with torch.no_grad():
-        for begin in range(0, len(pictures), 64):
-            z = autoencoder.encode(vae.to_pixels(pictures[begin:begin + 64]).to(where))
-            parts.append(vae.patchify(z).half().cpu())
-    tokens = torch.cat(parts)
+    tokens = vae.encode_all(pictures, autoencoder)
     if cache:
         torch.save(tokens, cache)
     return tokens.float()
@@ -103,11 +98,12 @@ class Trainee(nn.Module):
     mean:   a linear guess of the next token. Near t = 1/2 the noisy token gives itself away, so that the flow loss alone
             tells the backbone little.
     forget: the share of rows whose earlier tokens are noise mostly, so that the plan made from the caption must be read.
+    settled: False while the probes, which no export keeps, are new on a trained network: they learn, it does not follow them.
     """
 
     def __init__(self, config, tap, forget):
         super().__init__()
-        self.net, self.tap, self.forget = nextstep.NextStep(config).initialise(), tap, forget
+        self.net, self.tap, self.forget, self.settled = nextstep.NextStep(config).initialise(), tap, forget, True
         h = config["hidden_size"]
         self.aux = nn.Sequential(LayerNorm(h), nn.Linear(h, 2 * h), nn.SiLU(), nn.Linear(2 * h, 768))
         self.mean = nn.Linear(h, config["latent_channels"] * config["latent_patch_size"] ** 2)
@@ -120,7 +116,8 @@ class Trainee(nn.Module):
         x = torch.cat([net.embed_tokens(ids), net.image_in_projector(seen)], 1)
         valid = torch.cat([valid, torch.ones(b, length - 1, dtype=torch.bool, device=valid.device)], 1)
         hidden, tapped = net.hidden(x, nextstep.causal_mask(valid), tap=self.tap)
-        c = net.image_out_projector(hidden[:, -length:]).reshape(b * length, -1)
+        hidden = hidden[:, -length:].reshape(b * length, -1)
+        c = net.image_out_projector(hidden)
 
         index, blank = torch.arange(b * length, device=c.device), blank.reshape(-1)
         index = torch.cat([index[blank][::3], index[~blank].repeat(repeats)])
@@ -130,9 +127,8 @@ class Trainee(nn.Module):
         v = net.image_head.net(t[:, None] * target + (1 - t[:, None]) * start, t, c[index])
         flow = (v.float() - (target - start)).pow(2).mean()
         drawn = ~blank
-        mean = self.mean(hidden[:, -length:].reshape(b * length, -1)[drawn])
+        mean = self.mean((hidden if self.settled else hidden.detach())[drawn])
         mean = (mean.float() - tokens.reshape(b * length, d)[drawn]).pow(2).mean()
-
         return flow, self.plan_loss(tapped[:, ids.shape[1] - 1], valid[:, :ids.shape[1]], thumbnails), mean
 
     def read(self, ids, valid, thumbnails):
@@ -142,14 +138,17 @@ class Trainee(nn.Module):
 
     def plan_loss(self, at_boi, valid, thumbnails):
         captioned = valid.sum(1) > AREA                                    # an empty caption names no picture
-        error = (self.aux(at_boi).float() - thumbnails).pow(2).mean(1)
+        error = (self.aux(at_boi if self.settled else at_boi.detach()).float() - thumbnails).pow(2).mean(1)
         return (error * captioned).sum() / captioned.sum().clamp(min=1)
+
+
+def minutes_left(clock, args):
+    return (args.until - time.time()) / 60 if args.until else args.minutes - clock.spent / 60
 
 
 def schedule(clock, args):
     """Warm-up, constant, linear to zero."""
-    minutes = clock.spent / 60
-    return max(0.0, min(1.0, (minutes + 0.02) / args.warmup, (args.minutes - minutes) / max(args.decay, 1e-6)))
+    return max(0.0, min(1.0, (clock.spent / 60 + 0.02) / args.warmup, minutes_left(clock, args) / max(args.decay, 1e-6)))
 
 
 class Run:
@@ -164,6 +163,7 @@ class Run:
         self.optimizers = [muon.Muon(inside, args.lr, weight_decay=args.weight_decay),
                            torch.optim.AdamW(rest, args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
         self.ema = copy.deepcopy(self.trainee.net).requires_grad_(False)
+        self.fresh = not args.init                         # a trained network's EMA needs no quick start
         self.step, self.clock, self.path = 0, Clock(), os.path.join(args.run, "last.pt")
         if os.path.exists(self.path):
             state = torch.load(self.path, map_location=where)
@@ -181,7 +181,7 @@ class Run:
 
     @torch.no_grad()
     def follow(self, decay):
-        decay = min(decay, (1 + self.step) / (10 + self.step))
+        decay = min(decay, (1 + self.step) / (10 + self.step)) if self.fresh else decay
         for slow, fast in zip(self.ema.parameters(), self.trainee.net.parameters()):
             slow.lerp_(fast, 1 - decay)
 
@@ -189,12 +189,13 @@ class Run:
 def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
-    parser.add_argument("--vae", required=True, help="checkpoint of train_vae.py")
+    parser.add_argument("--vae", required=True, help="checkpoint of train_vae.py, or a model folder")
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--init", help="a model folder whose weights to start from")
     parser.add_argument("--config", default="{}", help="JSON, over model.CONFIG")
     parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--until", type=float, help="end at this time (seconds since 1970) instead of after --minutes; --decay then counts back from it")
     parser.add_argument("--warmup", type=float, default=1.5, help="minutes")
     parser.add_argument("--decay", type=float, default=15, help="minutes")
     parser.add_argument("--batch", type=int, default=32)
@@ -208,6 +209,7 @@ def main(argv=None):
     parser.add_argument("--mean-weight", type=float, default=1.0)
     parser.add_argument("--captions", type=int, default=16, help="captions a step that are read only, for the probe")
     parser.add_argument("--tap", type=int, default=5)
+    parser.add_argument("--settle", type=int, default=150, help="with --init: steps in which the new probes learn alone")
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--popular", type=float, default=8.0, help="weight of a popular concept; others have --rest")
     parser.add_argument("--rest", type=float, default=0.25)
@@ -216,6 +218,7 @@ def main(argv=None):
     parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="torch.compile the layers and the head (torch 2, a C++ compiler): a quarter faster, a minute's start")
     parser.add_argument("--no-bf16", action="store_true")
     args = parser.parse_args(argv)
     use_threads(args.threads)
@@ -225,24 +228,28 @@ def main(argv=None):
 
     tokenizer = PromptTokenizer(args.tokenizer)
     rows, pictures = data.load(args.data)
-    autoencoder = vae.VAE().to(where)
-    autoencoder.load_state_dict(torch.load(args.vae, map_location=where)["model"])
-    example = Example(rows, pictures, autoencoder, tokenizer, os.path.join(os.path.dirname(args.vae), "tokens.pt"))
+    autoencoder = vae.load(args.vae).to(where)
+    example = Example(rows, pictures, autoencoder, tokenizer, os.path.join(args.run if os.path.isdir(args.vae) else os.path.dirname(args.vae), "tokens.pt"))
     ids = [i for i in data.train_ids(rows) if example.captions[i][0]]
     weights = data.sampling_weights([rows[i] for i in ids], args.popular, args.rest, json.loads(args.styles))
     config = dict(nextstep.CONFIG, vocab_size=tokenizer.vocab_size, **json.loads(args.config))
     run = Run(args, config, where)
+    if args.compile:
+        for part in [*run.trainee.net.layers, run.trainee.net.image_head.net]:
+            part.forward = torch.compile(part.forward, dynamic=True)
     batches = Batches(example, ids, weights, tokenizer, args.batch, args.seed + run.step)
     captions = Batches(example, ids, weights, tokenizer, args.captions, args.seed + run.step + 1, drop=0.0, together=4)
     print(f"{sum(p.numel() for p in run.ema.parameters()) / 1e6:.2f}M parameters, {len(ids)} pictures, from step {run.step}", flush=True)
 
     clock, mean, count, mark = run.clock, np.zeros(3), 0, run.clock.spent
     saved = probed = clock.spent
-    while clock.tick() < args.minutes * 60:
+    while minutes_left(clock, args) > 0:
+        clock.tick()
         rate = schedule(clock, args)
         for optimizer, peak in zip(run.optimizers, (args.lr, args.adam_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = peak * rate
+        run.trainee.settled = run.fresh or run.step >= args.settle
         prompt, valid, picture = batches.next()
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
             flow, aux, guess = run.trainee(prompt.to(where), valid.to(where), example.tokens[picture].to(where), example.thumbnails[picture].to(where),
@@ -276,22 +283,32 @@ def main(argv=None):
 
 
 def probe(run, autoencoder, tokenizer, rows, pictures, args, probes):
-    """40 popular concepts drawn and looked up among the training pictures: a rough adherence, and a sheet to look at."""
+    """40 popular concepts, the styles in turn, drawn and looked up among the training pictures: a rough adherence, and a sheet to look at."""
     from PIL import Image
     from sample import Pipeline, sheet
     start = time.time()
-    popular = [row for row in rows if row["popular"] and row["style"] == "3d" and not row["skin_tone"]][::11][:40]
-    prompts = [row["name"] + (", 3d style" if i % 2 else "") for i, row in enumerate(popular)]
-    pipeline = Pipeline(run.ema, autoencoder, tokenizer, dict(timesteps=12, timestep_shift=1.0, guidance_scale=2.5, use_norm=True,
+    asked, prompts = probe_prompts(rows)
+    pipeline = Pipeline(run.ema, autoencoder, tokenizer, dict(timesteps=12, timestep_shift=1.0, guidance_scale=2.0, use_norm=True,
                                                               guidance_schedule="constant", negative_prompt=""))
     drawn = pipeline.draw(prompts, list(range(len(prompts))))
     train = data.train_ids(rows)
-    hits = nearest_has_base(thumbnails(drawn), thumbnails(pictures[train]), [rows[i]["base"] for i in train], [r["base"] for r in popular])
-    asked = pictures[[row["id"] for row in popular]]
-    both = np.stack([asked, drawn], 1).reshape(-1, 64, 64, 3)
-    Image.fromarray(sheet(both, 16)).save(os.path.join(args.run, f"probe_{run.step:06d}.png"))
-    probes.add(step=run.step, minutes=run.clock.spent / 60, adherence=float(np.mean(hits)), seconds=time.time() - start)
+    hits = nearest_has_base(thumbnails(drawn), thumbnails(pictures[train]), [rows[i]["base"] for i in train], [r["base"] for r in asked])
+    both = np.stack([pictures[[row["id"] for row in asked]], drawn], 1).reshape(-1, 64, 64, 3)
+    Image.fromarray(sheet(both, 2 * len(data.STYLES))).save(os.path.join(args.run, f"probe_{run.step:06d}.png"))
+    default = np.array([row["style"] == data.STYLES[0] for row in asked])
+    probes.add(step=run.step, minutes=run.clock.spent / 60, adherence=float(np.mean(hits)), default_style=float(np.mean(hits[default])),
+               seconds=time.time() - start)
     run.ema.train()
+
+
+def probe_prompts(rows):
+    """-> (rows, prompts): every 11th popular concept, in the next style each time; the default style by the bare name."""
+    plain = [row for row in rows if row["popular"] and not row["skin_tone"]]
+    found = {(row["base"], row["style"]): row for row in reversed(plain)}
+    asked = []
+    for i, row in enumerate([row for row in plain if row["style"] == data.STYLES[0]][::11][:40]):
+        asked.append(found.get((row["base"], data.STYLES[i % len(data.STYLES)]), row))
+    return asked, [row["name"] + (f", {data.style_words(row)}" if row["style"] != data.STYLES[0] else "") for row in asked]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,35 @@ def loss_of(output, target, pooled_weight=1.0, edge_weight=0.5):
     return loss + edge_weight * edges
 
 
+class Spikes:
+    """How far single pixels stick out of the decoder's last layers, beyond `bearable` standard deviations of their channel.
+
+    With 32 groups a norm of 32 channels takes each channel alone, and the cheapest way around it is one huge pixel that sets the channel's
+    scale (as in StyleGAN's droplets, Karras 2020): a coloured speck in the picture. Watches the inputs of the norms at full size.
+    """
+
+    def __init__(self, decoder, bearable=6.0):
+        self.bearable, self.seen = bearable, []
+        for module in (*decoder.up[0].modules(), decoder.norm_out):
+            if isinstance(module, torch.nn.GroupNorm):
+                module.register_forward_pre_hook(lambda _, inputs: self.seen.append(inputs[0]))
+
+    def loss(self):
+        """Since the last call."""
+        parts, self.seen = self.seen, []
+        return sum(self.excess(x.float()) for x in parts) / len(parts)
+
+    def excess(self, x):
+        std, mean = torch.std_mean(x, (2, 3), keepdim=True)
+        return F.relu(((x - mean) / (std + 1e-4)).abs().amax((2, 3)) - self.bearable).mean()
+
+
+def worst(output, target, share=0.01):
+    """The share of 4x4 blocks that are furthest off: specks are few and hardly move a mean."""
+    blocks = F.avg_pool2d((output - target).abs().mean(1, keepdim=True), 4, 2).flatten(1)
+    return blocks.topk(max(1, int(share * blocks.shape[1])), 1).values.mean()
+
+
 def one_cycle(progress, peak):
     """progress in [0, 1): 5 % warm-up, then a cosine to zero."""
     return peak * (progress / 0.05 if progress < 0.05 else 0.5 + 0.5 * math.cos(math.pi * (progress - 0.05) / 0.95))
@@ -54,6 +83,8 @@ def main(argv=None):
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--noise", type=float, default=0.35, help="largest std of the latent noise, of latents of std 1")
     parser.add_argument("--decoder-only", action="store_true")
+    parser.add_argument("--spikes", type=float, default=0.02, help="weight of the loss on single pixels that stick out inside the decoder")
+    parser.add_argument("--worst", type=float, default=0.1, help="weight of the loss on the blocks that are furthest off")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-bf16", action="store_true")
     args = parser.parse_args(argv)
@@ -71,6 +102,8 @@ def main(argv=None):
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     model = (vae.load(args.init) if args.init else vae.VAE()).to(where)
+    tokens = vae.encode_all(pictures, model) if args.decoder_only else None
+    spikes = Spikes(model.decoder)
     parameters = model.decoder.parameters() if args.decoder_only else model.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     step, clock = 0, Clock()
@@ -81,31 +114,27 @@ def main(argv=None):
         step, clock = state["step"], Clock(state["seconds"])
         random = np.random.default_rng(step)
 
-    budget, mean, since = args.minutes * 60, 0.0, 0
+    budget, mean, since = args.minutes * 60, np.zeros(2), 0
     seconds_before = clock.spent
     while clock.tick() < budget:
         for group in optimizer.param_groups:
             group["lr"] = one_cycle(clock.spent / budget, args.lr)
-        batch = pictures[random.choice(ids, args.batch, p=weights)]
-        target = vae.to_pixels(batch).to(where)
+        chosen = random.choice(ids, args.batch, p=weights)
+        target = vae.to_pixels(pictures[chosen]).to(where)
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
-            if args.decoder_only:
-                with torch.no_grad():
-                    latents = model.encode(target)
-            else:
-                latents = model.encode(target)
+            latents = vae.unpatchify(tokens[chosen].float(), 8, 8).to(where) if args.decoder_only else model.encode(target)
             output = model.decode(noisy(latents.float(), args.noise))
-        loss = loss_of(output.float(), target)
+        loss, spike = loss_of(output.float(), target) + args.worst * worst(output.float(), target), spikes.loss()
         optimizer.zero_grad()
-        loss.backward()
+        (loss + args.spikes * spike).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        step, since, mean = step + 1, since + 1, mean + float(loss.detach())
+        step, since, mean = step + 1, since + 1, mean + (float(loss.detach()), float(spike.detach()))
         if since == 100:
             clock.tick()
-            log.add(step=step, loss=mean / since, psnr=psnr(model, held_out, where), minutes=clock.spent / 60,
+            log.add(step=step, loss=mean[0] / since, spikes=mean[1] / since, psnr=psnr(model, held_out, where), minutes=clock.spent / 60,
                     pictures_per_second=since * args.batch / (clock.spent - seconds_before))
-            mean, since, seconds_before = 0.0, 0, clock.spent
+            mean, since, seconds_before, spikes.seen = np.zeros(2), 0, clock.spent, []
         if step % 500 == 0:
             save_checkpoint(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, seconds=clock.spent), checkpoint)
     save_checkpoint(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, seconds=clock.spent), checkpoint)

@@ -153,6 +153,15 @@ def load(path):
     return model
 
 
+def encode_all(pictures, autoencoder, batch=64):
+    """(N, 64, 64, 3) uint8 -> tokens (N, 64, 64), half precision, on the CPU."""
+    where, parts = next(autoencoder.parameters()).device, []
+    with torch.no_grad():
+        for begin in range(0, len(pictures), batch):
+            parts.append(patchify(autoencoder.encode(to_pixels(pictures[begin:begin + batch]).to(where))).half().cpu())
+    return torch.cat(parts)
+
+
 def patchify(z, p=2):
     """(B, C, H, W) -> (B, HW/p^2, C p^2); a token is (channel, row in patch, column in patch)."""
     b, c, h, w = z.shape
