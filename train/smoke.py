@@ -18,6 +18,7 @@ import preview
 import quality
 import quality_pack
 import safetensors_io
+import style_adherence
 import tokenizer
 import train
 import train_vae
@@ -83,6 +84,8 @@ def main():
     hits = quality.nearest_has_base(pack.thumbnails, quality.thumbnails(pack_pictures), pack.bases, pack.bases)
     assert hits.all(), "a training picture is its own neighbour"
     quality.main(["--model", at("model"), "--timesteps", "2", "--fd-count", "64"])
+    np.save(at("drawn.npy"), pack_pictures)
+    style_adherence.main(["--data", data, "--model", at("model"), "--pictures", at("drawn.npy")])
     shutil.rmtree(folder)
     print("smoke test passed")
 
