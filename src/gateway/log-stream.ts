@@ -18,6 +18,9 @@ export type FrameSource = () => Frame | null;
 /** What may lie between us and the socket; a frame that is larger goes alone. */
 const BUFFER_BYTES = 64 * 1024;
 
+/** With the usual heartbeat two and a half minutes, for one event. */
+const MAX_BUSY_BEATS = 10;
+
 /**
  * A job's log as a body of server-sent events. It is pulled: an event is made when the socket has taken the one before,
  * so a slow reader holds one event in memory, and the job never waits for it.
@@ -29,6 +32,8 @@ export class LogStream extends Readable {
   private hasBegun = false;
   /** The reader takes more. */
   private wanted = true;
+  /** Heartbeats since the reader last took something that it had to wait for. */
+  private busyBeats = 0;
   private readonly heartbeat: NodeJS.Timeout;
   /** Set while progress waits to be told. */
   private progress: NodeJS.Timeout | undefined;
@@ -58,6 +63,7 @@ export class LogStream extends Readable {
 
   override _read(): void {
     this.wanted = true;
+    this.busyBeats = 0;
     this.pump();
   }
 
@@ -108,9 +114,17 @@ export class LogStream extends Readable {
     this.begin.resolve();
   }
 
-  /** Proxies and clients close silent connections. One that is still busy with an event is not silent. */
+  /**
+   * Proxies and clients close silent connections. One that is still busy with an event is not silent; but one that is
+   * busy for many beats does not read at all, and would hold its job and all pictures for as long as it likes.
+   */
   private beat(): void {
-    if (this.wanted) this.write(': keep-alive\n\n');
+    if (this.wanted) {
+      this.write(': keep-alive\n\n');
+      return;
+    }
+    this.busyBeats += 1;
+    if (this.busyBeats >= MAX_BUSY_BEATS) this.destroy();
     else this.heartbeat.refresh();
   }
 }

@@ -1,5 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { toServerError } from '../errors.js';
 import type { JobHandle } from '../jobs/backend.js';
+import { onConnectionGone } from './attach.js';
 import type { GatewayDeps } from './deps.js';
 import { imageFrames } from './image-frames.js';
 import { LogStream } from './log-stream.js';
@@ -15,11 +17,16 @@ export async function sseAnswer(request: FastifyRequest<{ Body: ImagesRequest }>
   const includeProgress = request.body.stream_options?.include_progress === true;
   const onPreview = previewCounter(metrics.previews, 'sse', job.request.model, () => reply.elapsedTime / 1000);
   const stream = new LogStream(job.log, imageFrames(job, includeProgress, onPreview), patience);
+  // After the 200 a failure is an event of the stream; for the metrics it is the outcome all the same.
+  job.result.catch((thrown: unknown) => {
+    request.errorCode ??= toServerError(thrown).code;
+  });
   await stream.begun;
   return sendEvents(reply, stream);
 }
 
 export function sendEvents(reply: FastifyReply, stream: LogStream): FastifyReply {
+  onConnectionGone(reply, () => stream.destroy());
   // Proxies that collect a body before they pass it on would turn live events into one lump.
   void reply.header('content-type', 'text/event-stream; charset=utf-8').header('cache-control', 'no-cache, no-transform').header('x-accel-buffering', 'no');
   return reply.send(stream);

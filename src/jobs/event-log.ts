@@ -34,7 +34,7 @@ const MAX_TOKEN_ENTRIES = 256;
 
 /**
  * The history of one job. It keeps every lifecycle event and every finished picture, the last 256 `tokens` events, and
- * of each image the newest preview of each kind; so its size is bounded whatever the job does.
+ * of each image the newest of them and the newest preview of each kind; so its size is bounded whatever the job does.
  */
 export class JobLog implements JobLogReader {
   lastSeq = 0;
@@ -44,6 +44,8 @@ export class JobLog implements JobLogReader {
   /** Never trimmed. */
   private readonly kept: LogEntry[] = [];
   private readonly tokens: LogEntry[] = [];
+  /** By image: its newest `tokens` event, where that is older than those of `tokens`. */
+  private readonly stale = new Map<number, LogEntry>();
   /** By kind and image. */
   private readonly previews = new Map<string, LogEntry>();
   private last: LogEntry | null = null;
@@ -69,7 +71,7 @@ export class JobLog implements JobLogReader {
   since(after: number): Replay {
     // Most readers are up to date and ask for what was just appended.
     if (this.last !== null && after === this.last.seq - 1) return { entries: [this.last], gap: null };
-    const entries = [...this.kept, ...this.tokens, ...this.previews.values()]
+    const entries = [...this.kept, ...this.stale.values(), ...this.tokens, ...this.previews.values()]
       .filter((entry) => entry.seq > after)
       .sort((a, b) => a.seq - b.seq);
     return { entries, gap: gapIn(entries, Math.max(0, after), this.lastSeq) };
@@ -91,12 +93,22 @@ export class JobLog implements JobLogReader {
     return this.listeners.size > 0;
   }
 
+  /** Trims the oldest, but of each image the newest stays: how far it is must be known whatever the others do. */
+  private keepTokens(entry: LogEntry, image: number): void {
+    this.stale.delete(image);
+    this.tokens.push(entry);
+    if (this.tokens.length <= MAX_TOKEN_ENTRIES) return;
+    const oldest = this.tokens.shift()!;
+    if (oldest.event.kind !== 'tokens') return;
+    const { image: trimmed } = oldest.event;
+    if (!this.tokens.some(({ event }) => event.kind === 'tokens' && event.image === trimmed)) this.stale.set(trimmed, oldest);
+  }
+
   private keep(entry: LogEntry): void {
     const { event } = entry;
     switch (event.kind) {
       case 'tokens':
-        this.tokens.push(entry);
-        if (this.tokens.length > MAX_TOKEN_ENTRIES) this.tokens.shift();
+        this.keepTokens(entry, event.image);
         return;
       case 'preview': {
         const key = `${event.preview.kind} ${event.preview.image}`;

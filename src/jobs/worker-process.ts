@@ -1,4 +1,4 @@
-import { fork } from 'node:child_process';
+import { fork, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { FromWorker, ToWorker } from './ipc.js';
 import type { WorkerExit } from './restart-policy.js';
@@ -26,7 +26,13 @@ export type SpawnWorker = (listener: WorkerListener) => WorkerProcess;
  */
 export function spawnWorker(entry: string, listener: WorkerListener): WorkerProcess {
   const oomKillsBefore = oomKills();
-  const child = fork(entry, { serialization: 'advanced' });
+  const child = forkOrNull(entry);
+  if (child === null) {
+    setImmediate(() => {
+      listener.onExit({ kind: 'exit', code: null, signal: null });
+    });
+    return { pid: undefined, send: () => undefined, kill: () => undefined };
+  }
   let killed = false;
   child.on('message', (message) => {
     // The only writer of this channel is our own code of the same version.
@@ -62,6 +68,15 @@ export function spawnWorker(entry: string, listener: WorkerListener): WorkerProc
       child.kill('SIGKILL');
     },
   };
+}
+
+/** Null: there is no memory for it, which Node throws where other failures to start are events. */
+function forkOrNull(entry: string): ChildProcess | null {
+  try {
+    return fork(entry, { serialization: 'advanced' });
+  } catch {
+    return null;
+  }
 }
 
 /** Processes the kernel has killed for memory since boot; 0 where it does not say. */

@@ -37,6 +37,15 @@ async function stillServes(): Promise<void> {
 const envelope = (text: string): unknown => JSON.parse(text.split('\r\n\r\n')[1]!);
 
 describe('sockets that misbehave', () => {
+  it('a client that sent two requests at once and is gone: both jobs end, also the one whose answer had to wait', async () => {
+    const { socket } = open(post(''), post('', JSON.stringify({ prompt: 'x', stream: true })));
+    await manual.start(0);
+    await manual.start(1);
+    socket.destroy();
+    await until(() => manual.worker.cancelled === 2);
+    await stillServes();
+  });
+
   it('a client that closes its half while it waits is gone: its job ends', async () => {
     const half = open(post(''));
     await manual.start();

@@ -17,6 +17,17 @@ describe('JobLog', () => {
     expect(seqs(log.since(-5).entries)).toHaveLength(6);
   });
 
+  it('keeps the newest token event of each image, however old: how far it is stays known', () => {
+    const log = newLog();
+    log.append(tokens(0, 5, 3));
+    log.append(tokens(5, 9, 3));
+    for (let i = 0; i < 400; i += 1) log.append(tokens(i, i + 1));
+    expect(log.since(0).entries[0]).toMatchObject({ seq: 2, event: { image: 3, to: 9 } });
+    expect(log.since(0).entries).toHaveLength(257);
+    log.append(tokens(9, 10, 3));
+    expect(log.since(0).entries.filter(({ event }) => event.kind === 'tokens' && event.image === 3)).toHaveLength(1);
+  });
+
   it('keeps the last 256 token events and says which range is gone', () => {
     const log = newLog();
     log.append({ kind: 'queued' });

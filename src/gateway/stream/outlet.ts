@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { encodeBinaryFrame } from './binary-frame.js';
 import type { Outgoing } from './job-feed.js';
@@ -7,6 +8,14 @@ import type { PumpQueue } from './pump-queue.js';
 export interface Sink extends Pick<WebSocket, 'bufferedAmount' | 'send'> {
   cork(): void;
   uncork(): void;
+  /** What of the write under way the kernel has not taken: it falls while a slow reader reads, `bufferedAmount` does not. */
+  readonly unsentBytes: number;
+}
+
+/** The public count of a socket stands still until a whole write is out; Node's own timeout looks here, too. */
+export function unsentBytes(connection: Socket): number {
+  const { _handle: handle } = connection as unknown as { _handle?: { writeQueueSize?: number } | null };
+  return handle?.writeQueueSize ?? connection.writableLength;
 }
 
 /** From here on nothing more is made for the socket until it has taken some. */
@@ -103,10 +112,11 @@ export class Outlet {
   private watch(): void {
     if (this.watchdog !== null) return;
     const before = this.takenBytes;
+    const unsentBefore = this.sink.unsentBytes;
     this.watchdog = setTimeout(() => {
       this.watchdog = null;
       if (!this.congested) return;
-      if (this.takenBytes <= before) this.onStuck();
+      if (this.takenBytes <= before && this.sink.unsentBytes >= unsentBefore) this.onStuck();
       else this.watch();
     }, this.slowReaderMs).unref();
   }

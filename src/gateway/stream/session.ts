@@ -9,7 +9,7 @@ import type { GatewayDeps } from '../deps.js';
 import { STREAM_LIMITS, type ClientFrame, type ClientFrameOf, type PreviewWish, type ServerFrame } from './frames.js';
 import { DEFAULT_GRACE_MS, generate, policyOf } from './generate.js';
 import { JobFeed, type Outgoing } from './job-feed.js';
-import { Outlet, type Sink } from './outlet.js';
+import { Outlet, unsentBytes, type Sink } from './outlet.js';
 import { parseFrame, type FrameSubject } from './parse-frame.js';
 import type { PumpQueue } from './pump-queue.js';
 
@@ -52,7 +52,7 @@ export class StreamSession {
     private readonly socket: WebSocket,
     private readonly deps: GatewayDeps,
     queue: PumpQueue,
-    connection: Pick<Socket, 'cork' | 'uncork'>,
+    connection: Socket,
     /** Of the caller's credentials. */
     private readonly scope: string,
   ) {
@@ -96,6 +96,11 @@ export class StreamSession {
   end(code: number, reason: string): void {
     this.outlet.flush();
     this.socket.close(code, reason);
+  }
+
+  /** Without a word. */
+  terminate(): void {
+    this.socket.terminate();
   }
 
   /** The socket is gone. */
@@ -243,6 +248,11 @@ export class StreamSession {
     const leave = job.attach(policy);
     before?.();
     this.leave.set(job.id, leave);
+    // A job that is over needs nobody any more, and a socket may live much longer than its jobs are kept.
+    const forget = (): void => {
+      if (this.leave.get(job.id) === leave) this.leave.delete(job.id);
+    };
+    job.result.then(forget, forget);
   }
 
   private next(): Outgoing | null {
@@ -312,10 +322,13 @@ export class StreamSession {
   }
 }
 
-function sinkOf(socket: WebSocket, connection: Pick<Socket, 'cork' | 'uncork'>): Sink {
+function sinkOf(socket: WebSocket, connection: Socket): Sink {
   return {
     get bufferedAmount() {
       return socket.bufferedAmount;
+    },
+    get unsentBytes() {
+      return unsentBytes(connection);
     },
     send: socket.send.bind(socket) as Sink['send'],
     cork: () => {

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import websocket from '@fastify/websocket';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { WebSocket } from 'ws';
@@ -6,11 +7,15 @@ import type { GatewayDeps } from '../deps.js';
 import { scopeOf } from '../fingerprint.js';
 import { STREAM_LIMITS, SUBPROTOCOL } from './frames.js';
 import { isAllowedOrigin } from './origin.js';
+import { unsentBytes } from './outlet.js';
 import { PumpQueue } from './pump-queue.js';
 import { StreamSession } from './session.js';
 
 /** Beyond this the library itself ends the connection, before the frame is in memory. */
 const HARD_FRAME_BYTES = 4 * STREAM_LIMITS.frameBytes;
+
+/** For last words to reach their readers. The library would wait half a minute for one that does not answer. */
+const GOODBYE_MS = 2000;
 
 /** GET /v1/stream: the WebSocket `ardiff.v1` (docs/streaming.md). */
 export async function streamRoute(app: FastifyInstance, deps: GatewayDeps): Promise<void> {
@@ -30,6 +35,9 @@ export async function streamRoute(app: FastifyInstance, deps: GatewayDeps): Prom
     // Jobs are over by now, or given up; what their followers have not read is still sent before the close.
     preClose: (done) => {
       for (const session of sessions) session.drain();
+      setTimeout(() => {
+        for (const session of sessions) session.terminate();
+      }, GOODBYE_MS);
       done();
     },
   });
@@ -49,7 +57,7 @@ export async function streamRoute(app: FastifyInstance, deps: GatewayDeps): Prom
       const session = new StreamSession(socket, deps, queue, request.raw.socket, scopeOf(request.headers.authorization));
       sessions.add(session);
       listen(socket, session);
-      keepAlive(socket, deps.patience.pingMs);
+      keepAlive(socket, request.raw.socket, deps.patience.pingMs);
       socket.once('close', () => {
         session.close();
         sessions.delete(session);
@@ -59,8 +67,10 @@ export async function streamRoute(app: FastifyInstance, deps: GatewayDeps): Prom
 }
 
 /** Before the upgrade, so that a wrong client gets a status and an envelope and not a closed socket. */
-function refuseHandshake(request: FastifyRequest, { allowedOrigins }: GatewayDeps): void {
+function refuseHandshake(request: FastifyRequest, { allowedOrigins, serving }: GatewayDeps): void {
   const { origin, host } = request.headers;
+  // Those who are there are being told to go; nobody would tell this one.
+  if (serving.status === 'draining') throw new ServerError('draining', 'The server is shutting down.', { retryAfterSeconds: 5 });
   if (!isAllowedOrigin(origin, host, allowedOrigins)) {
     throw new ServerError('origin_not_allowed', 'Pages of this origin may not open sockets here; the server can allow it (--allow-origin).');
   }
@@ -86,14 +96,17 @@ function listen(socket: WebSocket, session: StreamSession): void {
   });
 }
 
-/** A peer that is gone without a word does not answer pings. */
-function keepAlive(socket: WebSocket, pingMs: number): void {
+/** A peer that is gone without a word does not answer pings, and takes nothing of what waits before them. */
+function keepAlive(socket: WebSocket, connection: Socket, pingMs: number): void {
   let isAlive = true;
+  let unsent = 0;
   socket.on('pong', () => {
     isAlive = true;
   });
   const timer = setInterval(() => {
-    if (!isAlive) {
+    const before = unsent;
+    unsent = unsentBytes(connection);
+    if (!isAlive && !(unsent < before)) {
       socket.terminate();
       return;
     }

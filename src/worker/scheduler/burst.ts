@@ -19,8 +19,10 @@ export class BurstPolicy {
     return Math.min(MAX_TOKENS, Math.max(1, Math.floor(STEP_SECONDS / this.secondsPerToken)));
   }
 
-  note(plan: StepPlan, { timings }: StepResult): void {
+  note(plan: StepPlan, { decode, timings }: StepResult): void {
     if (plan.decode.length === 0 || plan.prefill.length > 0) return;
+    // A step that was cut short says nothing of how long a whole one takes.
+    if (decode.some(({ cancelled }) => cancelled)) return;
     const rounds = Math.max(...plan.decode.map((entry) => entry.tokens));
     const measured = (timings.flowHead + timings.backbone) / rounds;
     // Half old, half new: one slow step (the machine looked elsewhere) should not count for long.

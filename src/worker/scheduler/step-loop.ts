@@ -145,10 +145,10 @@ export class StepLoop {
    * waited go on; nothing that was in the cache is relied on.
    */
   private async failStep(plan: StepPlan, error: EngineError): Promise<void> {
-    this.observer.onStepFailed(plan, error);
     if (error.nativeCode === 'closed') {
       this.stopping = true;
       this.failAll(error);
+      this.observer.onStepFailed(plan, error);
       return;
     }
     const later = this.flights.splice(0);
@@ -157,6 +157,8 @@ export class StepLoop {
     const refused = error.nativeCode === 'invalid_plan' || error.nativeCode === 'invalid_argument';
     const admitted = [...this.state.byId.values()].filter((sequence) => sequence.admitted).map(({ spec }) => spec.id);
     for (const id of refused ? plans.flatMap(sequencesOf) : admitted) this.fail(id, error);
+    // After those it costs are told: what they say of their work belongs to the step that failed.
+    this.observer.onStepFailed(plan, error);
     this.state.cache.clear();
     await this.releaseOneByOne([...plans.flatMap((failed) => failed.release), ...this.state.releases.splice(0)]);
   }

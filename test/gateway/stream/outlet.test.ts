@@ -10,6 +10,8 @@ const NOW = { add: (serve: () => boolean) => { while (serve()); }, addLater: () 
 /** A socket that takes nothing until it is told to. */
 class SlowSocket {
   bufferedAmount = 0;
+  /** Of the write under way. */
+  unsentBytes = 0;
   readonly sent: unknown[] = [];
   private readonly callbacks: (() => void)[] = [];
 
@@ -84,6 +86,20 @@ describe('Outlet', () => {
     }
     expect(onStuck).not.toHaveBeenCalled();
     vi.advanceTimersByTime(20_000);
+    expect(onStuck).toHaveBeenCalledOnce();
+  });
+
+  it('waits for one that takes a part of a large write, which the public count does not show', () => {
+    const socket = new SlowSocket();
+    const { outlet, onStuck } = outletOf(socket, [image(3 * MIB), image(1)]);
+    socket.unsentBytes = 4 * MIB;
+    outlet.pump();
+    for (let taken = 0; taken < 4; taken += 1) {
+      socket.unsentBytes -= MIB;
+      vi.advanceTimersByTime(10_000);
+    }
+    expect(onStuck).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(10_000);
     expect(onStuck).toHaveBeenCalledOnce();
   });
 

@@ -435,6 +435,18 @@ describe('the handshake', () => {
 });
 
 describe('shutting down', () => {
+  it('does not wait for a client that ignores its close, and lets nobody new in', async () => {
+    await start();
+    const client = await open({});
+    // Reads nothing any more, so it never sees the close.
+    client.socket.pause();
+    manual.gateway.serving.status = 'draining';
+    await expect(StreamClient.open(manual.port)).rejects.toThrow('503');
+    const begin = performance.now();
+    await stop();
+    expect(performance.now() - begin).toBeLessThan(5000);
+  });
+
   it('says when to come back', async () => {
     await start();
     const client = await open({});
