@@ -210,6 +210,7 @@ void Engine::draw_tokens(std::vector<const DecodeEntry*>& drawing, StepResult& r
   std::erase_if(drawing, is_cancelled);
   if (drawing.empty()) return;
   std::vector<Sequence*> sequences;
+  sequences.reserve(drawing.size());
   for (const DecodeEntry* entry : drawing) sequences.push_back(&sequences_.at(entry->sequence));
   const Scratch::Frame frame(scratch_);
   const TensorView x = scratch_.take(DType::kF32, {static_cast<int64_t>(sequences.size()), info_.token_size});
