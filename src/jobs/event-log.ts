@@ -32,6 +32,9 @@ export interface JobLogReader {
 /** Progress that is kept: enough for a client that was away for seconds, little for a job that nobody follows. */
 const MAX_TOKEN_ENTRIES = 256;
 
+/** An entry, its event and their places in arrays: measured as the growth of the process by jobs kept, rounded up. */
+const ENTRY_BYTES = 400;
+
 /**
  * The history of one job. It keeps every lifecycle event and every finished picture, the last 256 `tokens` events, and
  * of each image the newest of them and the newest preview of each kind; so its size is bounded whatever the job does.
@@ -39,8 +42,7 @@ const MAX_TOKEN_ENTRIES = 256;
 export class JobLog implements JobLogReader {
   lastSeq = 0;
   closed = false;
-  /** Bytes of the pictures and previews it holds. */
-  bytes = 0;
+  private pictureBytes = 0;
   /** Never trimmed. */
   private readonly kept: LogEntry[] = [];
   private readonly tokens: LogEntry[] = [];
@@ -89,6 +91,11 @@ export class JobLog implements JobLogReader {
     };
   }
 
+  /** What it holds, about: pictures and previews, and the events themselves, which outweigh a small picture. */
+  get bytes(): number {
+    return this.pictureBytes + ENTRY_BYTES * (this.kept.length + this.tokens.length + this.stale.size + this.previews.size);
+  }
+
   get watched(): boolean {
     return this.listeners.size > 0;
   }
@@ -113,13 +120,13 @@ export class JobLog implements JobLogReader {
       case 'preview': {
         const key = `${event.preview.kind} ${event.preview.image}`;
         const before = this.previews.get(key)?.event;
-        if (before?.kind === 'preview') this.bytes -= before.preview.bytes.byteLength;
-        this.bytes += event.preview.bytes.byteLength;
+        if (before?.kind === 'preview') this.pictureBytes -= before.preview.bytes.byteLength;
+        this.pictureBytes += event.preview.bytes.byteLength;
         this.previews.set(key, entry);
         return;
       }
       case 'image':
-        this.bytes += event.image.bytes.byteLength;
+        this.pictureBytes += event.image.bytes.byteLength;
         break;
       case 'succeeded':
       case 'failed':

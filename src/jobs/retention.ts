@@ -9,7 +9,7 @@ export interface RetentionLimits {
   maxBytes: number;
 }
 
-/** Ten minutes, as long as memory allows: a busy server keeps the last 256 MiB of pictures. */
+/** Ten minutes, as long as memory allows: a busy server keeps the last 256 MiB of jobs. */
 export const DEFAULT_RETENTION: RetentionLimits = { keepMs: 10 * 60 * 1000, maxJobs: 4096, maxBytes: 256 * 2 ** 20 };
 
 interface Kept {
