@@ -8,11 +8,12 @@ import { describeError } from '../errors.js';
 import { encodeImage, type RgbImage } from '../image/encode.js';
 import { openModelFolder } from '../model/served-model.js';
 import { kvBlocksFor, maxStepTokensFor } from '../worker/capacity.js';
-import { adherence } from './quality/adherence.js';
-import { drawPrompts, type Drawer, type DrawOptions } from './quality/draw.js';
-import { pictureFeatures, weight } from './quality/features.js';
-import { bootstrapDistance, fitGaussian, frechetDistance } from './quality/frechet.js';
-import { readQualityPack, type QualityPack } from './quality/pack.js';
+import { adherence } from '../quality/adherence.js';
+import { drawPrompts, type Drawer, type DrawOptions } from '../quality/draw.js';
+import { FeatureNetwork, weight } from '../quality/features.js';
+import { bootstrapDistance, fitGaussian, frechetDistance } from '../quality/frechet.js';
+import { readQualityPack, type QualityPack } from '../quality/pack.js';
+import { seededIntegers } from '../quality/random.js';
 
 const USAGE = `Usage: npm run quality -- [--fd N] [--timesteps N] [--guidance-scale X] [--save DIR]
        [server flags: --model, --backend, --dtype, --threads, --max-batch]
@@ -53,13 +54,14 @@ async function printDistance(drawer: Drawer, pack: QualityPack, { options, save,
   const prompts = pack.fdPrompts.slice(0, fd);
   const pictures = await drawPrompts(drawer, prompts, options, progress('FD', prompts.length));
   await savePictures(save, 'fd', pictures);
-  const rows = pictures.map((picture) => pictureFeatures(pack.features, picture));
+  const network = new FeatureNetwork(pack.features);
+  const rows = pictures.map((picture) => network.features(picture));
   const reference = {
     mean: Float64Array.from(weight(pack.features, 'mean').data),
     covariance: Float64Array.from(weight(pack.features, 'covariance').data),
   };
   const distance = frechetDistance(fitGaussian(rows, rows.map((_, i) => i)), reference);
-  const { low, high } = bootstrapDistance(rows, reference, 200, fixedRandom());
+  const { low, high } = bootstrapDistance(rows, reference, 200, seededIntegers(1));
   console.log(`FD ${distance.toFixed(3)}  (95 % ${low.toFixed(3)} to ${high.toFixed(3)}, ${rows.length} pictures)`);
 }
 
@@ -68,17 +70,6 @@ async function savePictures(directory: string | null, part: string, pictures: re
   const folder = join(directory, part);
   await mkdir(folder, { recursive: true });
   for (const [i, picture] of pictures.entries()) await writeFile(join(folder, `${i}.png`), await encodeImage(picture, 'png', 100));
-}
-
-/** The same resamples every time (mulberry32). */
-function fixedRandom(): (below: number) => number {
-  let state = 1;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
 }
 
 function progress(what: string, total: number): (done: number) => void {

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import type { Tensor } from '../../engine/native-types.js';
-import { readSafetensors } from '../safetensors.js';
+import type { Tensor } from '../engine/native-types.js';
+import { readSafetensors } from '../cli/safetensors.js';
 
 export interface Prompt {
   prompt: string;

@@ -1,4 +1,4 @@
-import type { RgbImage } from '../../image/encode.js';
+import type { RgbImage } from '../image/encode.js';
 import type { QualityPack } from './pack.js';
 
 /** A picture counts when the asked base is among the bases of this many nearest thumbnails. */

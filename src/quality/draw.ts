@@ -1,11 +1,11 @@
-import type { EngineModel } from '../../engine/engine.js';
-import { prepareRequest } from '../../gateway/image-request.js';
-import type { ImagesRequest } from '../../gateway/schemas.js';
-import type { RgbImage } from '../../image/encode.js';
-import type { ServedModel } from '../../model/served-model.js';
-import { specOf } from '../../worker/runner.js';
-import { createSchedulerState } from '../../worker/scheduler/state.js';
-import { StepLoop } from '../../worker/scheduler/step-loop.js';
+import type { EngineModel } from '../engine/engine.js';
+import { prepareRequest } from '../gateway/image-request.js';
+import type { ImagesRequest } from '../gateway/schemas.js';
+import type { RgbImage } from '../image/encode.js';
+import type { ServedModel } from '../model/served-model.js';
+import { specOf } from '../worker/runner.js';
+import { createSchedulerState } from '../worker/scheduler/state.js';
+import { StepLoop } from '../worker/scheduler/step-loop.js';
 import type { Prompt } from './pack.js';
 
 /** Overrides of the model's defaults, as a request would name them. */

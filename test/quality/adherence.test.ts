@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { adherence, nearestTiles, roundHalfEven, shrink } from '../../../src/cli/quality/adherence.js';
-import type { QualityPack } from '../../../src/cli/quality/pack.js';
+import { adherence, nearestTiles, roundHalfEven, shrink } from '../../src/quality/adherence.js';
+import type { QualityPack } from '../../src/quality/pack.js';
 
 const flat = (value: number, side = 4): { width: number; height: number; rgb: Uint8Array } => ({ width: side, height: side, rgb: new Uint8Array(side * side * 3).fill(value) });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { bootstrapDistance, eigen, fitGaussian, frechetDistance, type Gaussian } from '../../../src/cli/quality/frechet.js';
-import { randomIntegers } from '../../support/specs.js';
+import { bootstrapDistance, eigen, fitGaussian, frechetDistance, type Gaussian } from '../../src/quality/frechet.js';
+import { randomIntegers } from '../support/specs.js';
 
 const diagonal = (mean: number[], variances: number[]): Gaussian => ({
   mean: Float64Array.from(mean),
