@@ -83,6 +83,48 @@ void read_sampler(const Field& field, SequenceSpec& spec) {
   spec.guidance_schedule = parse_guidance_schedule(field.at("guidanceSchedule").text());
 }
 
+speculation::GateRule read_gate(const Field& field, int64_t& layer) {
+  speculation::GateRule gate;
+  const std::string kind = field.at("kind").text();
+  if (kind == "off") return gate;
+  layer = field.at("layer").integer(0, 1 << 10);
+  if (kind == "paper") {
+    gate.kind = speculation::GateKind::kPaper;
+    gate.mean = field.at("mean").number();
+    gate.std = field.at("std").number();
+    return gate;
+  }
+  check(kind == "logistic", ErrorCode::kInvalidArgument, "gate '", kind, "' is not one of off, paper, logistic");
+  gate.kind = speculation::GateKind::kLogistic;
+  size_t count = 0;
+  field.at("weights").each([&](const Field& weight) {
+    check(count < gate.weights.size(), ErrorCode::kInvalidArgument, "a logistic gate has ", gate.weights.size(), " weights");
+    gate.weights[count++] = weight.number();
+  });
+  check(count == gate.weights.size(), ErrorCode::kInvalidArgument, "a logistic gate has ", gate.weights.size(), " weights, not ", count);
+  gate.threshold = field.at("threshold").number();
+  return gate;
+}
+
+SpeculationSpec read_speculation(const Field& field) {
+  SpeculationSpec spec;
+  const std::string mode = field.at("mode").text(), drafting = field.at("drafting").text();
+  check(mode == "exact" || mode == "relaxed", ErrorCode::kInvalidArgument, "speculation mode '", mode, "' is not one of exact, relaxed");
+  check(drafting == "sequential" || drafting == "parallel", ErrorCode::kInvalidArgument, "drafting '", drafting,
+        "' is not one of sequential, parallel");
+  spec.mode = mode == "exact" ? SpeculationMode::kExact : SpeculationMode::kRelaxed;
+  spec.drafting = drafting == "sequential" ? Drafting::kSequential : Drafting::kParallel;
+  spec.max_draft_tokens = field.at("maxDraftTokens").integer(1, kMaxDraftTokens);
+  spec.tolerance = field.at("tolerance").number();
+  spec.gate = read_gate(field.at("gate"), spec.gate_layer);
+  const Field costs = field.at("costs");
+  spec.costs = {costs.at("plain").number(), costs.at("round").number(), costs.at("draft").number(), costs.at("verify").number()};
+  spec.acceptance = field.at("acceptance").number();
+  spec.adaptive = field.at("adaptive").boolean();
+  spec.trace = field.at("trace").boolean();
+  return spec;
+}
+
 SequenceSpec read_spec(const Field& field) {
   SequenceSpec spec;
   spec.id = field.at("id").id();
@@ -93,6 +135,8 @@ SequenceSpec read_spec(const Field& field) {
   spec.seed = static_cast<uint64_t>(field.at("seed").integer(0, kMaxSafeInteger));
   read_sampler(field, spec);
   spec.use_norm = field.at("useNorm").boolean();
+  if (const Field few_step = field.at("fewStep"); !few_step.absent()) spec.few_step = few_step.integer(0, 4);
+  if (const Field speculation = field.at("speculation"); !speculation.absent()) spec.speculation = read_speculation(speculation);
   if (const Field noise = field.at("noise"); !noise.absent()) spec.noise = noise.floats();
   return spec;
 }
@@ -120,7 +164,9 @@ BackendOptions to_backend_options(const Napi::Value& value) {
 
 LoadOptions to_load_options(const Napi::Value& value) {
   const Field field(value, "options");
-  return {field.at("kvBlocks").integer(1, INT32_MAX), field.at("maxStepTokens").integer(1, INT32_MAX)};
+  const Field accelerator = field.at("accelerator");
+  return {field.at("kvBlocks").integer(1, INT32_MAX), field.at("maxStepTokens").integer(1, INT32_MAX),
+          accelerator.absent() ? std::string() : accelerator.text()};
 }
 
 StepPlan to_step_plan(const Napi::Value& value) {
@@ -134,7 +180,7 @@ StepPlan to_step_plan(const Napi::Value& value) {
                             entry.at("end").integer(0, INT32_MAX), entry.at("blockTable").blocks()});
   });
   field.at("decode").each([&](const Field& entry) {
-    DecodeEntry decode{entry.at("sequence").id(), {}, entry.at("tokens").integer(1, INT32_MAX)};
+    DecodeEntry decode{entry.at("sequence").id(), {}, entry.at("rounds").integer(1, INT32_MAX)};
     entry.at("blockTables").each([&](const Field& table) { decode.block_tables.push_back(table.blocks()); });
     plan.decode.push_back(std::move(decode));
   });
@@ -202,8 +248,38 @@ Napi::Object from_model_info(Napi::Env env, const ModelInfo& info) {
                                                      {"parameters", info.parameters},
                                                      {"weightBytes", info.weight_bytes}};
   for (const auto& [name, value] : numbers) out.Set(name, static_cast<double>(value));
+  Napi::Object accelerator = Napi::Object::New(env);
+  accelerator.Set("draftLayers", static_cast<double>(info.accelerator.draft_layers));
+  accelerator.Set("draftHead", info.accelerator.draft_head);
+  accelerator.Set("fewStep", info.accelerator.few_step);
+  accelerator.Set("parameters", static_cast<double>(info.accelerator.parameters));
+  out.Set("accelerator", accelerator);
   return out;
 }
+
+namespace {
+
+// What speculation adds to a decode's result.
+void set_rounds(Napi::Env env, Napi::Object& entry, const DecodeResult& result) {
+  auto accepted = Napi::Uint8Array::New(env, result.accepted.size());
+  std::copy(result.accepted.begin(), result.accepted.end(), accepted.Data());
+  entry.Set("accepted", accepted);
+  Napi::Array rounds = Napi::Array::New(env, result.rounds.size());
+  for (uint32_t i = 0; i < result.rounds.size(); ++i) {
+    const RoundRecord& record = result.rounds[i];
+    Napi::Object round = Napi::Object::New(env);
+    round.Set("drafted", static_cast<double>(record.drafted));
+    round.Set("accepted", static_cast<double>(record.accepted));
+    round.Set("gateStopped", record.gate_stopped);
+    round.Set("draftEntropy", record.draft_entropy);
+    round.Set("targetEntropy", record.target_entropy);
+    rounds.Set(i, round);
+  }
+  entry.Set("rounds", rounds);
+  if (!result.trace.empty()) entry.Set("trace", from_floats(env, result.trace));
+}
+
+}  // namespace
 
 Napi::Object from_step_result(Napi::Env env, StepResult&& result) {
   Napi::Array decode = Napi::Array::New(env, result.decode.size());
@@ -212,6 +288,7 @@ Napi::Object from_step_result(Napi::Env env, StepResult&& result) {
     entry.Set("sequence", static_cast<double>(result.decode[i].sequence));
     entry.Set("emittedTokens", static_cast<double>(result.decode[i].emitted_tokens));
     entry.Set("cancelled", result.decode[i].cancelled);
+    if (result.decode[i].speculating) set_rounds(env, entry, result.decode[i]);
     decode.Set(i, entry);
   }
   Napi::Array images = Napi::Array::New(env, result.images.size());
@@ -237,6 +314,8 @@ Napi::Object from_step_result(Napi::Env env, StepResult&& result) {
   timings.Set("total", result.timings.total);
   timings.Set("flowHead", result.timings.flow_head);
   timings.Set("backbone", result.timings.backbone);
+  timings.Set("draft", result.timings.draft);
+  timings.Set("verify", result.timings.verify);
   timings.Set("vae", result.timings.vae);
   timings.Set("preview", result.timings.preview);
   Napi::Object out = Napi::Object::New(env);

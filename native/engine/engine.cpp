@@ -92,7 +92,7 @@ Engine::~Engine() = default;
 
 PlanLimits Engine::limits() const {
   return {kv_->num_blocks(),      max_step_tokens_, info_.max_positions, info_.vocab_size, info_.token_size, static_cast<int32_t>(info_.boi_token_id),
-          static_cast<int32_t>(info_.image_placeholder_id)};
+          static_cast<int32_t>(info_.image_placeholder_id),  info_.accelerator};
 }
 
 TensorView Engine::upload_index(const std::vector<int32_t>& values) {
@@ -189,17 +189,22 @@ TensorView Engine::conditions(std::span<Sequence* const> sequences) {
 
 // One token of every decoded sequence and one backbone pass per round. Sequences that need fewer tokens leave early.
 void Engine::run_rounds(const StepPlan& plan, StepResult& result) {
-  for (const DecodeEntry& entry : plan.decode) result.decode.push_back({entry.sequence, sequences_.at(entry.sequence).emitted, false});
+  for (const DecodeEntry& entry : plan.decode) {
+    DecodeResult decode;
+    decode.sequence = entry.sequence;
+    decode.emitted_tokens = sequences_.at(entry.sequence).emitted;
+    result.decode.push_back(std::move(decode));
+  }
   std::vector<const DecodeEntry*> drawing;
   for (const DecodeEntry& entry : plan.decode) drawing.push_back(&entry);
   for (int64_t round = 0; round == 0 || !drawing.empty(); ++round) {
     draw_tokens(drawing, result);
     run_backbone(round == 0 ? std::span(plan.prefill) : std::span<const PrefillEntry>(), drawing, result);
-    std::erase_if(drawing, [round](const DecodeEntry* entry) { return entry->tokens <= round + 1; });
+    std::erase_if(drawing, [round](const DecodeEntry* entry) { return entry->rounds <= round + 1; });
   }
   for (size_t i = 0; i < plan.decode.size(); ++i) {
     const int64_t emitted = sequences_.at(plan.decode[i].sequence).emitted;
-    result.decode[i].cancelled = emitted - result.decode[i].emitted_tokens < plan.decode[i].tokens;
+    result.decode[i].cancelled = emitted - result.decode[i].emitted_tokens < plan.decode[i].rounds;
     result.decode[i].emitted_tokens = emitted;
   }
 }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "engine/kv_cache.h"
+#include "speculation/gap.h"
 
 namespace ardiff {
 
@@ -39,14 +40,43 @@ void check_prompts(const SequenceSpec& spec, const PlanLimits& limits) {
   }
 }
 
+bool in_unit_interval(double value) { return value >= 0.0 && value <= 1.0; }
+
+void check_speculation(const SequenceSpec& spec, const PlanLimits& limits) {
+  const SpeculationSpec& speculation = *spec.speculation;
+  const auto& [plain, round, draft, verify] = speculation.costs;
+  argument(limits.accelerator.draft_layers > 0, spec.id, "speculates, but no draft model is loaded");
+  argument(speculation.max_draft_tokens >= 1 && speculation.max_draft_tokens <= kMaxDraftTokens, spec.id, speculation.max_draft_tokens,
+           " draft tokens outside [1, ", kMaxDraftTokens, "]");
+  argument(speculation.tolerance >= 0.0, spec.id, "tolerance ", speculation.tolerance, " is negative or not a number");
+  argument(plain > 0.0 && round >= 0.0 && draft >= 0.0 && verify >= 0.0 && std::isfinite(plain + round + draft + verify), spec.id,
+           "a cost of speculation is out of range");
+  argument(in_unit_interval(speculation.acceptance), spec.id, "acceptance ", speculation.acceptance, " outside [0, 1]");
+  argument(speculation.gate_layer >= 0 && speculation.gate_layer < limits.accelerator.draft_layers, spec.id, "gate reads layer ",
+           speculation.gate_layer, " of a draft of ", limits.accelerator.draft_layers);
+  if (spec.few_step > 0) {
+    argument(speculation.mode == SpeculationMode::kRelaxed, spec.id, "few steps cannot be verified exactly");
+    return;
+  }
+  argument(limits.accelerator.draft_head, spec.id, "drafting for the model's sampler needs a draft head");
+  argument(speculation::is_gaussian(sampler_steps(spec.sampler)), spec.id, "the sampler has steps without noise, which cannot be verified");
+  argument(speculation.mode == SpeculationMode::kRelaxed || spec.noise.empty(), spec.id, "recorded noise has no second attempt, which exact needs");
+}
+
 void check_spec(const SequenceSpec& spec, const PlanLimits& limits) {
   argument(spec.grid_height >= 1 && spec.grid_height <= kMaxGridSide && spec.grid_width >= 1 && spec.grid_width <= kMaxGridSide, spec.id,
            "grid ", spec.grid_height, "x", spec.grid_width, " outside 1..", kMaxGridSide);
   check_prompts(spec, limits);
   argument(spec.seed < kMaxSeed, spec.id, "seed ", spec.seed, " is not below 2^53");
   argument(std::isfinite(spec.guidance_scale) && std::isfinite(spec.image_guidance_scale), spec.id, "a guidance scale is not finite");
-  sampler_steps(spec.sampler);  // throws for a sampler out of range
-  const int64_t expected = spec.grid_height * spec.grid_width * noise_draws(spec.sampler) * limits.token_size;
+  const bool few_step = spec.few_step != 0;
+  argument(!few_step || spec.few_step == 1 || spec.few_step == 2 || spec.few_step == 4, spec.id, spec.few_step, " is not one of 0, 1, 2, 4 few steps");
+  argument(!few_step || limits.accelerator.few_step, spec.id, "asks for few steps, but no few-step head is loaded");
+  argument(!few_step || spec.prompt_rows.size() == 1, spec.id, spec.prompt_rows.size(), " prompt rows, few steps take one");
+  const SamplerSpec sampler = sampler_of(spec);
+  sampler_steps(sampler);  // throws for a sampler out of range
+  if (spec.speculation) check_speculation(spec, limits);
+  const int64_t expected = spec.grid_height * spec.grid_width * noise_draws(sampler) * limits.token_size;
   argument(spec.noise.empty() || static_cast<int64_t>(spec.noise.size()) == expected, spec.id, "recorded noise has ", spec.noise.size(),
            " numbers, expected ", expected);
 }
@@ -90,6 +120,12 @@ class PlannedState {
   int64_t emitted(uint32_t id) const { return admitted_.contains(id) ? 0 : live(id).emitted; }
   // The plan may have been made before the flag was set, and count on tokens that a shortened step did not draw.
   bool cancelled(uint32_t id) const { return !admitted_.contains(id) && live(id).cancelled->load(std::memory_order_relaxed); }
+  // Tokens that one round may draw.
+  int64_t tokens_per_round(uint32_t id) const {
+    const auto fresh = admitted_.find(id);
+    const auto& speculation = fresh != admitted_.end() ? fresh->second->speculation : live(id).spec.speculation;
+    return speculation ? speculation->max_draft_tokens + 1 : 1;
+  }
   int64_t num_tokens(uint32_t id) const {
     const auto fresh = admitted_.find(id);
     return fresh != admitted_.end() ? fresh->second->grid_height * fresh->second->grid_width : live(id).num_tokens();
@@ -140,14 +176,15 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
   }
   std::unordered_map<uint32_t, int64_t> decoded;
   for (const DecodeEntry& entry : plan.decode) {
-    planned(decoded.emplace(entry.sequence, entry.tokens).second, entry.sequence, "is decoded twice");
+    planned(decoded.emplace(entry.sequence, entry.rounds).second, entry.sequence, "is decoded twice");
     const size_t rows = state.num_rows(entry.sequence);
     planned(entry.block_tables.size() == rows, entry.sequence, entry.block_tables.size(), " block tables for ", rows, " rows");
     const int64_t lacking = state.num_tokens(entry.sequence) - state.emitted(entry.sequence);
     planned(lacking > 0, entry.sequence, "is complete");
-    planned(entry.tokens >= 1 && entry.tokens <= lacking, entry.sequence, "decodes ", entry.tokens, " tokens of the ", lacking, " it lacks");
+    planned(entry.rounds >= 1 && entry.rounds <= lacking, entry.sequence, entry.rounds, " rounds for the ", lacking, " tokens it lacks");
     // The last token of a picture is not appended.
-    const int64_t appended = std::min(entry.tokens, lacking - 1);
+    const int64_t per_round = state.tokens_per_round(entry.sequence);
+    const int64_t appended = std::min(entry.rounds * per_round, lacking - 1);
     for (size_t r = 0; r < rows; ++r) {
       const auto row = state.row(entry.sequence, r);
       planned(!prefilled.contains({entry.sequence, static_cast<int64_t>(r)}), entry.sequence, "is prefilled and decoded in one step");
@@ -155,7 +192,7 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
               " of ", row.known, " positions, cannot decode");
       if (appended > 0) check_blocks(entry.block_tables[r], row.known + appended, entry.sequence, limits);
     }
-    if (appended > 0) tokens += static_cast<int64_t>(rows);
+    tokens += static_cast<int64_t>(rows) * std::min(appended, per_round);
   }
   // Pictures and tokens are taken after the decodes of the same step.
   const auto drawn = [&](uint32_t id) {

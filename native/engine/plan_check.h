@@ -19,6 +19,7 @@ struct PlanLimits {
   int64_t token_size;
   int32_t boi_token_id;
   int32_t image_placeholder_id;
+  AcceleratorInfo accelerator;
 };
 
 // Throws kInvalidPlan (contradicts the state) or kInvalidArgument (a value out of range).

@@ -3,15 +3,37 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "model/guidance.h"
 #include "model/noise_schedule.h"
+#include "speculation/draft_length.h"
+#include "speculation/entropy_gate.h"
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 3;
+inline constexpr int kAbiVersion = 4;
+
+enum class SpeculationMode { kExact, kRelaxed };
+enum class Drafting { kSequential, kParallel };
+
+inline constexpr int64_t kMaxDraftTokens = 15;
+
+struct SpeculationSpec {
+  SpeculationMode mode = SpeculationMode::kRelaxed;
+  Drafting drafting = Drafting::kSequential;
+  int64_t max_draft_tokens = 1;
+  double tolerance = 0;
+  speculation::GateRule gate;
+  int64_t gate_layer = 0;  // of the draft; whose entropy the gate reads
+  speculation::SpeculationCosts costs;
+  double acceptance = 0;
+  bool adaptive = true;
+  bool trace = false;
+};
 
 struct SequenceSpec {
   uint32_t id = 0;
@@ -25,8 +47,13 @@ struct SequenceSpec {
   double image_guidance_scale = 1.0;
   GuidanceSchedule guidance_schedule = GuidanceSchedule::kConstant;
   bool use_norm = false;
+  int64_t few_step = 0;      // jumps of the few-step head; 0 = the model's sampler
+  std::optional<SpeculationSpec> speculation;
   std::vector<float> noise;  // (L, draws, D) flattened, or empty: drawn from the seed
 };
+
+// What its tokens are drawn by: the few-step head's jumps where it asks for them.
+inline SamplerSpec sampler_of(const SequenceSpec& spec) { return spec.few_step > 0 ? few_step_sampler(spec.few_step) : spec.sampler; }
 
 struct PrefillEntry {
   uint32_t sequence = 0;
@@ -39,7 +66,7 @@ struct PrefillEntry {
 struct DecodeEntry {
   uint32_t sequence = 0;
   std::vector<std::vector<int32_t>> block_tables;
-  int64_t tokens = 1;
+  int64_t rounds = 1;
 };
 
 struct VaeEntry {
@@ -63,10 +90,25 @@ struct StepPlan {
   std::vector<ReadEntry> read;
 };
 
+struct RoundRecord {
+  int64_t drafted = 0;
+  int64_t accepted = 0;
+  bool gate_stopped = false;
+  double draft_entropy = std::numeric_limits<double>::quiet_NaN();
+  double target_entropy = std::numeric_limits<double>::quiet_NaN();
+};
+
+// Numbers per drafted token in DecodeResult::trace before those of the draft's layers.
+inline constexpr int64_t kTraceColumns = 6;
+
 struct DecodeResult {
   uint32_t sequence = 0;
   int64_t emitted_tokens = 0;
   bool cancelled = false;
+  bool speculating = false;       // the fields below cross the boundary only then
+  std::vector<uint8_t> accepted;  // per token drawn in this step
+  std::vector<RoundRecord> rounds;
+  std::vector<float> trace;       // (drafts, kTraceColumns + draft layers)
 };
 
 struct DecodedImage {
@@ -88,6 +130,8 @@ struct StepTimings {  // seconds
   double total = 0;
   double flow_head = 0;
   double backbone = 0;
+  double draft = 0;
+  double verify = 0;
   double vae = 0;
   double preview = 0;
 };
@@ -104,12 +148,21 @@ struct StepResult {
 struct LoadOptions {
   int64_t kv_blocks = 0;
   int64_t max_step_tokens = 0;
+  std::string accelerator;  // folder; empty = none
+};
+
+struct AcceleratorInfo {
+  int64_t draft_layers = 0;
+  bool draft_head = false;
+  bool few_step = false;
+  int64_t parameters = 0;
 };
 
 struct ModelInfo {
   std::string family;
   int64_t hidden_size, num_layers, vocab_size, token_size, latent_channels, latent_patch_size, pixel_factor, max_positions;
   int64_t boi_token_id, image_placeholder_id, block_tokens, block_bytes, kv_blocks, parameters, weight_bytes;
+  AcceleratorInfo accelerator;
 };
 
 }  // namespace ardiff

@@ -55,6 +55,8 @@ SamplerStep sampler_c_step(const SamplerSpec& spec, const std::vector<double>& t
 
 }  // namespace
 
+SamplerSpec few_step_sampler(int64_t n) { return {Sampler::kFewStep, n, 1.0, 0.0}; }
+
 Sampler parse_sampler(const std::string& name) {
   if (name == "A") return Sampler::kA;
   if (name == "B") return Sampler::kB;
@@ -75,7 +77,9 @@ std::vector<SamplerStep> sampler_steps(const SamplerSpec& spec) {
   std::vector<SamplerStep> steps;
   const auto n = static_cast<size_t>(spec.timesteps);
   for (size_t k = 0; k < n; ++k) {
-    if (spec.sampler == Sampler::kA && k + 1 == n) {
+    if (spec.sampler == Sampler::kFewStep) {
+      steps.push_back({static_cast<float>(ts[k]), 1.0f, static_cast<float>(ts[k + 1] - ts[k]), 0.0f});
+    } else if (spec.sampler == Sampler::kA && k + 1 == n) {
       steps.push_back({static_cast<float>(ts[k]), 1.0f, static_cast<float>(kLastStepA), 0.0f});
     } else if (spec.sampler == Sampler::kA || spec.sampler == Sampler::kB) {
       steps.push_back(langevin_step(ts[k], ts[k + 1] - ts[k]));
@@ -86,6 +90,9 @@ std::vector<SamplerStep> sampler_steps(const SamplerSpec& spec) {
   return steps;
 }
 
-int64_t noise_draws(const SamplerSpec& spec) { return spec.sampler == Sampler::kA ? spec.timesteps : spec.timesteps + 1; }
+int64_t noise_draws(const SamplerSpec& spec) {
+  if (spec.sampler == Sampler::kFewStep) return 1;
+  return spec.sampler == Sampler::kA ? spec.timesteps : spec.timesteps + 1;
+}
 
 }  // namespace ardiff

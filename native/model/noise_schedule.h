@@ -8,7 +8,8 @@
 
 namespace ardiff {
 
-enum class Sampler { kA, kB, kCSde, kCCps, kCOde };
+// kFewStep: jumps of the few-step head (docs/speculation.md), whose network output is the average velocity over the step.
+enum class Sampler { kA, kB, kCSde, kCCps, kCOde, kFewStep };
 
 // One affine step x <- a x + b v + gamma noise, with v the guided network output at time t.
 struct SamplerStep {
@@ -26,13 +27,16 @@ struct SamplerSpec {
   auto operator<=>(const SamplerSpec&) const = default;
 };
 
+// n jumps on the grid i / n.
+SamplerSpec few_step_sampler(int64_t n);
+
 // Parses "A", "B", "C-sde", "C-cps", "C-ode"; throws kInvalidArgument.
 Sampler parse_sampler(const std::string& name);
 
 // N steps. Throws kInvalidArgument when the spec is out of range (timesteps 1..1000, A needs 2; shift > 0).
 std::vector<SamplerStep> sampler_steps(const SamplerSpec& spec);
 
-// Noise vectors one token consumes, the initial one included: N for A, N + 1 for the others.
+// Noise vectors one token consumes, the initial one included: N for A, 1 for few steps, N + 1 for the others.
 int64_t noise_draws(const SamplerSpec& spec);
 
 }  // namespace ardiff

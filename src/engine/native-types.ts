@@ -8,7 +8,7 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 export type BackendName = 'reference' | 'cpu';
 
@@ -45,6 +45,19 @@ export interface LoadOptions {
   kvBlocks: number;
   /** Largest number of backbone rows (tokens) of one step; sizes the workspace. */
   maxStepTokens: number;
+  /** Folder with `draft.safetensors` and/or `few_step.safetensors`; whichever is there is loaded and checked. */
+  accelerator?: string;
+}
+
+/** What an accelerator folder brought (docs/speculation.md). */
+export interface AcceleratorInfo {
+  /** Layers of the draft model; 0: there is none. */
+  draftLayers: number;
+  /** The draft has a head of its own, so it can draft for the model's sampler. */
+  draftHead: boolean;
+  /** There is a few-step head. */
+  fewStep: boolean;
+  parameters: number;
 }
 
 /** What the loaded checkpoint is; every number read from its config and cross-checked with tensor shapes. */
@@ -69,6 +82,53 @@ export interface ModelInfo {
   kvBlocks: number;
   parameters: number;
   weightBytes: number;
+  accelerator: AcceleratorInfo;
+}
+
+/** Timesteps of the few-step head; 0: the model's own sampler. */
+export type FewStep = 0 | 1 | 2 | 4;
+
+/**
+ * Whether to go on drafting, decided before a token is sampled (docs/speculation.md, Entropy).
+ * `paper`: stop below min(0.8 EMA of the target's entropy, 0.3 mean - 0.1 std).
+ * `logistic`: stop when sigmoid(weights · features) < threshold; `layer` names the draft layer whose entropy is read. The features and their
+ * order: native/speculation/entropy_gate.h.
+ */
+export type EntropyGate =
+  | { kind: 'off' }
+  | { kind: 'paper'; layer: number; mean: number; std: number }
+  | { kind: 'logistic'; layer: number; weights: number[]; threshold: number };
+
+/** What the calibration measured, in units of one vanilla token (a step of mode `off`, one picture at a time). */
+export interface SpeculationCosts {
+  /** A plain step of this mode: one token without drafting. */
+  plain: number;
+  /** A round with no drafts beyond a plain step's work, and its bookkeeping. */
+  round: number;
+  /** One more draft: its pass of the draft model and its head. */
+  draft: number;
+  /** One more draft to verify: its rows in the target's pass and in the head's call. */
+  verify: number;
+}
+
+/** How a sequence speculates. Everything that can change its picture's bytes is in here and in its own history. */
+export interface SpeculationSpec {
+  /** `exact`: the model's law, by block verification. `relaxed`: drafts within `tolerance` of the target are kept. */
+  mode: 'exact' | 'relaxed';
+  /** `sequential`: one draft after the other, each seeing those before. `parallel`: all in one pass. */
+  drafting: 'sequential' | 'parallel';
+  /** Largest γ, 1 … 15. */
+  maxDraftTokens: number;
+  /** Relaxed: largest accepted distance (docs/speculation.md, Relaxed). 0 accepts nothing but equal tokens. Ignored by `exact`. */
+  tolerance: number;
+  gate: EntropyGate;
+  costs: SpeculationCosts;
+  /** Chance that a draft is accepted, as calibrated: what the request's own history starts from. */
+  acceptance: number;
+  /** False: always draft as many as allowed, for calibration and tests. */
+  adaptive: boolean;
+  /** Fill `DecodeResult.trace`. */
+  trace: boolean;
 }
 
 /** One picture to draw. Its guidance rows share every drawn token and differ in their prompt. */
@@ -99,8 +159,15 @@ export interface SequenceSpec {
   /** Layer-normalise each drawn token (no affine, eps 1e-6). */
   useNorm: boolean;
   /**
+   * Not 0: tokens by the few-step head in that many jumps. Its guidance is distilled in, so there is one prompt row, and
+   * sampler, timesteps and guidance are ignored. Absent: 0.
+   */
+  fewStep?: FewStep;
+  /** Absent: no drafting. */
+  speculation?: SpeculationSpec;
+  /**
    * Recorded noise instead of drawn noise, for golden cases: (L, draws, D) with draws = timesteps for
-   * sampler A and timesteps + 1 for the others (C-ode reads only draw 0).
+   * sampler A and timesteps + 1 for the others (C-ode reads only draw 0); 1 with few steps. Not with `exact`.
    */
   noise?: Float32Array;
 }
@@ -118,15 +185,18 @@ export interface PrefillEntry {
 }
 
 /**
- * Draw `tokens` image tokens of the sequence, one after the other, and append each (unless it is the last of the
- * picture) to every row.
+ * Draw image tokens of the sequence and append them (but the last of the picture) to every row. A round draws one token,
+ * of a speculating sequence 1 … maxDraftTokens + 1: drafted, verified, the accepted ones kept.
  */
 export interface DecodeEntry {
   sequence: number;
-  /** One table per row, large enough for the positions that are appended. */
+  /**
+   * One table per row, large enough for all positions that the rounds may append: rounds, or of a speculating sequence
+   * rounds x (maxDraftTokens + 1), but no more than the picture lacks less one.
+   */
   blockTables: Uint32Array[];
-  /** At least 1, at most what the picture still lacks. */
-  tokens: number;
+  /** At least 1, at most the tokens the picture still lacks. A speculating sequence may need fewer to be complete. */
+  rounds: number;
 }
 
 /**
@@ -147,9 +217,9 @@ export interface ReadEntry {
 }
 
 /**
- * One engine step. Order of execution: release, admit, copies; then rounds of flow heads (one token of every decode
- * entry that has some left) and one backbone pass over the decoded rows, in the first round over all prefill rows
- * too; reads; VAE decodes.
+ * One engine step. Order of execution: release, admit, copies; then rounds: flow heads (the pending token of every decode
+ * entry that has rounds left), drafts, one backbone pass over the decoded and drafted rows, in the first round over all
+ * prefill rows too, verification; reads; VAE decodes.
  */
 export interface StepPlan {
   /** Live sequences whose state is dropped. */
@@ -163,12 +233,40 @@ export interface StepPlan {
   read: ReadEntry[];
 }
 
+/** One round of a speculating sequence that drafted or could have. */
+export interface RoundRecord {
+  /** γ: tokens drafted. */
+  drafted: number;
+  /** Of those, the accepted prefix. */
+  accepted: number;
+  /** The entropy gate ended the drafting. */
+  gateStopped: boolean;
+  /** Attention entropy of the draft's rows (the gate's layer), mean over the drafts; NaN without drafts. */
+  draftEntropy: number;
+  /** That of the target's penultimate layer over the verified rows, mean; NaN where the gate does not read it. */
+  targetEntropy: number;
+}
+
+/**
+ * Numbers per drafted token in `DecodeResult.trace`, in this order: image token, index j in its round (1 …), drafted
+ * and not reached because an earlier one was rejected (1) or judged (0), accepted (1 or 0), statistic (relaxed: the
+ * distance that is compared with the tolerance; exact: the token's path gap D), EMA of the target's entropy before
+ * the round, then the draft's entropy of layers 0 … draftLayers - 1.
+ */
+export const TRACE_COLUMNS = 6;
+
 export interface DecodeResult {
   sequence: number;
   /** Image tokens drawn so far, after this step. */
   emittedTokens: number;
   /** The cancel flag was seen: fewer tokens than planned were drawn, the sequence must be released. */
   cancelled: boolean;
+  /** Of a speculating sequence, one number per token drawn in this step: 1 accepted draft, 0 drawn by the target. */
+  accepted?: Uint8Array;
+  /** Of a speculating sequence, its rounds in this step. */
+  rounds?: RoundRecord[];
+  /** (drafts, TRACE_COLUMNS + draftLayers), if the sequence asks for it. */
+  trace?: Float32Array;
 }
 
 export interface DecodedImage {
@@ -194,6 +292,10 @@ export interface StepTimings {
   total: number;
   flowHead: number;
   backbone: number;
+  /** Draft model and the drafts' heads. */
+  draft: number;
+  /** Head calls and decisions of verification. */
+  verify: number;
   /** Finished pictures. */
   vae: number;
   /** Unfinished pictures and reads. */
@@ -222,9 +324,12 @@ export interface Tensor {
 
 /** Runs one part of the model on given inputs: golden cases, calibration. Never part of serving. */
 export interface ProbeRequest {
-  kind: 'flow_head' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode' | 'tokens';
+  kind: 'flow_head' | 'few_step' | 'draft' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode' | 'tokens';
   /**
    * flow_head: x (R, D), t (R), condition (R, H) -> out (R, D).
+   * few_step: x (R, D), t (R), r (R), condition (R, H) -> out (R, D): the average velocity from t to r.
+   * draft: features (T, H) of positions 0 … T - 1, inputs (T, H) embeddings of positions 1 … T; params.parallel = n
+   * mask rows behind them -> features (T + n, H) of positions 1 … T + n.
    * sampler: condition (rows, H), noise (draws, D) -> out (D).
    * backbone: ids (T), step_embedding (S, H) -> prefill (T, H), step (S, H).
    * vae_decode: latent (B, C, h, w) -> image (B, 3, H, W). vae_encode: pixels (B, 3, H, W) -> latent (B, C, h, w).

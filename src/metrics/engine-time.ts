@@ -80,16 +80,16 @@ export class EngineTime {
       this.charge(sequence, (end - begin - again) * secondsEach);
       if (again > 0) this.onWaste('preemption', again * secondsEach);
     }
-    for (const { sequence, blockTables, tokens } of plan.decode) {
+    for (const { sequence, blockTables, rounds } of plan.decode) {
       const account = this.accounts.get(sequence);
       if (account === undefined) continue;
-      for (const row of blockTables.keys()) account.reached[row] = (account.reached[row] ?? 0) + tokens;
-      this.charge(sequence, blockTables.length * tokens * secondsEach);
+      for (const row of blockTables.keys()) account.reached[row] = (account.reached[row] ?? 0) + rounds;
+      this.charge(sequence, blockTables.length * rounds * secondsEach);
     }
   }
 
   private chargeFlowHead(plan: StepPlan, seconds: number): void {
-    const evaluations = plan.decode.map(({ sequence, tokens }) => (this.accounts.get(sequence)?.evaluationsPerToken ?? 0) * tokens);
+    const evaluations = plan.decode.map(({ sequence, rounds }) => (this.accounts.get(sequence)?.evaluationsPerToken ?? 0) * rounds);
     const all = evaluations.reduce((sum, count) => sum + count, 0);
     if (all === 0) return;
     for (const [index, { sequence }] of plan.decode.entries()) this.charge(sequence, (seconds * evaluations[index]!) / all);
@@ -106,5 +106,5 @@ export class EngineTime {
 /** Backbone rows that a step computes, as planned. */
 function positionsOf(plan: StepPlan): number {
   const prefill = plan.prefill.reduce((sum, { begin, end }) => sum + end - begin, 0);
-  return plan.decode.reduce((sum, { blockTables, tokens }) => sum + blockTables.length * tokens, prefill);
+  return plan.decode.reduce((sum, { blockTables, rounds }) => sum + blockTables.length * rounds, prefill);
 }

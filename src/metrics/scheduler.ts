@@ -71,7 +71,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
       steps.inc({ model });
       engineSeconds.inc({ model }, result.timings.total);
       // A cancelled sequence drew an unknown part of its tokens; nobody gets them.
-      tokens.inc({ model }, plan.decode.reduce((sum, entry, i) => sum + (result.decode[i]?.cancelled === true ? 0 : entry.tokens), 0));
+      tokens.inc({ model }, plan.decode.reduce((sum, entry, i) => sum + (result.decode[i]?.cancelled === true ? 0 : entry.rounds), 0));
       evaluations.inc({ model }, result.flowHeadEvaluations);
       const sizes = { prefill: new Set(plan.prefill.map((entry) => entry.sequence)).size, ar: plan.decode.length, vae: plan.vae.length };
       for (const [name, size] of Object.entries(sizes)) if (size > 0) batch.observe({ model, stage: name }, size);

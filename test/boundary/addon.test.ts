@@ -110,7 +110,7 @@ describe.skipIf(!isAddonBuilt())('the addon, wrong use', () => {
       [plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 12, blockTable: new Uint32Array() }] }), 'invalid_plan'],
       [plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 99, blockTable: Uint32Array.of(0, 1, 2, 3, 4, 5, 6) }] }), 'invalid_plan'],
       [plan({ admit: [spec], prefill: [{ sequence: 1, row: 2, begin: 0, end: 1, blockTable: Uint32Array.of(0) }] }), 'invalid_plan'],
-      [plan({ admit: [spec], decode: [{ sequence: 1, blockTables: [Uint32Array.of(0), Uint32Array.of(1)], tokens: 1 }] }), 'invalid_plan'],
+      [plan({ admit: [spec], decode: [{ sequence: 1, blockTables: [Uint32Array.of(0), Uint32Array.of(1)], rounds: 1 }] }), 'invalid_plan'],
     ];
     for (const [value, code] of wrong) expect([await codeOf(() => engine.step(handle, untyped(value))), value]).toEqual([code, value]);
     // Nothing of the refused plans stayed: the same id is still free.
@@ -144,8 +144,8 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
     const table = Uint32Array.of(3);
     const results = await Promise.all([
       engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 5, blockTable: table }] })),
-      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], tokens: 1 }] })),
-      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], tokens: 1 }], vae: [{ sequence: 1, tokens: 2 }] })),
+      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], rounds: 1 }] })),
+      engine.step(handle, plan({ decode: [{ sequence: 1, blockTables: [table], rounds: 1 }], vae: [{ sequence: 1, tokens: 2 }] })),
     ]);
     expect(results.map((result) => result.decode.map((entry) => entry.emittedTokens))).toEqual([[], [1], [2]]);
     const [image] = results[2].images;
@@ -161,14 +161,14 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
       const spec = sequenceSpec(id, { promptRows: [promptRow(1, 5)], gridHeight: 2, gridWidth: 3, seed: 7 });
       const table = Uint32Array.of(block);
       await engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: id, row: 0, begin: 0, end: 5, blockTable: table }] }));
-      for (const tokens of counts) await engine.step(handle, plan({ decode: [{ sequence: id, blockTables: [table], tokens }] }));
+      for (const tokens of counts) await engine.step(handle, plan({ decode: [{ sequence: id, blockTables: [table], rounds: tokens }] }));
       const { images } = await engine.step(handle, plan({ vae: [{ sequence: id, tokens: 6 }] }));
       return images[0]!.rgb;
     };
     const single = await picture(1, 0, [1, 1, 1, 1, 1, 1]);
     expect(await picture(2, 1, [4, 2])).toEqual(single);
     expect(await picture(3, 2, [6])).toEqual(single);
-    expect(await codeOf(() => engine.step(handle, plan({ decode: [{ sequence: 3, blockTables: [Uint32Array.of(2)], tokens: 1 }] })))).toBe('invalid_plan');
+    expect(await codeOf(() => engine.step(handle, plan({ decode: [{ sequence: 3, blockTables: [Uint32Array.of(2)], rounds: 1 }] })))).toBe('invalid_plan');
   });
 
   it('hands out tokens and partial pictures to those who ask', async () => {
@@ -177,7 +177,7 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
     const spec = sequenceSpec(1, { promptRows: [promptRow(1, 5)], gridHeight: 2, gridWidth: 3 });
     const table = Uint32Array.of(0);
     await engine.step(handle, plan({ admit: [spec], prefill: [{ sequence: 1, row: 0, begin: 0, end: 5, blockTable: table }] }));
-    const decode = [{ sequence: 1, blockTables: [table], tokens: 3 }];
+    const decode = [{ sequence: 1, blockTables: [table], rounds: 3 }];
     const half = await engine.step(handle, plan({ decode, vae: [{ sequence: 1, tokens: 3 }], read: [{ sequence: 1, begin: 0, end: 3 }] }));
     const whole = await engine.step(handle, plan({ decode, vae: [{ sequence: 1, tokens: 3 }, { sequence: 1, tokens: 6 }], read: [{ sequence: 1, begin: 1, end: 6 }] }));
     const { tokens } = await engine.probe(handle, { kind: 'tokens', tensors: {}, params: { sequence: 1 } });
@@ -199,7 +199,7 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
     await engine.step(handle, plan({ admit: specs, prefill: specs.map(({ id }, i) => ({ sequence: id, row: 0, begin: 0, end: 5, blockTable: tables[i]! })) }));
     engine.cancel(handle, 1);
     engine.cancel(handle, 12345);
-    const { decode } = await engine.step(handle, plan({ decode: specs.map(({ id }, i) => ({ sequence: id, blockTables: [tables[i]!], tokens: 1 })) }));
+    const { decode } = await engine.step(handle, plan({ decode: specs.map(({ id }, i) => ({ sequence: id, blockTables: [tables[i]!], rounds: 1 })) }));
     expect(decode).toEqual([
       { sequence: 1, emittedTokens: 0, cancelled: true },
       { sequence: 2, emittedTokens: 1, cancelled: false },

@@ -9,13 +9,13 @@ const plan = (parts: Partial<StepPlan>): StepPlan => ({ release: [], admit: [], 
 
 const prefill = (sequence: number, row: number, begin: number, end: number): PrefillEntry => ({ sequence, row, begin, end, blockTable: new Uint32Array() });
 
-const decode = (sequence: number, rows: number, tokens = 1): DecodeEntry => ({ sequence, tokens, blockTables: Array.from({ length: rows }, () => new Uint32Array()) });
+const decode = (sequence: number, rows: number, tokens = 1): DecodeEntry => ({ sequence, rounds: tokens, blockTables: Array.from({ length: rows }, () => new Uint32Array()) });
 
 const result = (flowHead: number, backbone: number, vae: number, flowHeadEvaluations = 0, preview = 0): StepResult => ({
   decode: [],
   images: [],
   tokens: [],
-  timings: { total: flowHead + backbone + vae + preview, flowHead, backbone, vae, preview },
+  timings: { total: flowHead + backbone + vae + preview, flowHead, backbone, draft: 0, verify: 0, vae, preview },
   flowHeadEvaluations,
   backboneTokens: 0,
 });

@@ -434,8 +434,8 @@ TEST_P(EngineTest, WrongPlansAreRefusedAndChangeNothing) {
   refused(bad_plan, "admitted but live", [&](StepPlan& p) { p.admit = {spec}; });
   refused(bad_plan, "is not live", [&](StepPlan& p) { p.decode.push_back({2, t}); });
   refused(bad_plan, "decoded twice", [&](StepPlan& p) { p.decode.push_back({1, t}); });
-  refused(bad_plan, "decodes 0 tokens", [&](StepPlan& p) { p.decode[0].tokens = 0; });
-  refused(bad_plan, "of the 16 it lacks", [&](StepPlan& p) { p.decode[0].tokens = 17; });
+  refused(bad_plan, "0 rounds", [&](StepPlan& p) { p.decode[0].rounds = 0; });
+  refused(bad_plan, "17 rounds for the 16", [&](StepPlan& p) { p.decode[0].rounds = 17; });
   refused(bad_plan, "1 block tables for 2 rows", [&](StepPlan& p) { p.decode[0].block_tables.pop_back(); });
   refused(bad_plan, "does not hold", [&](StepPlan& p) { p.decode[0].block_tables[0].clear(); });
   refused(bad_plan, "block 101 outside", [&](StepPlan& p) { p.decode[0].block_tables[0][0] = 101; });

@@ -35,6 +35,7 @@ export const FAKE_MODEL: ModelInfo = {
   kvBlocks: 0,
   parameters: 1,
   weightBytes: 4,
+  accelerator: { draftLayers: 0, draftHead: false, fewStep: false, parameters: 0 },
 };
 
 export interface FakeEngineOptions {
@@ -167,13 +168,13 @@ export class FakeEngine implements NativeEngine {
       images: alive(plan.vae).map((entry) => this.image(entry)),
       tokens: alive(plan.read).map((entry) => this.read(entry)),
       timings: this.timings(plan),
-      flowHeadEvaluations: plan.decode.reduce((sum, { sequence, tokens }) => sum + this.evaluations(sequence) * tokens, 0),
-      backboneTokens: rows + plan.decode.reduce((sum, entry) => sum + entry.blockTables.length * entry.tokens, 0),
+      flowHeadEvaluations: plan.decode.reduce((sum, { sequence, rounds }) => sum + this.evaluations(sequence) * rounds, 0),
+      backboneTokens: rows + plan.decode.reduce((sum, entry) => sum + entry.blockTables.length * entry.rounds, 0),
     };
   }
 
   private timings(plan: StepPlan): StepResult['timings'] {
-    const rounds = Math.max(1, ...plan.decode.map((entry) => entry.tokens));
+    const rounds = Math.max(1, ...plan.decode.map((entry) => entry.rounds));
     const half = ((this.options.roundSeconds ?? 0.01) / 2) * rounds;
     // Stages that have nothing to do take no time.
     const flowHead = plan.decode.length > 0 ? half : 0;
@@ -181,7 +182,7 @@ export class FakeEngine implements NativeEngine {
     const isWhole = ({ sequence, tokens }: VaeEntry): boolean => tokens === this.totalTokens(this.find(sequence));
     const vae = 0.001 * plan.vae.filter(isWhole).length;
     const preview = 0.001 * (plan.vae.length + plan.read.length) - vae;
-    return { total: flowHead + backbone + vae + preview, flowHead, backbone, vae, preview };
+    return { total: flowHead + backbone + vae + preview, flowHead, backbone, draft: 0, verify: 0, vae, preview };
   }
 
   private admit(spec: SequenceSpec): void {
@@ -219,8 +220,8 @@ export class FakeEngine implements NativeEngine {
     const sequence = this.find(entry.sequence);
     must(entry.blockTables.length === sequence.rows.length, 'one block table per row');
     const lacking = this.totalTokens(sequence) - sequence.emitted;
-    must(entry.tokens >= 1 && entry.tokens <= lacking, `${entry.tokens} tokens of the ${lacking} that sequence ${entry.sequence} lacks`);
-    const appended = Math.min(entry.tokens, lacking - 1);
+    must(entry.rounds >= 1 && entry.rounds <= lacking, `${entry.rounds} tokens of the ${lacking} that sequence ${entry.sequence} lacks`);
+    const appended = Math.min(entry.rounds, lacking - 1);
     for (const [index, row] of sequence.rows.entries()) {
       const position = row.ids.length + sequence.emitted;
       must(row.computed === position, `row ${index} of ${entry.sequence} has ${row.computed} of ${position} positions`);
@@ -234,7 +235,7 @@ export class FakeEngine implements NativeEngine {
     const { emitted } = this.find(id);
     // The plan may have been made before the cancel, and count on tokens that were not drawn.
     if (this.cancelled.has(id)) return;
-    const drawn = emitted + (plan.decode.find((entry) => entry.sequence === id)?.tokens ?? 0);
+    const drawn = emitted + (plan.decode.find((entry) => entry.sequence === id)?.rounds ?? 0);
     must(begin >= 0 && begin <= end && end <= drawn, `tokens [${begin}, ${end}) of sequence ${id}, which has drawn ${drawn}`);
   }
 
@@ -284,7 +285,7 @@ export class FakeEngine implements NativeEngine {
     if (this.cancelled.has(entry.sequence)) {
       return { sequence: entry.sequence, emittedTokens: sequence.emitted, cancelled: true };
     }
-    for (let token = 0; token < entry.tokens; token += 1) {
+    for (let token = 0; token < entry.rounds; token += 1) {
       sequence.emitted += 1;
       if (sequence.emitted === this.totalTokens(sequence)) break;
       for (const [index, row] of sequence.rows.entries()) {

@@ -140,7 +140,7 @@ describe('Runner, previews', () => {
     rig = await new Rig({ roundSeconds: 0.0006 }).start();
     await rig.draw(request);
     expect(bytes(await rig.draw(request))).toEqual(alone);
-    expect(Math.max(...rig.engine.plans.flatMap((plan) => plan.decode.map((entry) => entry.tokens)))).toBeGreaterThan(1);
+    expect(Math.max(...rig.engine.plans.flatMap((plan) => plan.decode.map((entry) => entry.rounds)))).toBeGreaterThan(1);
   });
 
   it('shows every row once and in order, however they are cut into strips', async () => {

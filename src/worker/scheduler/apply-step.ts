@@ -24,11 +24,11 @@ export function applyStep(state: SchedulerState, plan: StepPlan, result: StepRes
   for (const [index, entry] of plan.decode.entries()) {
     const sequence = state.byId.get(entry.sequence);
     if (sequence === undefined) continue;
-    confirmTokens(sequence, entry.tokens, result.decode[index]);
+    confirmTokens(sequence, entry.rounds, result.decode[index]);
     events.push({
       kind: 'tokens',
       sequence: entry.sequence,
-      count: entry.tokens,
+      count: entry.rounds,
       emitted: sequence.confirmed,
       total: sequence.totalTokens,
     });

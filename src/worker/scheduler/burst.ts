@@ -23,7 +23,7 @@ export class BurstPolicy {
     if (plan.decode.length === 0 || plan.prefill.length > 0) return;
     // A step that was cut short says nothing of how long a whole one takes.
     if (decode.some(({ cancelled }) => cancelled)) return;
-    const rounds = Math.max(...plan.decode.map((entry) => entry.tokens));
+    const rounds = Math.max(...plan.decode.map((entry) => entry.rounds));
     const measured = (timings.flowHead + timings.backbone) / rounds;
     // Half old, half new: one slow step (the machine looked elsewhere) should not count for long.
     this.secondsPerToken = this.secondsPerToken === null ? measured : (this.secondsPerToken + measured) / 2;

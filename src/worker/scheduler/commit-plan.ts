@@ -6,7 +6,7 @@ import type { SchedulerState } from './state.js';
 /** Moves the state to where it will be when the plan has run. Plans run in order, so the next one may build on it. */
 export function commitPlan(state: SchedulerState, plan: StepPlan): void {
   for (const entry of plan.prefill) commitPrefill(state, entry.sequence, entry.row, entry.end);
-  for (const entry of plan.decode) commitDecode(state, state.byId.get(entry.sequence)!, entry.tokens);
+  for (const entry of plan.decode) commitDecode(state, state.byId.get(entry.sequence)!, entry.rounds);
   for (const entry of plan.vae) commitPicture(state, state.byId.get(entry.sequence)!, entry.tokens);
 }
 

@@ -56,7 +56,7 @@ export function planPictures(state: SchedulerState): VaeEntry[] {
  * The grid rows that a decode finishes, whole: also their tokens of earlier steps, which the engine keeps. So nothing
  * is remembered here, and a row is read once whatever happened in between.
  */
-export function planRead(sequence: Sequence, { tokens }: DecodeEntry): ReadEntry | null {
+export function planRead(sequence: Sequence, { rounds: tokens }: DecodeEntry): ReadEntry | null {
   if (!sequence.previews.rows) return null;
   const { gridWidth, id } = sequence.spec;
   const begin = sequence.emitted - (sequence.emitted % gridWidth);

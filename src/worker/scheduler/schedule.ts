@@ -56,7 +56,7 @@ function decodeEntry(sequence: Sequence, burst: number): DecodeEntry {
   return {
     sequence: sequence.spec.id,
     blockTables: sequence.rows.map((row) => Uint32Array.from(row.blocks)),
-    tokens: Math.min(burst, lackingTokens(sequence)),
+    rounds: Math.min(burst, lackingTokens(sequence)),
   };
 }
 

@@ -5,7 +5,7 @@ import { BurstPolicy } from '../../../src/worker/scheduler/burst.js';
 const PLAN: StepPlan = { release: [], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], read: [] };
 
 function note(policy: BurstPolicy, tokens: number, seconds: number, cancelled = false): void {
-  const plan = { ...PLAN, decode: [{ sequence: 1, blockTables: [], tokens }] };
+  const plan = { ...PLAN, decode: [{ sequence: 1, blockTables: [], rounds: tokens }] };
   const decode = [{ sequence: 1, emittedTokens: tokens, cancelled }];
   policy.note(plan, { decode, timings: { flowHead: seconds / 2, backbone: seconds / 2 } } as StepResult);
 }
@@ -29,7 +29,7 @@ describe('BurstPolicy', () => {
     for (let i = 0; i < 3; i += 1) note(policy, 1, 1);
     for (let i = 0; i < 20; i += 1) note(policy, 1, 0, true);
     expect(policy.tokens).toBe(1);
-    policy.note({ ...PLAN, prefill: [{ sequence: 1, row: 0, begin: 0, end: 1, blockTable: new Uint32Array() }], decode: [{ sequence: 1, blockTables: [], tokens: 1 }] }, { decode: [], timings: { flowHead: 0, backbone: 0 } } as unknown as StepResult);
+    policy.note({ ...PLAN, prefill: [{ sequence: 1, row: 0, begin: 0, end: 1, blockTable: new Uint32Array() }], decode: [{ sequence: 1, blockTables: [], rounds: 1 }] }, { decode: [], timings: { flowHead: 0, backbone: 0 } } as unknown as StepResult);
     expect(policy.tokens).toBe(1);
   });
 });

@@ -81,7 +81,7 @@ describe('StepLoop', () => {
     const spec = { gridHeight: 5, gridWidth: 4 };
     await rig.add(sequenceSpec(1, spec)).end;
     await rig.add(sequenceSpec(2, spec)).end;
-    const counts = rig.engine.plans.flatMap((plan) => plan.decode.filter((entry) => entry.sequence === 2).map((entry) => entry.tokens));
+    const counts = rig.engine.plans.flatMap((plan) => plan.decode.filter((entry) => entry.sequence === 2).map((entry) => entry.rounds));
     expect(counts).toEqual([4, 4, 4, 4, 4]);
   });
 
