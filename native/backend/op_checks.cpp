@@ -75,6 +75,18 @@ void expect_kv(const char* op, const KvLayer& kv) {
   expect_shape({op, "values", kv.values}, {s[0], s[1], s[2], s[3]}, 1u << static_cast<unsigned>(kv.keys.dtype));
 }
 
+// Queries of an attention op and what of the cache they see.
+void expect_queries(const char* op, const TensorView& q, const KvLayer& kv, const PagedContext& context) {
+  expect_kv(op, kv);
+  const int64_t group_width = kv.keys.shape[1] * kv.keys.shape[3];
+  expect_shape({op, "q", q}, {kAny, kAny}, kF32);
+  expect(group_width > 0 && q.cols() > 0 && q.cols() % group_width == 0, op, "query heads in whole groups", q.cols());
+  expect_shape({op, "block_tables", context.block_tables}, {kAny, kAny}, kI32);
+  expect_contiguous({op, "block_tables", context.block_tables});
+  expect_shape({op, "table_rows", context.table_rows}, {q.rows()}, kI32);
+  expect_shape({op, "context_lengths", context.context_lengths}, {q.rows()}, kI32);
+}
+
 bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
 
 void expect_bias(const HostTensor& bias, int64_t out) {
@@ -194,15 +206,14 @@ void rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& 
 }
 
 void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) {
-  expect_kv("paged_attention", kv);
-  const int64_t group_width = kv.keys.shape[1] * kv.keys.shape[3];
-  expect_shape({"paged_attention", "q", q}, {kAny, kAny}, kF32);
-  expect(group_width > 0 && q.cols() > 0 && q.cols() % group_width == 0, "paged_attention", "query heads in whole groups", q.cols());
+  expect_queries("paged_attention", q, kv, context);
   expect_shape({"paged_attention", "out", out}, {q.rows(), q.cols()}, kActivation);
-  expect_shape({"paged_attention", "block_tables", context.block_tables}, {kAny, kAny}, kI32);
-  expect_contiguous({"paged_attention", "block_tables", context.block_tables});
-  expect_shape({"paged_attention", "table_rows", context.table_rows}, {q.rows()}, kI32);
-  expect_shape({"paged_attention", "context_lengths", context.context_lengths}, {q.rows()}, kI32);
+}
+
+void attention_entropy(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& first_keys, const TensorView& out) {
+  expect_queries("attention_entropy", q, kv, context);
+  expect_shape({"attention_entropy", "first_keys", first_keys}, {q.rows()}, kI32);
+  expect_shape({"attention_entropy", "out", out}, {q.rows()}, kF32);
 }
 
 void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs) {

@@ -30,6 +30,7 @@ void rope_angles(const TensorView& positions, const TensorView& cos, const Tenso
 void rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
                 const KvLayer& kv);
 void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out);
+void attention_entropy(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& first_keys, const TensorView& out);
 void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs);
 
 void timestep_features(const TensorView& t, const TensorView& y);

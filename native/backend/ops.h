@@ -128,6 +128,12 @@ class Ops {
   // o[m][h] = softmax(q[m][h] · K[kv(h)]ᵀ / sqrt(d)) · V[kv(h)], kv(h) = h / (nh / nkv), softmax in float32.
   // q: (M, nh d) f32; out: (M, nh d) act.
   virtual void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) = 0;
+  // out[m] = mean over heads h of E, E = sum over c of -p_c log p_c / log n, p = softmax over c of q[m][h] · K[kv(h)][c] / sqrt(d)
+  // for the n = context_lengths[m] - first_keys[m] positions c from first_keys[m] on: 1 where attention is spread evenly,
+  // 0 where one position has it all. Rows with n < 2 give 0. q: (M, nh d) f32; first_keys: (M) i32, >= 0 and at most the
+  // context length; out: (M) f32. kv.values are not read.
+  virtual void attention_entropy(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& first_keys,
+                                 const TensorView& out) = 0;
   // Copies whole blocks: pairs (source, destination), flattened, host memory; no destination is a source.
   virtual void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs) = 0;
 

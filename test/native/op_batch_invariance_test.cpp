@@ -231,6 +231,43 @@ TEST_P(CacheInvariance, PrefillEqualsDecodesWhereverBlocksLie) {
   }
 }
 
+// Rows of several sequences, each with keys of its own in blocks that lie anywhere; what is not seen is NaN.
+TEST_P(BatchInvariance, AttentionEntropy) {
+  constexpr int32_t kRows = 40;
+  constexpr int64_t kTokens = 70, kBlockTokens = 16, kMaxBlocks = 5, kHeads = 4, kKvHeads = 2;
+  for (int64_t head_dim : {40, 64}) {
+    const auto queries = values_.normal(kRows * kHeads * head_dim);
+    const auto cached = values_.normal(kRows * kTokens * kKvHeads * head_dim);
+    const auto firsts = values_.below(kRows, 20), more = values_.below(kRows, static_cast<int32_t>(kTokens) - 20);
+    expect_row_bits(kRows, {1, 2, 3, 17, 39}, "attention_entropy", [&](const std::vector<int32_t>& picked) {
+      const auto rows = static_cast<int64_t>(picked.size());
+      const auto placement = values_.order(static_cast<int32_t>(rows * kMaxBlocks + 3));
+      const Shape cache{rows * kMaxBlocks + 3, kKvHeads, kBlockTokens, head_dim};
+      std::vector<float> keys(static_cast<size_t>(cache.size()), NAN);
+      std::vector<int32_t> tables(placement.begin(), placement.begin() + rows * kMaxBlocks), table_rows, first, length;
+      for (int64_t i = 0; i < rows; ++i) {
+        const auto row = static_cast<size_t>(picked[static_cast<size_t>(i)]);
+        table_rows.push_back(static_cast<int32_t>(i));
+        first.push_back(firsts[row]);
+        length.push_back(firsts[row] + std::max(1, more[row]));
+        for (int64_t p = first.back(); p < length.back(); ++p) {
+          for (int64_t g = 0; g < kKvHeads; ++g) {
+            const int64_t block = tables[static_cast<size_t>(i * kMaxBlocks + p / kBlockTokens)];
+            const auto from = cached.begin() + ((static_cast<int64_t>(row) * kTokens + p) * kKvHeads + g) * head_dim;
+            std::copy_n(from, head_dim, keys.begin() + ((block * kKvHeads + g) * kBlockTokens + p % kBlockTokens) * head_dim);
+          }
+        }
+      }
+      Backend& b = *backend_;
+      const Tensor k = put(b, b.kv_dtype(), cache, keys), v = b.make(b.kv_dtype(), cache), out = b.make(DType::kF32, {rows});
+      b.attention_entropy(f32(b, {rows, kHeads * head_dim}, pick(queries, kHeads * head_dim, picked)), {k, v},
+                          {put(b, {rows, kMaxBlocks}, tables), put(b, table_rows), put(b, length)}, put(b, first), out);
+      for (float value : get(b, out)) EXPECT_FALSE(std::isnan(value)) << "something outside of the seen keys was read";
+      return out;
+    });
+  }
+}
+
 TEST_P(BatchInvariance, PicturesOfABatch) {
   const int64_t height = 12, width = 10, in = 32, out = 48;
   const auto weight = values_.normal(out * in * 9, 0.1f), bias = values_.normal(out), norm = values_.normal(in);

@@ -43,6 +43,15 @@ TEST_P(OpChecks, WrongArguments) {
   expect_refused(internal, "expected qkv [3, 64]", [&] {
     b.rope_store(zeros({3, 60}), zeros({3, 4}), zeros({3, 4}), zeros({3}, DType::kI32), zeros({3, 32}), kv);
   });
+  const PagedContext context{zeros({2, 3}, DType::kI32), zeros({2}, DType::kI32), zeros({2}, DType::kI32)};
+  expect_refused(internal, "paged_attention: expected query heads in whole groups, got 24", [&] { b.paged_attention(zeros({2, 24}), kv, context, zeros({2, 24})); });
+  expect_refused(internal, "attention_entropy: expected table_rows [3], got [2]", [&] {
+    b.attention_entropy(zeros({3, 32}), kv, context, zeros({3}, DType::kI32), zeros({3}));
+  });
+  expect_refused(internal, "expected first_keys [2], got [1]", [&] { b.attention_entropy(zeros({2, 32}), kv, context, zeros({1}, DType::kI32), zeros({2})); });
+  expect_refused(internal, "attention_entropy: expected out [2], got [2, 32]", [&] {
+    b.attention_entropy(zeros({2, 32}), kv, context, zeros({2}, DType::kI32), zeros({2, 32}));
+  });
   expect_refused(internal, "a block of the cache, got 4", [&] { b.copy_blocks(kv, std::vector<int32_t>{0, 4}); });
   expect_refused(internal, "pairs of blocks, got 3", [&] { b.copy_blocks(kv, std::vector<int32_t>{0, 1, 2}); });
   expect_refused(internal, "channels in whole groups, got 20", [&] { b.group_norm(zeros({1, 2, 2, 20}), zeros({20}), zeros({20}), 32, 1e-6f, true, zeros({1, 2, 2, 20})); });

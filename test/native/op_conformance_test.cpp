@@ -278,6 +278,37 @@ TEST_P(OpConformance, RopeStoreAndPagedAttention) {
   }
 }
 
+// Rows of scores with a known entropy, then random ones of every length and first key.
+TEST_P(OpConformance, AttentionEntropy) {
+  for (const AttentionShape& s : {AttentionShape{6, 2, 8, 16}, {4, 4, 64, 16}, {4, 4, 64, 64}, {10, 2, 128, 16}, {3, 1, 18, 5}, {2, 2, 80, 1}}) {
+    const std::vector<int32_t> lengths = {1, 64, 64, 64, 40, 17, 33, 64, 5, 2}, firsts = {0, 64, 63, 62, 3, 16, 0, 31, 4, 0};
+    const auto rows = static_cast<int64_t>(lengths.size());
+    const int64_t max_blocks = (64 + s.block_tokens - 1) / s.block_tokens, blocks = rows * max_blocks;
+    const auto tables = values_.order(static_cast<int32_t>(blocks));
+    const auto table_rows = values_.order(static_cast<int32_t>(rows));
+    const Shape cache{blocks, s.kv_heads, s.block_tokens, s.head_dim};
+    for (const float size : {0.0f, 0.1f, 1.0f, 40.0f}) {
+      const auto cached = values_.normal(cache.size()), queries = values_.normal(rows * s.heads * s.head_dim, size);
+      Tensor actual;
+      compare("heads of " + std::to_string(s.head_dim) + ", queries of size " + std::to_string(size), {2e-5f, 2e-5f}, [&](Backend& b) {
+        const Tensor keys = put(b, b.kv_dtype(), cache, cached), values = b.make(b.kv_dtype(), cache), out = b.make(DType::kF32, {rows});
+        b.attention_entropy(f32(b, {rows, s.heads * s.head_dim}, queries), {keys, values},
+                            {put(b, {rows, max_blocks}, tables), put(b, table_rows), put(b, lengths)}, put(b, firsts), out);
+        actual = out;
+        return out;
+      });
+      const auto entropies = get(*backend_, actual);
+      for (size_t m = 0; m < entropies.size(); ++m) {
+        const bool counted = lengths[m] - firsts[m] >= 2;
+        const float known = counted ? 1.0f : 0.0f;  // of rows without scores to compare, and of even ones
+        if (!counted || size == 0.0f) { EXPECT_NEAR(entropies[m], known, 1e-6f) << "row " << m; }
+        EXPECT_GE(entropies[m], 0.0f) << "row " << m;
+        EXPECT_LE(entropies[m], 1.0f + 1e-6f) << "row " << m;
+      }
+    }
+  }
+}
+
 TEST_P(OpConformance, CopyBlocks) {
   const auto cached = values_.normal(6 * 2 * 4 * 8);
   for (bool keys : {true, false}) {

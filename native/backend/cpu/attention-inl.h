@@ -37,7 +37,7 @@ inline Vec chunk_scores(const float* q, int head_dim, const Kv* keys, int count)
 
 template <typename Kv, bool kPaired>
 inline void all_scores(const AttentionTask& t) {
-  for (int position = 0; position < t.length;) {
+  for (int position = t.first; position < t.length;) {
     const int offset = position % t.block_tokens;
     int count = t.block_tokens - offset < kLanes ? t.block_tokens - offset : kLanes;
     if (count > t.length - position) count = t.length - position;
@@ -140,16 +140,50 @@ inline void attention_of(const AttentionTask& t) {
   }
 }
 
-void attention(const AttentionTask& t) {
-  if (!t.kv_bf16) {
-    attention_of<float, false>(t);
-    return;
-  }
+// With s the scores less their largest: entropy of e^s / sum e^s = log(sum e^s) - (sum s e^s) / (sum e^s).
+inline float softmax_entropy(const float* scores, int64_t n) {
+  Vec largest = set(scores[0]);
+  for_vectors(n, [&](int64_t i, Count count) { largest = max(largest, select(count, load(scores + i, count), largest)); });
+  const Vec most = set(reduce_max(largest));
+  Vec sum = set(0.0f), weighted = set(0.0f);
+  for_vectors(n, [&](int64_t i, Count count) {
+    const Vec s = load(scores + i, count) - most;
+    const Vec e = select(count, exp(s), set(0.0f));
+    sum = sum + e;
+    weighted = weighted + select(count, s * e, set(0.0f));
+  });
+  const float total = reduce_add(sum);
+  return __builtin_logf(total) - reduce_add(weighted) / total;
+}
+
+template <typename Kv, bool kPaired>
+inline float entropy_of(const AttentionTask& t) {
+  all_scores<Kv, kPaired>(t);
+  float sum = 0.0f;
+  for (int h = 0; h < t.heads; ++h) sum += softmax_entropy(t.scores + h * t.score_stride + t.first, t.length - t.first);
+  return sum;
+}
+
+template <typename Kv, bool kPaired>
+struct Reading {
+  using Element = Kv;
+  static constexpr bool paired = kPaired;
+};
+
+// Calls run with how this task's keys and values are read.
+template <typename Run>
+inline auto by_reading(const AttentionTask& t, Run run) {
+  if (!t.kv_bf16) return run(Reading<float, false>{});
 #if defined(ARDIFF_SIMD_PAIRS)
-  if (t.head_dim % (2 * kLanes) == 0) {
-    attention_of<uint16_t, true>(t);
-    return;
-  }
+  if (t.head_dim % (2 * kLanes) == 0) return run(Reading<uint16_t, true>{});
 #endif
-  attention_of<uint16_t, false>(t);
+  return run(Reading<uint16_t, false>{});
+}
+
+void attention(const AttentionTask& t) {
+  by_reading(t, [&](auto r) { attention_of<typename decltype(r)::Element, decltype(r)::paired>(t); });
+}
+
+float attention_entropy(const AttentionTask& t) {
+  return by_reading(t, [&](auto r) { return entropy_of<typename decltype(r)::Element, decltype(r)::paired>(t); });
 }

@@ -12,48 +12,86 @@ namespace ardiff {
 
 using namespace cpu;
 
+namespace {
+
+// What the tasks of one call have in common.
+AttentionTask common_task(const TensorView& q, const KvLayer& kv, const PagedContext& context) {
+  const Shape& cache = kv.keys.shape;
+  const int32_t* lengths = indices(context.context_lengths);
+  AttentionTask task{};
+  task.heads = static_cast<int>(q.cols() / cache[3] / cache[1]);
+  task.head_dim = static_cast<int>(cache[3]);
+  task.scale = 1.0f / std::sqrt(static_cast<float>(cache[3]));
+  task.kv_bf16 = is_bf16(kv.keys);
+  task.block_stride = cache[1] * cache[2] * cache[3];
+  task.block_tokens = static_cast<int>(cache[2]);
+  task.score_stride = (*std::max_element(lengths, lengths + q.rows()) + 15) / 16 * 16;
+  return task;
+}
+
+// The query heads of row m that share a kv head.
+void set_head(AttentionTask& task, const TensorView& q, const KvLayer& kv, const PagedContext& context, int64_t m, int64_t kv_head) {
+  const size_t head_at = static_cast<size_t>(kv_head * task.block_tokens * task.head_dim) * dtype_size(kv.keys.dtype);
+  task.q = row_floats(q, m) + kv_head * task.heads * task.head_dim;
+  task.keys = kv.keys.data + head_at;
+  task.values = kv.values.data + head_at;
+  task.blocks = indices(context.block_tables) + indices(context.table_rows)[m] * context.block_tables.cols();
+  task.length = indices(context.context_lengths)[m];
+}
+
+}  // namespace
+
 void CpuBackend::paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) {
   op_checks::paged_attention(q, kv, context, out);
   if (q.rows() == 0) return;
   const int64_t kv_heads = kv.keys.shape[1];
-  const int64_t block_tokens = kv.keys.shape[2];
-  const int64_t d = kv.keys.shape[3];
-  const int64_t group = q.cols() / d / kv_heads;
-  const size_t kv_size = dtype_size(kv.keys.dtype);
-  const int32_t* lengths = indices(context.context_lengths);
-  const int64_t longest = *std::max_element(lengths, lengths + q.rows());
-  const int64_t score_stride = (longest + 15) / 16 * 16;
-  float* scores = scores_.get<float>(score_stride * group * threads());
-  AttentionTask shared{};
-  shared.heads = static_cast<int>(group);
-  shared.head_dim = static_cast<int>(d);
-  shared.scale = 1.0f / std::sqrt(static_cast<float>(d));
-  shared.kv_bf16 = is_bf16(kv.keys);
-  shared.block_stride = kv_heads * block_tokens * d;
-  shared.block_tokens = static_cast<int>(block_tokens);
-  shared.score_stride = score_stride;
+  AttentionTask shared = common_task(q, kv, context);
   shared.out_bf16 = is_bf16(out);
+  const int64_t group_width = static_cast<int64_t>(shared.heads) * shared.head_dim;
+  float* scores = scores_.get<float>(shared.score_stride * shared.heads * threads());
 
   int64_t positions = 0;
-  for (int64_t m = 0; m < q.rows(); ++m) positions += lengths[m];
+  for (int64_t m = 0; m < q.rows(); ++m) positions += indices(context.context_lengths)[m];
   const int64_t items = q.rows() * kv_heads;  // one row and one kv head each
   constexpr int64_t kPasses = 2;              // keys and values
   const int64_t worthwhile = kPasses * positions * q.cols() / ThreadPool::kElementsPerChunk;
   const int64_t chunks = std::clamp<int64_t>(worthwhile, 1, std::min(items, ThreadPool::kChunksPerThread * threads()));
   pool_.run(chunks, [&](int64_t chunk, int worker) {
     AttentionTask task = shared;
-    task.scores = scores + worker * group * score_stride;
+    task.scores = scores + worker * task.heads * task.score_stride;
     for (int64_t item = items * chunk / chunks; item < items * (chunk + 1) / chunks; ++item) {
-      const int64_t m = item / kv_heads;
-      const int64_t head = item % kv_heads;
-      const size_t head_at = static_cast<size_t>(head * block_tokens * d) * kv_size;
-      task.q = row_floats(q, m) + head * group * d;
-      task.keys = kv.keys.data + head_at;
-      task.values = kv.values.data + head_at;
-      task.blocks = indices(context.block_tables) + indices(context.table_rows)[m] * context.block_tables.cols();
-      task.length = lengths[m];
-      task.out = row_bytes(out, m) + static_cast<size_t>(head * group * d) * dtype_size(out.dtype);
+      const int64_t m = item / kv_heads, kv_head = item % kv_heads;
+      set_head(task, q, kv, context, m, kv_head);
+      task.out = row_bytes(out, m) + static_cast<size_t>(kv_head * group_width) * dtype_size(out.dtype);
       kernels_->attention(task);
+    }
+  });
+}
+
+// A row's heads are summed in order, so a row belongs to one thread.
+void CpuBackend::attention_entropy(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& first_keys,
+                                   const TensorView& out) {
+  op_checks::attention_entropy(q, kv, context, first_keys, out);
+  if (q.rows() == 0) return;
+  const int64_t kv_heads = kv.keys.shape[1];
+  const AttentionTask shared = common_task(q, kv, context);
+  float* scores = scores_.get<float>(shared.score_stride * shared.heads * threads());
+  int64_t positions = 0;
+  for (int64_t m = 0; m < q.rows(); ++m) positions += indices(context.context_lengths)[m] - indices(first_keys)[m];
+  const int64_t worthwhile = positions * q.cols() / ThreadPool::kElementsPerChunk;
+  const int64_t chunks = std::clamp<int64_t>(worthwhile, 1, std::min(q.rows(), ThreadPool::kChunksPerThread * threads()));
+  pool_.run(chunks, [&](int64_t chunk, int worker) {
+    AttentionTask task = shared;
+    task.scores = scores + worker * task.heads * task.score_stride;
+    for (int64_t m = q.rows() * chunk / chunks; m < q.rows() * (chunk + 1) / chunks; ++m) {
+      task.first = indices(first_keys)[m];
+      const int64_t count = indices(context.context_lengths)[m] - task.first;
+      float sum = 0.0f;
+      for (int64_t kv_head = 0; count >= 2 && kv_head < kv_heads; ++kv_head) {
+        set_head(task, q, kv, context, m, kv_head);
+        sum += kernels_->attention_entropy(task);
+      }
+      floats(out)[m] = count < 2 ? 0.0f : sum / (static_cast<float>(kv_heads * task.heads) * std::log(static_cast<float>(count)));
     }
   });
 }

@@ -64,6 +64,8 @@ class CpuBackend final : public Backend {
   void rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
                   const KvLayer& kv) override;
   void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) override;
+  void attention_entropy(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& first_keys,
+                         const TensorView& out) override;
   void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs) override;
 
   void timestep_features(const TensorView& t, const TensorView& y) override;

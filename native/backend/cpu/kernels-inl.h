@@ -39,6 +39,7 @@ const Kernels ARDIFF_KERNELS = {
     .scale_row = scale_row,
     .rotate = rotate,
     .attention = attention,
+    .attention_entropy = attention_entropy,
     .flow_step = flow_step,
     .box_muller = box_muller,
     .channel_sums = channel_sums,

@@ -41,7 +41,7 @@ struct GemmTask {
 
 constexpr int64_t kGemmBlockRows = 96;
 
-// Attention of the query heads that share one kv head of one row, over its cached positions.
+// Attention of the query heads that share one kv head of one row, over its cached positions (from 0 on; entropy: from first on).
 struct AttentionTask {
   const float* q;           // heads * head_dim
   int heads;
@@ -53,7 +53,8 @@ struct AttentionTask {
   int64_t block_stride;     // elements from block to block
   int block_tokens;
   const int32_t* blocks;    // of this row
-  int length;               // positions seen
+  int first;                // positions seen: [first, length)
+  int length;
   float* scores;            // heads * score_stride
   int64_t score_stride;     // length rounded up to 16
   void* out;                // heads * head_dim
@@ -95,6 +96,8 @@ struct Kernels {
   // y = rotated x: [x1 c - x2 s, x2 c + x1 s], half = head_dim / 2.
   void (*rotate)(const float* x, const float* cos, const float* sin, int64_t half, void* y, bool y_bf16);
   void (*attention)(const AttentionTask& task);
+  // Sum over the heads of the entropy of their softmax weights, in nats; values and out are not used.
+  float (*attention_entropy)(const AttentionTask& task);
   void (*flow_step)(const FlowStepTask& task);
   // Normals (radius by the first word, angle by the second) of `pairs` pairs of random words.
   void (*box_muller)(const uint32_t* words, int64_t pairs, float* normals);
