@@ -3,7 +3,9 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <numbers>
 
 namespace ardiff {
 
@@ -24,5 +26,17 @@ inline PhiloxWords philox4x32(PhiloxWords c, PhiloxKey k) {
 
 // In (0, 1), never 0 or 1.
 inline double philox_uniform(uint32_t word) { return (static_cast<double>(word) + 0.5) * 0x1p-32; }
+
+// Standard normals of one block: Box-Muller on words (0, 1) and (2, 3), cosine first.
+inline std::array<double, 4> philox_normals(const PhiloxWords& words) {
+  std::array<double, 4> out;
+  for (size_t pair = 0; pair < 4; pair += 2) {
+    const double radius = std::sqrt(-2.0 * std::log(philox_uniform(words[pair])));
+    const double angle = 2.0 * std::numbers::pi * philox_uniform(words[pair + 1]);
+    out[pair] = radius * std::cos(angle);
+    out[pair + 1] = radius * std::sin(angle);
+  }
+  return out;
+}
 
 }  // namespace ardiff

@@ -22,6 +22,7 @@ struct AcceptanceHistory {
 };
 
 // A round of `drafted` tokens of which the first `accepted` stayed: those were tested, and the first that did not.
+// A round whose gate stopped before the first draft gave one token for the price of a round: it counts as a test that failed.
 void observe_round(AcceptanceHistory& history, int64_t drafted, int64_t accepted);
 // `tokens` tokens by plain steps.
 void observe_plain(AcceptanceHistory& history, int64_t tokens);

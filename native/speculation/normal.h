@@ -3,13 +3,10 @@
 
 namespace ardiff::speculation {
 
-// Φ(x), relative error below 1e-14 down to the smallest doubles (x ≈ -38); 0 below.
+// Φ(x), relative error below 1e-12 down to x = -37; 0 below -38.6.
 double normal_cdf(double x);
 
-// log Φ(x), relative error below 1e-12 for every x.
-double log_normal_cdf(double x);
-
-// Φ⁻¹(p), p in (0, 1): absolute error below 1e-12 for p ≤ 1/2 and wherever 1 - p is exact. 0 and 1 give ∓infinity.
+// Φ⁻¹(p): error below 1e-12 max(1, |x|) for p in [1e-300, 1 - 1e-16]; 0 and 1 give ∓infinity.
 double normal_quantile(double p);
 
 }  // namespace ardiff::speculation
