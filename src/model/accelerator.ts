@@ -1,0 +1,200 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Type, type Static } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
+import { InvalidModelFile, readJsonFile } from './json-file.js';
+import { differingFiles, hashModel } from './model-hash.js';
+import type { SamplingDefaults } from './sampling.js';
+
+/** The folder in a model's folder that holds its draft model, its few-step head and what was measured of them. */
+export const ACCELERATOR_FOLDER = 'accelerator';
+export const CALIBRATION_FILE = 'accelerator.json';
+
+/** Jumps that a few-step head is trained for. */
+export const FEW_STEPS = [1, 2, 4] as const;
+/** The engine drafts at most so many tokens in a round (native/engine/step_plan.h). */
+export const MAX_DRAFT_TOKENS = 15;
+
+const text = <T extends string>(...values: T[]) => Type.Unsafe<T>({ ...Type.Union(values.map((value) => Type.Literal(value))) });
+const positive = () => Type.Number({ exclusiveMinimum: 0 });
+const notNegative = () => Type.Number({ minimum: 0 });
+const share = () => Type.Number({ minimum: 0, maximum: 1 });
+const fewSteps = (...values: number[]) => Type.Unsafe<0 | 1 | 2 | 4>({ ...Type.Union(values.map((value) => Type.Literal(value))) });
+const hexDigest = () => Type.String({ pattern: '^[0-9a-f]{64}$' });
+/** A file of the accelerator's folder; never a path that leads elsewhere. */
+const fileName = () => Type.String({ pattern: '^[\\w-][\\w.-]*\\.safetensors$' });
+
+/** When drafting stops before a token is sampled; as the engine takes it (EntropyGate in native-types.ts). */
+export const GateSchema = Type.Union([
+  Type.Object({ kind: Type.Literal('off') }),
+  Type.Object({ kind: Type.Literal('paper'), layer: Type.Integer({ minimum: 0 }), mean: share(), std: notNegative() }),
+  Type.Object({
+    kind: Type.Literal('logistic'),
+    layer: Type.Integer({ minimum: 0 }),
+    /** In the order of native/speculation/entropy_gate.h. */
+    weights: Type.Array(Type.Number(), { minItems: 6, maxItems: 6 }),
+    threshold: share(),
+  }),
+]);
+
+/** How a mode drafts, as it was measured to be fastest. */
+export const SpeculationSchema = Type.Object({
+  drafting: text('sequential', 'parallel'),
+  max_draft_tokens: Type.Integer({ minimum: 1, maximum: MAX_DRAFT_TOKENS }),
+  /** Relaxed: the largest accepted distance. Exact: 0. */
+  tolerance: notNegative(),
+  /** Chance that a draft is accepted whose predecessors were. */
+  acceptance: share(),
+  gate: GateSchema,
+  /** In units of one vanilla token at batch 1. */
+  costs: Type.Object({ plain: positive(), round: notNegative(), draft: notNegative(), verify: notNegative() }),
+});
+
+/** Whether a mode draws as well as vanilla does (docs/contract.md, Quality). */
+export const GuardSchema = Type.Object({
+  passed: Type.Boolean(),
+  fd: notNegative(),
+  fd_vanilla: notNegative(),
+  /** Bootstrap 95 % interval of fd - fd_vanilla over the prompts. */
+  fd_difference_interval: Type.Tuple([Type.Number(), Type.Number()]),
+  diversity: notNegative(),
+  diversity_vanilla: notNegative(),
+  adherence: share(),
+  adherence_vanilla: share(),
+  /** Drawn for it, and the seeds they began with. */
+  pictures: Type.Integer({ minimum: 1 }),
+  seeds: Type.Array(Type.Integer({ minimum: 0 })),
+  /** What did not pass, in words. */
+  faults: Type.Array(Type.String()),
+});
+
+export const ModeSchema = Type.Object({
+  guard: GuardSchema,
+  /** Of one picture at a time, against `off`. */
+  speedup: positive(),
+  /** Null: the mode does not draft. */
+  speculation: Type.Union([SpeculationSchema, Type.Null()]),
+});
+
+/** One mode's name in the file: how it speculates and its number of jumps. */
+export const MODE_KEYS = [
+  'exact', 'relaxed', 'few_step:1', 'few_step:2', 'few_step:4', 'relaxed:few_step:1', 'relaxed:few_step:2', 'relaxed:few_step:4',
+] as const;
+export type ModeKey = (typeof MODE_KEYS)[number];
+
+/** `accelerator/accelerator.json`, written by `npm run calibrate` (docs/speculation.md, Calibration). Keys it does not know are left alone. */
+export const CalibrationSchema = Type.Object({
+  version: Type.Literal(1),
+  /** Of the model it was measured with, and what that hash is made of, to name what differs. */
+  model_hash: hexDigest(),
+  model_files: Type.Record(Type.String(), hexDigest()),
+  created: Type.String(),
+  /** What `off` meant: the folder's sampling.json as it was. */
+  sampler: Type.String(),
+  timesteps: Type.Integer({ minimum: 1 }),
+  timestep_shift: positive(),
+  guidance_scale: Type.Number({ minimum: 1 }),
+  guidance_schedule: Type.String(),
+  use_norm: Type.Boolean(),
+  negative_prompt: Type.String(),
+  /** Costs are the measuring machine's; they are used everywhere, as bytes depend on them. */
+  dtype: text('float32', 'bfloat16'),
+  draft: Type.Union([Type.Object({ file: fileName() }), Type.Null()]),
+  few_step: Type.Union([Type.Object({ file: fileName(), steps: Type.Array(fewSteps(...FEW_STEPS), { minItems: 1 }) }), Type.Null()]),
+  modes: Type.Partial(Type.Object(Object.fromEntries(MODE_KEYS.map((key) => [key, ModeSchema])) as Record<ModeKey, typeof ModeSchema>)),
+  /** The fastest mode whose guard passed; {off, 0} where none did. */
+  auto: Type.Object({ mode: text('off', 'exact', 'relaxed'), few_step: fewSteps(0, ...FEW_STEPS) }),
+});
+
+export type Calibration = Static<typeof CalibrationSchema>;
+export type CalibratedMode = Static<typeof ModeSchema>;
+export type CalibratedSpeculation = Static<typeof SpeculationSchema>;
+
+/** How tokens are drafted, and by how many jumps they are drawn (0: by the model's own sampler). */
+export interface Acceleration {
+  mode: 'off' | 'exact' | 'relaxed';
+  fewStep: 0 | 1 | 2 | 4;
+}
+
+/** Null for what needs no calibration: neither drafts nor jumps. There is no exact with jumps: their law is not the model's. */
+export function modeKeyOf({ mode, fewStep }: Acceleration): ModeKey | null {
+  if (fewStep === 0) return mode === 'off' ? null : mode;
+  if (mode === 'exact') return null;
+  return mode === 'off' ? `few_step:${fewStep}` : `relaxed:few_step:${fewStep}`;
+}
+
+/**
+ * The calibration of a model's accelerator, or null where the folder has none. Refuses, naming what is wrong: a broken
+ * file, one that was measured with other weights or another sampling.json, one that names files that are not there.
+ */
+export function readCalibration(directory: string, sampling: SamplingDefaults): Calibration | null {
+  const folder = join(directory, ACCELERATOR_FOLDER);
+  if (!existsSync(folder)) return null;
+  const path = join(folder, CALIBRATION_FILE);
+  const value = readJsonFile(path);
+  if (value === undefined) throw new InvalidModelFile(path, 'is missing; write it with "npm run calibrate", or remove the folder');
+  const calibration = parseCalibration(path, value);
+  checkFiles(folder, calibration);
+  checkSampling(path, calibration, sampling);
+  checkModel(path, calibration, directory);
+  return calibration;
+}
+
+export function parseCalibration(path: string, value: unknown): Calibration {
+  if (!Value.Check(CalibrationSchema, value)) {
+    const problem = Value.Errors(CalibrationSchema, value).First();
+    throw new InvalidModelFile(path, `${problem?.path === '' || problem === undefined ? 'the file' : `"${problem.path.slice(1)}"`}: ${problem?.message ?? 'not valid'}`);
+  }
+  for (const key of MODE_KEYS) checkMode(path, value, key);
+  const key = modeKeyOf({ mode: value.auto.mode, fewStep: value.auto.few_step });
+  const isVanilla = value.auto.mode === 'off' && value.auto.few_step === 0;
+  if (!isVanilla && (key === null || value.modes[key]?.guard.passed !== true)) {
+    throw new InvalidModelFile(path, `"auto" names ${value.auto.mode} with few_step ${value.auto.few_step}, whose guard has not passed`);
+  }
+  return value;
+}
+
+/** A mode has what it needs, and nothing that contradicts its name. */
+function checkMode(path: string, { modes, draft, few_step: head }: Calibration, key: ModeKey): void {
+  const mode = modes[key];
+  if (mode === undefined) return;
+  const refuse = (problem: string): never => {
+    throw new InvalidModelFile(path, `mode "${key}" ${problem}`);
+  };
+  const drafts = key.startsWith('exact') || key.startsWith('relaxed');
+  if (drafts !== (mode.speculation !== null)) refuse(drafts ? 'has no "speculation"' : 'does not draft but has "speculation"');
+  if (drafts && draft === null) refuse('needs a draft model, and "draft" is null');
+  const steps = FEW_STEPS.find((count) => key.endsWith(`few_step:${count}`));
+  if (steps !== undefined && head?.steps.includes(steps) !== true) refuse(`needs ${steps} in "few_step/steps"`);
+}
+
+function checkFiles(folder: string, { draft, few_step: head }: Calibration): void {
+  for (const part of [draft, head]) {
+    if (part !== null && !existsSync(join(folder, part.file))) throw new InvalidModelFile(join(folder, part.file), `is missing, although ${CALIBRATION_FILE} names it`);
+  }
+}
+
+function checkSampling(path: string, calibration: Calibration, sampling: SamplingDefaults): void {
+  const pairs = {
+    sampler: [calibration.sampler, sampling.sampler],
+    timesteps: [calibration.timesteps, sampling.timesteps],
+    timestep_shift: [calibration.timestep_shift, sampling.timestepShift],
+    guidance_scale: [calibration.guidance_scale, sampling.guidanceScale],
+    guidance_schedule: [calibration.guidance_schedule, sampling.guidanceSchedule],
+    use_norm: [calibration.use_norm, sampling.useNorm],
+    negative_prompt: [calibration.negative_prompt, sampling.negativePrompt],
+  };
+  for (const [name, [then, now]] of Object.entries(pairs)) {
+    if (then !== now) {
+      throw new InvalidModelFile(path, `was measured with ${name} ${JSON.stringify(then)}, the model's own is ${JSON.stringify(now)}; run "npm run calibrate" again`);
+    }
+  }
+}
+
+function checkModel(path: string, calibration: Calibration, directory: string): void {
+  const model = hashModel(directory);
+  if (model.hash === calibration.model_hash) return;
+  const files = differingFiles(calibration.model_files, model.files);
+  const named = files.length === 0 ? 'model_hash' : files.join(', ');
+  throw new InvalidModelFile(path, `was measured with another model (differs: ${named}); run "npm run calibrate" again, or remove the folder`);
+}

@@ -1,0 +1,106 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EngineError } from '../../src/errors.js';
+import { modeKeyOf, readCalibration, type Calibration } from '../../src/model/accelerator.js';
+import { readManifest } from '../../src/model/manifest.js';
+import { ALL_MODES, calibratedMode, tinySafetensors, writeAccelerator } from '../support/accelerator-folder.js';
+import { writeModelFolder } from '../support/model-folder.js';
+
+let directory: string;
+let remove: () => void;
+
+beforeEach(() => {
+  ({ directory, remove } = writeModelFolder());
+  writeFileSync(join(directory, 'model.safetensors'), tinySafetensors([1, 2, 3]));
+});
+
+afterEach(() => {
+  remove();
+});
+
+const read = (): Calibration | null => readCalibration(directory, readManifest(directory).sampling);
+
+function problem(): string {
+  try {
+    read();
+  } catch (error) {
+    expect(error).toBeInstanceOf(EngineError);
+    expect((error as EngineError).nativeCode).toBe('invalid_model');
+    return (error as EngineError).detail;
+  }
+  throw new Error('the accelerator was accepted');
+}
+
+describe('readCalibration', () => {
+  it('gives null for a folder without an accelerator', () => {
+    expect(read()).toBeNull();
+  });
+
+  it('reads what was written', () => {
+    expect(read()).toBeNull();
+    const written = writeAccelerator(directory, { gate_report: { auc: 0.6 }, data: {} });
+    expect(read()).toEqual(JSON.parse(JSON.stringify(written)));
+  });
+
+  it('refuses a folder that was not calibrated, and a broken file', () => {
+    mkdirSync(join(directory, 'accelerator'));
+    expect(problem()).toMatch(/accelerator\.json: is missing; write it with "npm run calibrate"/);
+    writeFileSync(join(directory, 'accelerator', 'accelerator.json'), '{"version": 1');
+    expect(problem()).toMatch(/is not JSON/);
+    writeFileSync(join(directory, 'accelerator', 'accelerator.json'), '[]');
+    expect(problem()).toMatch(/accelerator\.json: the file: Expected object/);
+  });
+
+  it.each([
+    ['an unknown version', { version: 2 }, /"version"/],
+    ['a path for a file', { draft: { file: '../x.safetensors' } }, /"draft/],
+    ['a hash that is none', { model_hash: 'abc' }, /"model_hash"/],
+    ['too many drafts', { modes: { relaxed: calibratedMode(2, { drafts: true, max_draft_tokens: 16 }) }, auto: { mode: 'off', few_step: 0 } }, /"modes\/relaxed\/speculation/],
+    ['a gate without its layer', { modes: { relaxed: calibratedMode(2, { drafts: true, gate: { kind: 'paper', mean: 0.8, std: 0.1 } as never }) }, auto: { mode: 'off', few_step: 0 } }, /"modes\/relaxed/],
+    ['an automatic mode that did not pass', { auto: { mode: 'off', few_step: 4 } }, /"auto" names off with few_step 4, whose guard has not passed/],
+    ['an automatic mode that cannot be', { auto: { mode: 'exact', few_step: 1 } }, /"auto" names exact with few_step 1/],
+    ['drafts without a draft model', { draft: null }, /mode "exact" needs a draft model/],
+    ['a mode that should draft and does not', { modes: { ...ALL_MODES, relaxed: calibratedMode(2) } }, /mode "relaxed" has no "speculation"/],
+    ['a mode that should not draft and does', { modes: { ...ALL_MODES, 'few_step:2': calibratedMode(2, { drafts: true }) } }, /mode "few_step:2" does not draft/],
+    ['jumps the head was not trained for', { few_step: { file: 'few_step.safetensors', steps: [1, 4] } }, /mode "few_step:2" needs 2/],
+    ['other sampling', { timesteps: 9 }, /was measured with timesteps 9, the model's own is 8/],
+    ['other guidance', { guidance_scale: 7 }, /was measured with guidance_scale 7/],
+  ])('refuses %s', (_what, overrides, message) => {
+    writeAccelerator(directory, overrides);
+    expect(problem()).toMatch(message);
+  });
+
+  it('refuses an accelerator whose weights are gone', () => {
+    writeAccelerator(directory);
+    rmSync(join(directory, 'accelerator', 'few_step.safetensors'));
+    expect(problem()).toMatch(/few_step\.safetensors: is missing, although accelerator\.json names it/);
+  });
+
+  it('refuses one that was made for other weights, and names them', () => {
+    writeAccelerator(directory);
+    writeFileSync(join(directory, 'model.safetensors'), tinySafetensors([1, 2, 4]));
+    expect(problem()).toMatch(/another model \(differs: model\.safetensors\)/);
+  });
+
+  it('notices another config, a file more, and a hash that was edited', () => {
+    const { model_hash: hash } = writeAccelerator(directory);
+    mkdirSync(join(directory, 'vae'), { recursive: true });
+    writeFileSync(join(directory, 'vae', 'model.safetensors'), tinySafetensors([1]));
+    expect(problem()).toMatch(/differs: vae\/model\.safetensors/);
+    writeAccelerator(directory);
+    expect(read()).not.toBeNull();
+    writeAccelerator(directory, { model_hash: hash });
+    expect(problem()).toMatch(/differs: model_hash/);
+  });
+});
+
+describe('modeKeyOf', () => {
+  it('names a mode, or nothing where there is nothing to calibrate', () => {
+    expect(modeKeyOf({ mode: 'off', fewStep: 0 })).toBeNull();
+    expect(modeKeyOf({ mode: 'exact', fewStep: 0 })).toBe('exact');
+    expect(modeKeyOf({ mode: 'exact', fewStep: 1 })).toBeNull();
+    expect(modeKeyOf({ mode: 'off', fewStep: 2 })).toBe('few_step:2');
+    expect(modeKeyOf({ mode: 'relaxed', fewStep: 4 })).toBe('relaxed:few_step:4');
+  });
+});
