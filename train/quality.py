@@ -108,8 +108,6 @@ def main(argv=None):
     parser.add_argument("--fd-count", type=int, default=0, help="FD prompts to draw here (2000 for the figure; each takes about 0.2 s)")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
-    parser.add_argument("--few-step", type=int, default=0, choices=(0, 1, 2, 4), help="jumps a token by the few-step head, instead of sampler B")
-    parser.add_argument("--few-step-head", help="its weights, if not in the folder's accelerator/")
     parser.add_argument("--save", help="write what was drawn here as .npz")
     args = parser.parse_args(argv)
     pack = Pack(os.path.join(args.model, "quality"))
@@ -122,11 +120,10 @@ def main(argv=None):
     pipeline = None
     if not (args.pictures or args.fd_pictures):
         from sample import Pipeline
-        pipeline = Pipeline.load(args.model, args.few_step_head)
+        pipeline = Pipeline.load(args.model)
 
     def drawn(entries):
-        return pipeline.draw([e["prompt"] for e in entries], [e["seed"] for e in entries], timesteps=args.timesteps, guidance_scale=args.guidance_scale,
-                             few_step=args.few_step)
+        return pipeline.draw([e["prompt"] for e in entries], [e["seed"] for e in entries], timesteps=args.timesteps, guidance_scale=args.guidance_scale)
 
     if pipeline or args.pictures:
         pictures = read_pictures(args.pictures, len(pack.concepts)) if args.pictures else drawn(pack.concepts)

@@ -11,6 +11,23 @@
 
 namespace ardiff {
 
+// A decoded sequence in a pass: its newest token and, behind it, drafts.
+struct DecodeRows {
+  const DecodeEntry* entry;
+  int64_t drafts = 0;  // fed; the last token of a picture never is
+};
+
+// A prefilled position of a speculating sequence's conditional row whose successor is known: a pair for the draft.
+struct FlatPair {
+  int32_t x_row;      // its row of the pass
+  bool text;          // the input after it: token id or row of the token pool
+  int32_t source;
+  int32_t position;
+  int32_t slot;
+  int32_t table_row;
+  int32_t first_key;  // first image key, for entropies
+};
+
 // Rows are ordered [text rows | image rows]: each kind has its own way to an input embedding.
 struct FlatBatch {
   std::vector<int32_t> text_ids;         // (Mt) ids for the embedding table
@@ -26,12 +43,18 @@ struct FlatBatch {
   std::vector<int32_t> kept_rows;
   std::vector<int32_t> kept_hidden;
 
+  std::vector<int32_t> first_keys;       // (M) first image position of the row's sequence, for attention entropies
+  std::vector<FlatPair> pairs;
+
   int64_t size() const { return static_cast<int64_t>(positions.size()); }
   int64_t num_tables() const { return max_blocks == 0 ? 0 : static_cast<int64_t>(block_tables.size()) / max_blocks; }
 };
 
-// Prefill entries, then one row per guidance row of each decoded sequence (at its newest token). `decode` names
-// those decode entries whose sequence goes on. Sequences have their new token counted already.
-FlatBatch flatten(std::span<const PrefillEntry> prefill, std::span<const DecodeEntry* const> decode, const SequenceMap& sequences);
+// Prefill entries, then for each decoded sequence and guidance row its newest token and its drafts. `decode` names those
+// decode entries whose sequence goes on. Sequences have their new token counted already, but not their drafts.
+FlatBatch flatten(std::span<const PrefillEntry> prefill, std::span<const DecodeRows> decode, const SequenceMap& sequences);
+
+// The block tables of a pass, (T, max_blocks) padded with 0.
+std::vector<int32_t> pad_tables(std::span<const std::vector<int32_t>* const> tables, int64_t& max_blocks);
 
 }  // namespace ardiff

@@ -2,8 +2,9 @@
 //
 //   load -> step(plan) ... step(plan) -> images
 //
-// One step: release and admit sequences, copy blocks; in rounds draw one token for every decoded sequence (flow head)
-// and run one backbone pass over all prefill and decode rows; hand out drawn tokens; decode latents to pixels.
+// One step: release and admit sequences, copy blocks; in rounds draw one token for every decoded sequence (flow head),
+// draft more where it speculates, run one backbone pass over all prefill, decode and draft rows, verify; hand out drawn
+// tokens; decode latents to pixels.
 #pragma once
 
 #include <filesystem>
@@ -11,13 +12,16 @@
 #include <memory>
 #include <string>
 
+#include "engine/batch.h"
 #include "engine/cancel_flags.h"
+#include "engine/conditions.h"
+#include "engine/drafter.h"
 #include "engine/kv_cache.h"
 #include "engine/plan_check.h"
 #include "engine/row_pool.h"
 #include "engine/step_plan.h"
-#include "engine/timestep_cache.h"
 #include "engine/token_sampler.h"
+#include "engine/verification.h"
 #include "model/backbone.h"
 #include "model/flow_head.h"
 #include "model/vae.h"
@@ -45,6 +49,9 @@ class Engine {
   // dropped every sequence.
   StepResult step(const StepPlan& plan);
 
+  // Puts another drafter in the place of the draft model's, for tests. Between steps only.
+  void set_drafter(std::unique_ptr<Drafter> drafter) { drafter_ = std::move(drafter); }
+
   // Thread safe.
   void cancel(uint32_t sequence) { cancel_flags_.set(sequence); }
 
@@ -62,16 +69,26 @@ class Engine {
   HostArray download_array(const TensorView& view, std::vector<int64_t> shape);
   void admit(const SequenceSpec& spec);
   void release(uint32_t id);
+  void load_accelerator(const std::filesystem::path& directory);
+  const TokenSampler& sampler_for(const Sequence& sequence) const { return sequence.spec.few_step > 0 ? *few_step_ : *sampler_; }
+  TokenSampler& sampler_for(const Sequence& sequence) { return sequence.spec.few_step > 0 ? *few_step_ : *sampler_; }
+
+  // rounds.cpp. A decoded sequence in its rounds:
+  struct Drawing;
   void run_rounds(const StepPlan& plan, StepResult& result);
-  // Draws a token of each sequence and removes those from the list whose cancel flag was seen first.
-  void draw_tokens(std::vector<const DecodeEntry*>& drawing, StepResult& result);
-  void run_backbone(std::span<const PrefillEntry> prefill, std::span<const DecodeEntry* const> drawn, StepResult& result);
+  // The pending token of each; removes those from the list whose cancel flag was seen first.
+  void draw_pending(std::vector<Drawing>& drawing, StepResult& result);
+  void draft_tokens(std::vector<Drawing>& drawing, StepResult& result);
+  void run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result);
+  void fill_pairs(const FlatBatch& flat, const TensorView& x, const TensorView& block_tables);
+  void verify_drafts(std::vector<Drawing>& drawing, StepResult& result);
+  static void settle(Drawing& drawing, Judgement&& judgement);
+
   void read_tokens(const StepPlan& plan, StepResult& result);
   void decode_images(const StepPlan& plan, StepResult& result);
   DecodedImage decode_image(const Sequence& sequence, int64_t num_tokens);
   // Drawn tokens [begin, end) -> out: (end - begin, D) f32.
   void gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out);
-  TensorView conditions(std::span<Sequence* const> sequences);
   TensorView upload_index(const std::vector<int32_t>& values);
   PlanLimits limits() const;
 
@@ -79,14 +96,18 @@ class Engine {
   NextStepConfig config_;
   Scratch scratch_;
   std::unique_ptr<Backbone> backbone_;
-  std::unique_ptr<FlowHead> head_;
   std::unique_ptr<Vae> vae_;
   std::unique_ptr<KvCache> kv_;
-  std::unique_ptr<TimestepCache> times_;
-  std::unique_ptr<TokenSampler> sampler_;
-  std::unique_ptr<RowPool> hidden_;  // (rows, H) last hidden state per guidance row
+  std::unique_ptr<RowPool> hidden_;  // (rows, H) hidden states that tokens are drawn from
   std::unique_ptr<RowPool> tokens_;  // (rows, D) drawn and input image tokens
-  Tensor position_table_;            // gen_pos_embed (G*G, H), where the config asks for it
+  std::unique_ptr<TokenSampler> sampler_;     // the model's head
+  std::unique_ptr<TokenSampler> few_step_;    // of the accelerator, null without
+  std::unique_ptr<TokenSampler> draft_head_;  // likewise
+  std::unique_ptr<DraftModel> draft_;         // likewise
+  std::unique_ptr<Conditions> conditions_;
+  std::unique_ptr<TokenStore> store_;
+  std::unique_ptr<Verification> verification_;
+  std::unique_ptr<Drafter> drafter_;
   SequenceMap sequences_;
   CancelFlags cancel_flags_;
   int64_t max_step_tokens_ = 0;

@@ -18,11 +18,12 @@ class KvCache {
  public:
   static constexpr int64_t kBlockTokens = 16;
 
+  // A draft model's layers share blocks and slots with the target's: pair i is kept in the slot of position i.
   // Throws kOutOfMemory.
-  KvCache(Backend& backend, const BackboneConfig& config, int64_t num_blocks);
+  KvCache(Backend& backend, const BackboneConfig& config, int64_t num_blocks, int64_t draft_layers = 0);
 
-  static int64_t block_bytes(const Backend& backend, const BackboneConfig& config) {
-    return 2 * config.num_layers * config.num_kv_heads * kBlockTokens * config.head_dim *
+  static int64_t block_bytes(const Backend& backend, const BackboneConfig& config, int64_t draft_layers = 0) {
+    return 2 * (config.num_layers + draft_layers) * config.num_kv_heads * kBlockTokens * config.head_dim *
            static_cast<int64_t>(dtype_size(backend.kv_dtype()));
   }
   static int64_t blocks_for(int64_t positions) { return (positions + kBlockTokens - 1) / kBlockTokens; }
@@ -32,13 +33,15 @@ class KvCache {
   }
 
   int64_t num_blocks() const { return num_blocks_; }
-  const std::vector<KvLayer>& layers() const { return layers_; }
+  std::span<const KvLayer> layers() const { return std::span(layers_).first(static_cast<size_t>(num_layers_)); }
+  std::span<const KvLayer> draft_layers() const { return std::span(layers_).subspan(static_cast<size_t>(num_layers_)); }
   // (source, destination) pairs, flattened, already checked.
   void copy(std::span<const int32_t> pairs);
 
  private:
   Backend& backend_;
   int64_t num_blocks_;
+  int64_t num_layers_;
   std::vector<Tensor> storage_;
   std::vector<KvLayer> layers_;
 };

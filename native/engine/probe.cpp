@@ -48,17 +48,17 @@ HostArray Engine::download_array(const TensorView& view, std::vector<int64_t> sh
 
 HostArray Engine::probe_flow_head(const HostArray& x, const HostArray& t, const HostArray& condition) {
   scratch_.reset();
-  const int64_t r = dim(x, "x", 0, 2), d = info_.token_size, w = head_->width();
+  const int64_t r = dim(x, "x", 0, 2), d = info_.token_size, w = sampler_->head().width();
   std::vector<int32_t> identity(static_cast<size_t>(r));
   for (size_t i = 0; i < identity.size(); ++i) identity[i] = static_cast<int32_t>(i);
   const TensorView rows = upload_index(identity);
   const TensorView tau = scratch_.take(DType::kF32, {r, w}), embedded = scratch_.take(DType::kF32, {r, w});
-  const TensorView modulation = scratch_.take(DType::kF32, {r, head_->modulation_size()}), v = scratch_.take(DType::kF32, {r, d});
+  const TensorView modulation = scratch_.take(DType::kF32, {r, sampler_->head().modulation_size()}), v = scratch_.take(DType::kF32, {r, d});
   check(static_cast<int64_t>(t.data.size()) == r, ErrorCode::kInvalidArgument, "t has ", t.data.size(), " numbers, expected ", r);
-  head_->embed_times(t.data, tau, scratch_);
-  head_->embed_condition(upload_array(condition, "condition", {r, info_.hidden_size}), embedded);
-  head_->modulate(tau, rows, embedded, rows, modulation, scratch_);
-  head_->velocity(upload_array(x, "x", {r, d}), rows, modulation, v, scratch_);
+  sampler_->head().embed_times(t.data, {}, tau, scratch_);
+  sampler_->head().embed_condition(upload_array(condition, "condition", {r, info_.hidden_size}), embedded);
+  sampler_->head().modulate(tau, rows, embedded, rows, modulation, scratch_);
+  sampler_->head().velocity(upload_array(x, "x", {r, d}), rows, modulation, v, scratch_);
   return download_array(v, {r, d});
 }
 
@@ -73,13 +73,13 @@ HostArray Engine::probe_sampler(const HostArray& condition, const HostArray& noi
   sequence.spec.grid_height = sequence.spec.grid_width = 1;
   sequence.spec.noise = noise.data;
   sequence.rows.resize(static_cast<size_t>(r));
-  sequence.timesteps = times_->get(settings.sampler);
+  sequence.timesteps = sampler_->timesteps(settings.sampler);
   sequence.cancelled = std::make_shared<std::atomic<bool>>(false);
-  const TensorView embedded = scratch_.take(DType::kF32, {r, head_->width()});
+  const TensorView embedded = scratch_.take(DType::kF32, {r, sampler_->head().width()});
   const TensorView x = scratch_.take(DType::kF32, {1, info_.token_size});
-  head_->embed_condition(upload_array(condition, "condition", {r, info_.hidden_size}), embedded);
-  Sequence* const only[] = {&sequence};
-  sampler_->sample(only, embedded, x);
+  sampler_->head().embed_condition(upload_array(condition, "condition", {r, info_.hidden_size}), embedded);
+  const TokenDraw only{&sequence, sequence.timesteps.get(), 0, 0, 0, static_cast<int32_t>(r)};
+  sampler_->sample({&only, 1}, embedded, x);
   return download_array(x, {info_.token_size});
 }
 

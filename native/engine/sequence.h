@@ -3,9 +3,12 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/step_plan.h"
+#include "speculation/draft_length.h"
+#include "speculation/entropy_gate.h"
 #include "engine/timestep_cache.h"
 
 namespace ardiff {
@@ -18,16 +21,40 @@ struct GuidanceRow {
   int64_t hidden_position = -1; // position whose hidden state is held, -1 = none
 };
 
+// What a speculating sequence remembers between rounds. It survives preemption: nothing in it can be computed again.
+struct SpeculationState {
+  // Steps of the next token that are done already, and its state after them (D numbers): 0 = it starts from fresh noise,
+  // all of its sampler's = it is finished but for use_norm.
+  int64_t pending_step = 0;
+  std::vector<float> pending_state;
+  std::vector<uint32_t> attempts;  // per image token, how often a draft of it was discarded by exact verification
+  int64_t draft_computed = 0;      // pairs [0, draft_computed) are in the draft's KV, made of the target's features
+  speculation::AcceptanceHistory history;
+  speculation::EntropyAverage target_entropy;
+  double last_gap = 1.0;           // statistic of the last draft that was verified
+};
+
 struct Sequence {
   SequenceSpec spec;
   std::vector<GuidanceRow> rows;
-  std::shared_ptr<const TimestepTable> timesteps;
+  std::shared_ptr<const TimestepTable> timesteps;        // of the head that draws its tokens
+  std::shared_ptr<const TimestepTable> draft_timesteps;  // the same settings for the head that drafts them
+  std::optional<SpeculationState> speculation;
   std::shared_ptr<std::atomic<bool>> cancelled;
-  std::vector<int32_t> hidden_rows;  // hidden pool, one per guidance row
+  // Hidden pool. A speculating sequence keeps all states that tokens are drawn from (its draft catches up on them):
+  // num_tokens per guidance row, the first one of the prompt's last position; others keep the last state only.
+  std::vector<int32_t> hidden_rows;
   std::vector<int32_t> token_rows;   // token pool, one per image token
   std::vector<int32_t> input_rows;   // token pool, tokens of the input picture
   int64_t emitted = 0;               // image tokens drawn
 
+  int32_t hidden_row(size_t row, int64_t position) const {
+    if (!speculation) return hidden_rows[row];
+    return hidden_rows[row * static_cast<size_t>(num_tokens()) + static_cast<size_t>(position - prompt_length(row) + 1)];
+  }
+  // A state at this position is kept: the next token is drawn from it, or was.
+  bool keeps_hidden(size_t row, int64_t position) const { return speculation && position + 1 >= prompt_length(row); }
+  uint32_t attempt(int64_t token) const { return speculation ? speculation->attempts[static_cast<size_t>(token)] : 0; }
   int64_t num_tokens() const { return spec.grid_height * spec.grid_width; }
   int64_t prompt_length(size_t row) const { return static_cast<int64_t>(rows[row].prompt.size()); }
   // Inputs the backbone could be run over: the prompt and every drawn token.

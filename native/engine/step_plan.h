@@ -148,7 +148,7 @@ struct StepResult {
 struct LoadOptions {
   int64_t kv_blocks = 0;
   int64_t max_step_tokens = 0;
-  std::string accelerator;  // folder; empty = none
+  std::string accelerator = {};  // folder; empty = none
 };
 
 struct AcceleratorInfo {

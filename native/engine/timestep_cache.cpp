@@ -15,12 +15,13 @@ std::shared_ptr<const TimestepTable> TimestepCache::get(const SamplerSpec& spec)
   const auto n = static_cast<int64_t>(table->steps.size());
   table->tau_rows = tau_.take(n);
 
-  std::vector<float> times;
+  std::vector<float> times, ends;
   for (const SamplerStep& step : table->steps) times.push_back(step.t);
+  for (size_t k = 0; k < times.size(); ++k) ends.push_back(k + 1 < times.size() ? times[k + 1] : 1.0f);
   const Scratch::Frame frame(scratch_);
   const TensorView tau = scratch_.take(DType::kF32, {n, head_.width()});
   const TensorView rows = scratch_.take(DType::kI32, {n});
-  head_.embed_times(times, tau, scratch_);
+  head_.embed_times(times, ends, tau, scratch_);
   backend_.upload(rows, table->tau_rows.data());
   backend_.scatter_rows(tau, rows, tau_.view());
   tables_.push_front(table);

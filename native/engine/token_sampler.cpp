@@ -15,36 +15,47 @@ constexpr uint32_t kPurposeTimestepNoise = 1;
 
 bool is_cancelled(const Sequence& sequence) { return sequence.cancelled->load(std::memory_order_relaxed); }
 
+void push_coefficients(std::vector<float>& out, const Sequence& sequence, int64_t token, float a, float b, float gamma) {
+  const SequenceSpec& spec = sequence.spec;
+  for (const float value : {a, b, gamma, guidance_at(spec.guidance_schedule, spec.guidance_scale, token, sequence.num_tokens()),
+                            guidance_at(spec.guidance_schedule, spec.image_guidance_scale, token, sequence.num_tokens())}) {
+    out.push_back(value);
+  }
+}
+
 }  // namespace
 
-// One sequence of the batch.
+// One token of the batch.
 struct TokenSampler::Member {
-  Sequence* sequence;
-  int32_t state;          // its row of x
-  int32_t first_row;      // its first row of condition
-  int32_t num_rows;
-  int32_t first_draw = 0; // its first row of noise
+  TokenDraw draw;
+  int32_t state;       // its row of x
+  int32_t first_draw;  // its first row of noise
+  int64_t num_steps() const { return static_cast<int64_t>(draw.timesteps->steps.size()); }
 };
 
-struct TokenSampler::Noise {
-  TensorView draws;  // (K, D) f32
-};
+TensorView TokenSampler::index(const std::vector<int32_t>& values) const {
+  const TensorView view = scratch_.take(DType::kI32, {static_cast<int64_t>(values.size())});
+  backend_.upload(view, values.data());
+  return view;
+}
 
-TokenSampler::Noise TokenSampler::draw_noise(const std::vector<Member>& members) const {
+int64_t TokenSampler::noise_rows(const Member& member, bool initial_only) { return initial_only ? 1 : noise_draws(member.draw.timesteps->spec); }
+
+// (K, D) f32: initial noise and timestep noise of every member.
+TensorView TokenSampler::draw_noise(const std::vector<Member>& members, bool initial_only) const {
   int64_t total = 0;
-  for (const Member& m : members) total += noise_draws(m.sequence->spec.sampler);
-  const TensorView draws = scratch_.take(DType::kF32, {total, token_size_});
+  for (const Member& m : members) total += noise_rows(m, initial_only);
+  const TensorView draws = scratch_.take(DType::kF32, {total, head_.token_size()});
   const TensorView keys = scratch_.take(DType::kI32, {total, 5});
   std::vector<int32_t> words;
   words.reserve(static_cast<size_t>(5 * total));
   for (const Member& m : members) {
-    const SequenceSpec& spec = m.sequence->spec;
-    for (int64_t draw = 0; draw < noise_draws(spec.sampler); ++draw) {
+    const uint64_t seed = m.draw.sequence->spec.seed;
+    for (int64_t draw = 0; draw < noise_rows(m, initial_only); ++draw) {
       const uint32_t timestep = draw == 0 ? 0u : static_cast<uint32_t>(draw - 1);
       const uint32_t purpose = draw == 0 ? kPurposeInitialNoise : kPurposeTimestepNoise;
-      const uint32_t attempt = 0;
-      for (const uint32_t word : {static_cast<uint32_t>(spec.seed), static_cast<uint32_t>(spec.seed >> 32), timestep | purpose << 16,
-                                  static_cast<uint32_t>(m.sequence->emitted), attempt}) {
+      for (const uint32_t word : {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), timestep | purpose << 16,
+                                  static_cast<uint32_t>(m.draw.token), m.draw.attempt}) {
         words.push_back(static_cast<int32_t>(word));
       }
     }
@@ -52,107 +63,198 @@ TokenSampler::Noise TokenSampler::draw_noise(const std::vector<Member>& members)
   backend_.upload(keys, words.data());
   backend_.philox_normal(keys, draws);
   for (const Member& m : members) {
-    const SequenceSpec& spec = m.sequence->spec;
+    const SequenceSpec& spec = m.draw.sequence->spec;
     if (spec.noise.empty()) continue;
-    const int64_t n = noise_draws(spec.sampler);
-    const float* recorded = spec.noise.data() + m.sequence->emitted * n * token_size_;
-    backend_.upload(draws.row_slice(m.first_draw, m.first_draw + n), recorded);
+    const int64_t recorded = noise_draws(m.draw.timesteps->spec);
+    backend_.upload(draws.row_slice(m.first_draw, m.first_draw + noise_rows(m, initial_only)),
+                    spec.noise.data() + m.draw.token * recorded * head_.token_size());
   }
-  return {draws};
+  return draws;
 }
 
-int64_t TokenSampler::sample(std::span<Sequence* const> sequences, const TensorView& condition, const TensorView& x) const {
+void TokenSampler::initial_noise(std::span<const TokenDraw> draws, const TensorView& x) const {
   const Scratch::Frame frame(scratch_);
   std::vector<Member> members;
-  int32_t row = 0, draw = 0;
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const auto rows = static_cast<int32_t>(sequences[i]->rows.size());
-    members.push_back({sequences[i], static_cast<int32_t>(i), row, rows, draw});
-    row += rows;
-    draw += static_cast<int32_t>(noise_draws(sequences[i]->spec.sampler));
-  }
-  const Noise noise = draw_noise(members);
-  std::vector<int32_t> initial;
-  initial.reserve(members.size());
-  for (const Member& m : members) initial.push_back(m.first_draw);
-  const TensorView initial_index = scratch_.take(DType::kI32, {static_cast<int64_t>(initial.size())});
-  backend_.upload(initial_index, initial.data());
-  backend_.gather_rows(noise.draws, initial_index, x);
+  for (const TokenDraw& draw : draws) members.push_back({draw, static_cast<int32_t>(members.size()), static_cast<int32_t>(members.size())});
+  backend_.convert(draw_noise(members, true), x);  // same dtype: a copy
+}
 
-  // Sequences with many timesteps first: those that are done leave the batch at its end.
-  std::stable_sort(members.begin(), members.end(), [](const Member& a, const Member& b) {
-    return a.sequence->timesteps->steps.size() > b.sequence->timesteps->steps.size();
-  });
+int64_t TokenSampler::sample(std::span<const TokenDraw> draws, const TensorView& condition, const TensorView& x, const PathRecord* record) const {
+  const Scratch::Frame frame(scratch_);
+  std::vector<Member> members;
+  int32_t draw = 0;
+  for (size_t i = 0; i < draws.size(); ++i) {
+    members.push_back({draws[i], static_cast<int32_t>(i), draw});
+    draw += static_cast<int32_t>(noise_draws(draws[i].timesteps->spec));
+  }
+  const TensorView noise = draw_noise(members);
+  std::vector<int32_t> fresh_from, fresh_to;
+  for (const Member& m : members) {
+    if (m.draw.first_step > 0) continue;
+    fresh_from.push_back(m.first_draw);
+    fresh_to.push_back(m.state);
+  }
+  if (fresh_to.size() == members.size()) {
+    backend_.gather_rows(noise, index(fresh_from), x);
+  } else if (!fresh_to.empty()) {
+    const TensorView rows = scratch_.take(DType::kF32, {static_cast<int64_t>(fresh_to.size()), head_.token_size()});
+    backend_.gather_rows(noise, index(fresh_from), rows);
+    backend_.scatter_rows(rows, index(fresh_to), x);
+  }
+
+  // Those with many timesteps first: those that are done leave the batch at its end.
+  std::stable_sort(members.begin(), members.end(), [](const Member& a, const Member& b) { return a.num_steps() > b.num_steps(); });
   int64_t evaluations = 0;
-  int64_t k = 0;
-  while (true) {
-    std::erase_if(members, [k](const Member& m) {
-      return static_cast<int64_t>(m.sequence->timesteps->steps.size()) <= k || is_cancelled(*m.sequence);
-    });
+  for (int64_t k = 0;;) {
+    std::erase_if(members, [k](const Member& m) { return m.num_steps() <= k || is_cancelled(*m.draw.sequence); });
     if (members.empty()) return evaluations;
-    int64_t rows = 0;
-    for (const Member& m : members) rows += m.num_rows;
-    const auto shortest = static_cast<int64_t>(members.back().sequence->timesteps->steps.size());
-    const int64_t end = std::min(shortest, k + std::max<int64_t>(1, kModulationRows / rows));
-    const int64_t done = run_timesteps(members, noise, condition, x, k, end);
+    std::vector<Member> active;
+    int64_t rows = 0, end = members.back().num_steps();
+    for (const Member& m : members) {
+      // One that goes on from a later step waits for it, and the batch changes there.
+      if (m.draw.first_step > k) {
+        end = std::min(end, m.draw.first_step);
+        continue;
+      }
+      active.push_back(m);
+      rows += m.draw.num_rows;
+    }
+    if (active.empty()) {
+      k = end;
+      continue;
+    }
+    end = std::min(end, k + std::max<int64_t>(1, kModulationRows / rows));
+    const int64_t done = run_timesteps(active, noise, condition, x, k, end, record);
     evaluations += done * rows;
     k += done;
   }
 }
 
-// Timesteps [begin, end) of a fixed set of sequences; returns how many were run before a cancel flag was seen
-// (at least one).
-int64_t TokenSampler::run_timesteps(std::span<const Member> active, const Noise& noise, const TensorView& condition, const TensorView& x,
-                                    int64_t begin, int64_t end) const {
+// Timesteps [begin, end) of a fixed set of tokens; returns how many were run before a cancel flag was seen (at least one).
+int64_t TokenSampler::run_timesteps(std::span<const Member> active, const TensorView& noise, const TensorView& condition, const TensorView& x,
+                                    int64_t begin, int64_t end, const PathRecord* record) const {
   const Scratch::Frame frame(scratch_);
   const auto a = static_cast<int64_t>(active.size());
   const int64_t steps = end - begin;
   std::vector<int32_t> x_rows, row_begin{0}, states, tau_index, condition_index, noise_index;
+  std::vector<int32_t> recorded, recorded_rows;  // of the active, and of their rows of v
   std::vector<float> coefficients;
   for (const Member& m : active) {
-    for (int32_t r = 0; r < m.num_rows; ++r) x_rows.push_back(static_cast<int32_t>(states.size()));
+    if (record != nullptr && m.draw.record >= 0) {
+      recorded.push_back(static_cast<int32_t>(states.size()));
+      recorded_rows.push_back(row_begin.back());
+    }
+    for (int32_t r = 0; r < m.draw.num_rows; ++r) x_rows.push_back(static_cast<int32_t>(states.size()));
     states.push_back(m.state);
-    row_begin.push_back(row_begin.back() + m.num_rows);
+    row_begin.push_back(row_begin.back() + m.draw.num_rows);
   }
   for (int64_t k = begin; k < end; ++k) {
     for (const Member& m : active) {
-      const Sequence& s = *m.sequence;
-      const SamplerStep& step = s.timesteps->steps[static_cast<size_t>(k)];
-      for (int32_t r = 0; r < m.num_rows; ++r) {
-        tau_index.push_back(s.timesteps->tau_rows[static_cast<size_t>(k)]);
-        condition_index.push_back(m.first_row + r);
+      const SamplerStep& step = m.draw.timesteps->steps[static_cast<size_t>(k)];
+      for (int32_t r = 0; r < m.draw.num_rows; ++r) {
+        tau_index.push_back(m.draw.timesteps->tau_rows[static_cast<size_t>(k)]);
+        condition_index.push_back(m.draw.first_row + r);
       }
-      // The last step of sampler A draws nothing (gamma = 0); any valid row will do.
+      // Steps without noise have none; any valid row will do.
       noise_index.push_back(step.gamma == 0.0f ? m.first_draw : m.first_draw + 1 + static_cast<int32_t>(k));
-      for (const float value : {step.a, step.b, step.gamma, guidance_at(s.spec.guidance_schedule, s.spec.guidance_scale, s.emitted, s.num_tokens()),
-                                guidance_at(s.spec.guidance_schedule, s.spec.image_guidance_scale, s.emitted, s.num_tokens())}) {
-        coefficients.push_back(value);
-      }
+      push_coefficients(coefficients, *m.draw.sequence, m.draw.token, step.a, step.b, step.gamma);
     }
   }
   const int64_t r = row_begin.back();
-  const auto index = [this](const std::vector<int32_t>& values) {
-    const TensorView view = scratch_.take(DType::kI32, {static_cast<int64_t>(values.size())});
-    backend_.upload(view, values.data());
-    return view;
-  };
   const TensorView x_row_view = index(x_rows), row_begin_view = index(row_begin), state_view = index(states);
   const TensorView tau_view = index(tau_index), condition_view = index(condition_index);
   const TensorView noise_view = index(noise_index).reshape({steps, a});
   const TensorView coefficient_view = scratch_.take(DType::kF32, {steps * a, 5});
   backend_.upload(coefficient_view, coefficients.data());
   const TensorView modulation = scratch_.take(DType::kF32, {steps * r, head_.modulation_size()});
-  const TensorView x_active = scratch_.take(DType::kF32, {a, token_size_});
-  const TensorView v = scratch_.take(DType::kF32, {r, token_size_});
+  const TensorView x_active = scratch_.take(DType::kF32, {a, head_.token_size()});
+  const TensorView v = scratch_.take(DType::kF32, {r, head_.token_size()});
   head_.modulate(times_.tau(), tau_view, condition, condition_view, modulation, scratch_);
+  const auto write = [&](const TensorView& from, const std::vector<int32_t>& rows, const TensorView& to, int64_t k) {
+    std::vector<int32_t> targets;
+    for (const Member& m : active) {
+      if (m.draw.record >= 0) targets.push_back(m.draw.record + static_cast<int32_t>(k));
+    }
+    const TensorView picked = scratch_.take(DType::kF32, {static_cast<int64_t>(rows.size()), head_.token_size()});
+    backend_.gather_rows(from, index(rows), picked);
+    backend_.scatter_rows(picked, index(targets), to);
+  };
   for (int64_t k = 0; k < steps; ++k) {
-    if (k > 0 && std::any_of(active.begin(), active.end(), [](const Member& m) { return is_cancelled(*m.sequence); })) return k;
+    if (k > 0 && std::any_of(active.begin(), active.end(), [](const Member& m) { return is_cancelled(*m.draw.sequence); })) return k;
     backend_.gather_rows(x, state_view, x_active);
     head_.velocity(x_active, x_row_view, modulation.row_slice(k * r, (k + 1) * r), v, scratch_);
-    backend_.flow_step(x, v, row_begin_view, state_view, coefficient_view.row_slice(k * a, (k + 1) * a), noise.draws,
+    if (!recorded.empty()) {
+      const Scratch::Frame record_frame(scratch_);
+      write(x_active, recorded, record->states, begin + k);
+      write(v, recorded_rows, record->velocity, begin + k);
+      if (record->noise) {
+        std::vector<int32_t> rows;
+        for (const int32_t member : recorded) rows.push_back(noise_index[static_cast<size_t>(k * a + member)]);
+        write(noise, rows, record->noise, begin + k);
+      }
+    }
+    backend_.flow_step(x, v, row_begin_view, state_view, coefficient_view.row_slice(k * a, (k + 1) * a), noise,
                        noise_view.row_slice(k, k + 1).reshape({a}));
   }
   return steps;
+}
+
+int64_t TokenSampler::evaluate(std::span<const PathPoints> paths, const TensorView& condition, const TensorView& states, const TensorView& velocity,
+                               const TensorView& next) const {
+  struct Point {
+    const PathPoints* path;
+    size_t step;
+  };
+  std::vector<Point> points;
+  for (const PathPoints& path : paths) {
+    for (size_t k = 0; k < path.timesteps->steps.size(); ++k) points.push_back({&path, k});
+  }
+  int64_t evaluations = 0;
+  for (size_t begin = 0; begin < points.size();) {
+    const Scratch::Frame frame(scratch_);
+    std::vector<int32_t> rows, x_rows, row_begin{0}, tau_index, condition_index;
+    std::vector<float> guide, advance;
+    size_t end = begin;
+    while (end < points.size() && (end == begin || row_begin.back() + points[end].path->num_rows <= kModulationRows)) {
+      const PathPoints& path = *points[end].path;
+      const SamplerStep& step = path.timesteps->steps[points[end].step];
+      for (int32_t r = 0; r < path.num_rows; ++r) {
+        x_rows.push_back(static_cast<int32_t>(rows.size()));
+        tau_index.push_back(path.timesteps->tau_rows[points[end].step]);
+        condition_index.push_back(path.first_row + r);
+      }
+      rows.push_back(path.first_state + static_cast<int32_t>(points[end].step));
+      row_begin.push_back(row_begin.back() + path.num_rows);
+      push_coefficients(guide, *path.sequence, path.token, 0.0f, 1.0f, 0.0f);
+      push_coefficients(advance, *path.sequence, path.token, step.a, step.b, 0.0f);
+      ++end;
+    }
+    const auto s = static_cast<int64_t>(rows.size());
+    const int64_t r = row_begin.back();
+    std::vector<int32_t> identity(rows.size());
+    for (size_t i = 0; i < identity.size(); ++i) identity[i] = static_cast<int32_t>(i);
+    const TensorView row_view = index(rows), identity_view = index(identity), row_begin_view = index(row_begin);
+    const TensorView x = scratch_.take(DType::kF32, {s, head_.token_size()});
+    const TensorView v = scratch_.take(DType::kF32, {r, head_.token_size()});
+    const TensorView modulation = scratch_.take(DType::kF32, {r, head_.modulation_size()});
+    const TensorView coefficients = scratch_.take(DType::kF32, {s, 5});
+    backend_.gather_rows(states, row_view, x);
+    head_.modulate(times_.tau(), index(tau_index), condition, index(condition_index), modulation, scratch_);
+    head_.velocity(x, index(x_rows), modulation, v, scratch_);
+    if (next) {
+      backend_.upload(coefficients, advance.data());
+      backend_.flow_step(x, v, row_begin_view, identity_view, coefficients, states, identity_view);
+      backend_.scatter_rows(x, row_view, next);
+      backend_.gather_rows(states, row_view, x);
+    }
+    // 0 x + 1 g: the guided velocity, mixed exactly as the sampler mixes it.
+    backend_.upload(coefficients, guide.data());
+    backend_.flow_step(x, v, row_begin_view, identity_view, coefficients, states, identity_view);
+    backend_.scatter_rows(x, row_view, velocity);
+    evaluations += r;
+    begin = end;
+  }
+  return evaluations;
 }
 
 }  // namespace ardiff

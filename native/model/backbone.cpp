@@ -2,20 +2,21 @@
 
 namespace ardiff {
 
-void Backbone::forward(const TensorView& x, const BackboneBatch& batch, const std::vector<KvLayer>& kv, Scratch& scratch) const {
+void Backbone::forward(const TensorView& x, const BackboneBatch& batch, std::span<const KvLayer> kv, Scratch& scratch,
+                       const EntropyProbe* probe) const {
   const int64_t m = x.rows();
   const Scratch::Frame frame(scratch);
   const TensorView cos = scratch.take(DType::kF32, {m, config_.head_dim / 2});
   const TensorView sin = scratch.take(DType::kF32, {m, config_.head_dim / 2});
   backend_.rope_angles(batch.positions, config_.rope_theta, cos, sin);
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
-    attention(x, weights_.layers[i], batch, cos, sin, kv[i], scratch);
+    attention(x, weights_.layers[i], batch, cos, sin, kv[i], scratch, probe, probe == nullptr ? TensorView() : probe->entropy[i]);
     mlp(x, weights_.layers[i], scratch);
   }
 }
 
 void Backbone::attention(const TensorView& x, const BackboneLayerWeights& layer, const BackboneBatch& batch, const TensorView& cos,
-                         const TensorView& sin, const KvLayer& kv, Scratch& scratch) const {
+                         const TensorView& sin, const KvLayer& kv, Scratch& scratch, const EntropyProbe* probe, const TensorView& entropy) const {
   const int64_t m = x.rows();
   const int64_t q_size = config_.num_heads * config_.head_dim;
   const Scratch::Frame frame(scratch);
@@ -27,6 +28,7 @@ void Backbone::attention(const TensorView& x, const BackboneLayerWeights& layer,
   backend_.linear(normed, *layer.qkv, qkv, Epilogue::store());
   backend_.rope_store(qkv, cos, sin, batch.slots, q, kv);
   backend_.paged_attention(q, kv, batch.context, o);
+  if (entropy) backend_.attention_entropy(q, kv, batch.context, probe->first_keys, entropy);
   backend_.linear(o, *layer.out, x, Epilogue::add());
 }
 

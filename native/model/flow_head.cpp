@@ -8,16 +8,25 @@ constexpr float kNormEps = 1e-6f;
 
 }  // namespace
 
-void FlowHead::embed_times(std::span<const float> t, const TensorView& tau, Scratch& scratch) const {
+void FlowHead::embed_times(std::span<const float> t, std::span<const float> r, const TensorView& tau, Scratch& scratch) const {
   const auto n = static_cast<int64_t>(t.size());
   const Scratch::Frame frame(scratch);
-  const TensorView times = scratch.take(DType::kF32, {n});
+  const TensorView numbers = scratch.take(DType::kF32, {n});
   const TensorView features = scratch.take(DType::kF32, {n, weights_.time_in->in_features});
   const TensorView inner = scratch.take(backend_.activation_dtype(), {n, width_});
-  backend_.upload(times, t.data());
-  backend_.timestep_features(times, features);
-  backend_.linear(features, *weights_.time_in, inner, Epilogue::silu());
-  backend_.linear(inner, *weights_.time_out, tau, Epilogue::store());
+  const auto embed = [&](std::span<const float> values, const Linear& in, const Linear& out, const Epilogue& epilogue) {
+    backend_.upload(numbers, values.data());
+    backend_.timestep_features(numbers, features);
+    backend_.linear(features, in, inner, Epilogue::silu());
+    backend_.linear(inner, out, tau, epilogue);
+  };
+  embed(t, *weights_.time_in, *weights_.time_out, Epilogue::store());
+  if (!is_few_step()) return;
+  check(r.size() == t.size(), ErrorCode::kInternal, r.size(), " ends for ", t.size(), " times");
+  std::vector<float> lengths;
+  lengths.reserve(t.size());
+  for (size_t i = 0; i < t.size(); ++i) lengths.push_back(r[i] - t[i]);
+  embed(lengths, *weights_.interval_in, *weights_.interval_out, Epilogue::add());
 }
 
 void FlowHead::embed_condition(const TensorView& c, const TensorView& y) const {

@@ -9,7 +9,6 @@
 #include <span>
 
 #include "backend/backend.h"
-#include "model/model_config.h"
 #include "model/weights.h"
 #include "backend/scratch.h"
 
@@ -17,14 +16,18 @@ namespace ardiff {
 
 class FlowHead {
  public:
-  FlowHead(Backend& backend, const NextStepConfig& config, FlowHeadWeights weights)
-      : backend_(backend), width_(config.head.width), token_size_(config.image.token_size()), weights_(std::move(weights)) {}
+  FlowHead(Backend& backend, FlowHeadWeights weights)
+      : backend_(backend), width_(weights.width), token_size_(weights.token_size), weights_(std::move(weights)) {}
 
   int64_t width() const { return width_; }
+  int64_t token_size() const { return token_size_; }
   int64_t modulation_size() const { return weights_.modulation->out_features; }
 
-  // tau[n] = time_embed(t[n]). t: host, N values in [0, 1]; tau: (N, W) f32.
-  void embed_times(std::span<const float> t, const TensorView& tau, Scratch& scratch) const;
+  // A few-step head predicts the average velocity from t to r (docs/speculation.md), others the velocity at t.
+  bool is_few_step() const { return weights_.interval_in != nullptr; }
+  // tau[n] = time_embed(t[n]), of a few-step head + interval_embed(r[n] - t[n]). t, r: host, N values in [0, 1]; r is
+  // read by a few-step head only. tau: (N, W) f32.
+  void embed_times(std::span<const float> t, std::span<const float> r, const TensorView& tau, Scratch& scratch) const;
   // y = cond_embed(c). c: (R, H) act or f32, already through image_out_projector; y: (R, W) f32.
   void embed_condition(const TensorView& c, const TensorView& y) const;
   // modulation[m] = all adaLN layers of silu(tau[tau_index[m]] + condition[condition_index[m]]); (M, modulation_size) f32.

@@ -35,6 +35,8 @@ struct FlowHeadBlockWeights {
 };
 
 struct FlowHeadWeights {
+  int64_t width = 0;                    // W
+  int64_t token_size = 0;               // D
   std::unique_ptr<Linear> time_in;      // 256 -> W
   std::unique_ptr<Linear> time_out;     // W -> W
   std::unique_ptr<Linear> condition;    // H -> W
@@ -43,10 +45,25 @@ struct FlowHeadWeights {
   std::unique_ptr<Linear> modulation;   // W -> 3 W blocks + 2 W
   std::vector<FlowHeadBlockWeights> blocks;
   std::unique_ptr<Linear> output;       // W -> D
+  // Of a few-step head: the embedding of a jump's length, like that of the time; null in others.
+  std::unique_ptr<Linear> interval_in;  // 256 -> W
+  std::unique_ptr<Linear> interval_out; // W -> W
+};
+
+// The draft model of an accelerator (docs/speculation.md): Llama blocks between a fused input and a residual output.
+struct DraftWeights {
+  Tensor feature_norm, token_norm;      // (H)
+  std::unique_ptr<Linear> fuse;         // 2 H -> H
+  BackboneWeights blocks;               // layers and norm only
+  std::unique_ptr<Linear> out;          // H -> H
+  Tensor mask_token;                    // (1, H) stands for the embedding of a token not drawn yet
 };
 
 BackboneWeights load_backbone(Backend& backend, const Checkpoint& checkpoint, const NextStepConfig& config);
 FlowHeadWeights load_flow_head(Backend& backend, const Checkpoint& checkpoint, const NextStepConfig& config);
+// The head at prefix ("image_head.net.", "head.net."), its width and blocks read from the tensors themselves.
+FlowHeadWeights load_accelerator_head(Backend& backend, const Checkpoint& checkpoint, const std::string& prefix, const NextStepConfig& config);
+DraftWeights load_draft(Backend& backend, const Checkpoint& checkpoint, const NextStepConfig& config);
 
 // The host tensor as float32 on the backend.
 Tensor upload_f32(Backend& backend, const HostTensor& tensor);

@@ -1,0 +1,321 @@
+// Engine: the rounds of a step (docs/speculation.md, A round). A sequence that does not speculate draws its pending token
+// and feeds it; one that does drafts more tokens behind it and keeps those that pass verification.
+#include <algorithm>
+#include <numeric>
+
+#include "engine/engine.h"
+#include "engine/stopwatch.h"
+#include "speculation/draft_length.h"
+
+namespace ardiff {
+
+struct Engine::Drawing {
+  const DecodeEntry* entry;
+  DecodeResult* result;
+  Sequence* sequence;
+  int64_t rounds = 0;                 // done
+  Drafts drafts;                      // of this round
+  std::vector<float> target_entropy;  // of the fed tokens, conditional row; empty where nobody reads it
+
+  bool is_done() const { return rounds == entry->rounds || sequence->emitted == sequence->num_tokens(); }
+  bool is_cancelled() const { return sequence->cancelled->load(std::memory_order_relaxed); }
+  // Drafts that go into the backbone: the last token of a picture never does.
+  int64_t fed_drafts() const { return std::min(drafts.tokens, sequence->num_tokens() - sequence->emitted - 1); }
+  bool reads_entropy() const {
+    return sequence->speculation &&
+           (sequence->spec.speculation->trace || sequence->spec.speculation->gate.kind != speculation::GateKind::kOff);
+  }
+};
+
+void Engine::run_rounds(const StepPlan& plan, StepResult& result) {
+  std::vector<Drawing> drawing;
+  result.decode.resize(plan.decode.size());
+  for (size_t i = 0; i < plan.decode.size(); ++i) {
+    const DecodeEntry& entry = plan.decode[i];
+    Sequence& sequence = sequences_.at(entry.sequence);
+    result.decode[i].sequence = entry.sequence;
+    result.decode[i].speculating = sequence.speculation.has_value();
+    // Cancelled until its rounds are done.
+    result.decode[i].cancelled = true;
+    drawing.push_back({&entry, &result.decode[i], &sequence, 0, {}, {}});
+  }
+  for (bool first = true; first || !drawing.empty(); first = false) {
+    const Scratch::Frame frame(scratch_);
+    draw_pending(drawing, result);
+    draft_tokens(drawing, result);
+    run_backbone(first ? std::span(plan.prefill) : std::span<const PrefillEntry>(), drawing, result);
+    verify_drafts(drawing, result);
+    for (Drawing& one : drawing) {
+      ++one.rounds;
+      if (one.is_done()) one.result->cancelled = false;
+    }
+    std::erase_if(drawing, [](const Drawing& one) { return one.is_done(); });
+  }
+  for (DecodeResult& decode : result.decode) decode.emitted_tokens = sequences_.at(decode.sequence).emitted;
+}
+
+void Engine::draw_pending(std::vector<Drawing>& drawing, StepResult& result) {
+  const Stopwatch watch;
+  std::erase_if(drawing, [](const Drawing& one) { return one.is_cancelled(); });
+  if (drawing.empty()) return;
+  const int64_t d = info_.token_size;
+  for (const bool few_step : {false, true}) {
+    const Scratch::Frame frame(scratch_);
+    std::vector<TokenDraw> draws;
+    std::vector<const Sequence*> sequences;
+    std::vector<int64_t> tokens;
+    std::vector<int32_t> hidden_rows, numbers;
+    std::vector<float> states;  // of those that go on from one
+    bool any_state = false, any_work = false;
+    for (const Drawing& one : drawing) {
+      const Sequence& sequence = *one.sequence;
+      if ((sequence.spec.few_step > 0) != few_step) continue;
+      TokenDraw draw{&sequence, sequence.timesteps.get(), sequence.emitted, sequence.attempt(sequence.emitted), static_cast<int32_t>(hidden_rows.size()),
+                     static_cast<int32_t>(sequence.rows.size())};
+      states.resize(states.size() + static_cast<size_t>(d));
+      if (sequence.speculation && sequence.speculation->pending_step > 0) {
+        draw.first_step = sequence.speculation->pending_step;
+        std::copy(sequence.speculation->pending_state.begin(), sequence.speculation->pending_state.end(), states.end() - d);
+        any_state = true;
+      }
+      if (draw.first_step < static_cast<int64_t>(sequence.timesteps->steps.size())) {
+        any_work = true;
+        for (size_t r = 0; r < sequence.rows.size(); ++r) {
+          hidden_rows.push_back(sequence.hidden_row(r, sequence.known_positions(r) - 1));
+          numbers.push_back(static_cast<int32_t>(sequence.emitted));
+        }
+      }
+      draws.push_back(draw);
+      sequences.push_back(&sequence);
+      tokens.push_back(sequence.emitted);
+    }
+    if (draws.empty()) continue;
+    const TensorView x = scratch_.take(DType::kF32, {static_cast<int64_t>(draws.size()), d});
+    if (any_state) backend_.upload(x, states.data());
+    if (any_work) {
+      const TokenSampler& sampler = few_step ? *few_step_ : *sampler_;
+      const TensorView hidden = scratch_.take(DType::kF32, {static_cast<int64_t>(hidden_rows.size()), info_.hidden_size});
+      backend_.gather_rows(hidden_->view(), upload_index(hidden_rows), hidden);
+      result.flow_head_evaluations += sampler.sample(draws, conditions_->embed(hidden, numbers, sampler.head()), x);
+    }
+    store_->write(x, sequences, tokens);
+  }
+  // A flag seen from here on is too late for this token: decide once, so that state and answer agree.
+  std::erase_if(drawing, [](const Drawing& one) { return one.is_cancelled(); });
+  for (Drawing& one : drawing) {
+    ++one.sequence->emitted;
+    if (!one.sequence->speculation) continue;
+    one.sequence->speculation->pending_step = 0;
+    one.sequence->speculation->pending_state.clear();
+    one.result->accepted.push_back(0);
+  }
+  result.timings.flow_head += watch.seconds();
+}
+
+// γ of each, from its own history; then the drafts.
+void Engine::draft_tokens(std::vector<Drawing>& drawing, StepResult& result) {
+  const Stopwatch watch;
+  std::vector<DraftRequest> requests;
+  std::vector<Drawing*> owners;
+  for (Drawing& one : drawing) {
+    one.drafts = {};
+    if (!one.sequence->speculation) continue;
+    const SpeculationSpec& spec = *one.sequence->spec.speculation;
+    const int64_t most = std::min(spec.max_draft_tokens, one.sequence->num_tokens() - one.sequence->emitted);
+    const int64_t wanted =
+        spec.adaptive ? speculation::choose_draft_length(spec.costs, spec.acceptance, one.sequence->speculation->history, most) : most;
+    if (wanted == 0) continue;
+    requests.push_back({one.sequence, &one.entry->block_tables[0], wanted});
+    owners.push_back(&one);
+  }
+  if (requests.empty()) return;
+  std::vector<Drafts> drafts = drafter_->draft(requests);
+  for (size_t i = 0; i < owners.size(); ++i) owners[i]->drafts = std::move(drafts[i]);
+  result.timings.draft += watch.seconds();
+}
+
+void Engine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result) {
+  const Stopwatch watch;
+  std::vector<DecodeRows> continuing;
+  std::vector<Drawing*> fed;
+  int64_t decoded = 0;
+  for (Drawing& one : drawing) {
+    one.target_entropy.clear();
+    // The token after the last is never needed, so the last one is not fed.
+    if (one.sequence->emitted == one.sequence->num_tokens()) continue;
+    continuing.push_back({one.entry, one.fed_drafts()});
+    fed.push_back(&one);
+    decoded += static_cast<int64_t>(one.sequence->rows.size()) * (one.fed_drafts() + 1);
+  }
+  const FlatBatch flat = flatten(prefill, continuing, sequences_);
+  if (flat.size() == 0) return;
+
+  const Scratch::Frame frame(scratch_);
+  const int64_t m = flat.size(), text = static_cast<int64_t>(flat.text_ids.size()), h = info_.hidden_size;
+  const TensorView x = scratch_.take(DType::kF32, {m, h});
+  if (text > 0) backend_.embed(backbone_->weights().embed_tokens, upload_index(flat.text_ids), x.row_slice(0, text));
+  if (m > text) {
+    const TensorView tokens = scratch_.take(DType::kF32, {m - text, info_.token_size});
+    backend_.gather_rows(tokens_->view(), upload_index(flat.token_rows), tokens);
+    backend_.linear(tokens, *backbone_->weights().image_in, x.row_slice(text, m), Epilogue::store());
+  }
+  BackboneBatch batch;
+  batch.positions = upload_index(flat.positions);
+  batch.slots = upload_index(flat.slots);
+  batch.context.table_rows = upload_index(flat.table_rows);
+  batch.context.context_lengths = upload_index(flat.context_lengths);
+  batch.context.block_tables = upload_index(flat.block_tables).reshape({flat.num_tables(), flat.max_blocks});
+  const bool probing = std::any_of(fed.begin(), fed.end(), [](const Drawing* one) { return one->reads_entropy(); });
+  EntropyProbe probe{{}, std::vector<TensorView>(static_cast<size_t>(info_.num_layers))};
+  const TensorView entropy = probing ? scratch_.take(DType::kF32, {m}) : TensorView();
+  if (probing) {
+    probe.first_keys = upload_index(flat.first_keys);
+    probe.entropy[static_cast<size_t>(std::max<int64_t>(0, info_.num_layers - 2))] = entropy;
+  }
+  backbone_->forward(x, batch, kv_->layers(), scratch_, probing ? &probe : nullptr);
+
+  const auto kept = static_cast<int64_t>(flat.kept_rows.size());
+  if (kept > 0) {
+    const TensorView last = scratch_.take(DType::kF32, {kept, h});
+    backend_.gather_rows(x, upload_index(flat.kept_rows), last);
+    backbone_->final_norm(last, last);
+    backend_.scatter_rows(last, upload_index(flat.kept_hidden), hidden_->view());
+  }
+  if (!flat.pairs.empty()) fill_pairs(flat, x, batch.context.block_tables);
+
+  for (const PrefillEntry& entry : prefill) {
+    Sequence& sequence = sequences_.at(entry.sequence);
+    GuidanceRow& row = sequence.rows[static_cast<size_t>(entry.row)];
+    row.computed = entry.end;
+    row.hidden_position = entry.end - 1;
+    if (sequence.speculation && entry.row == 0) sequence.speculation->draft_computed = std::min(entry.end, sequence.known_positions(0) - 1);
+  }
+  for (const Drawing* one : fed) {
+    Sequence& sequence = *one->sequence;
+    for (size_t r = 0; r < sequence.rows.size(); ++r) {
+      sequence.rows[r].computed = sequence.known_positions(r);
+      sequence.rows[r].hidden_position = sequence.known_positions(r) - 1;
+    }
+  }
+  if (probing) {
+    std::vector<float> values(static_cast<size_t>(m));
+    backend_.download(entropy, values.data());
+    // Decoded rows are the last ones of the pass.
+    auto at = values.end() - decoded;
+    for (Drawing* one : fed) {
+      const int64_t rows = one->fed_drafts() + 1;
+      if (one->reads_entropy()) one->target_entropy.assign(at, at + rows);
+      at += rows * static_cast<int64_t>(one->sequence->rows.size());
+    }
+  }
+  result.backbone_tokens += m;
+  result.timings.backbone += watch.seconds();
+}
+
+// The draft's keys and values of prefilled positions.
+void Engine::fill_pairs(const FlatBatch& flat, const TensorView& x, const TensorView& block_tables) {
+  std::vector<FlatPair> pairs = flat.pairs;
+  std::stable_partition(pairs.begin(), pairs.end(), [](const FlatPair& pair) { return pair.text; });
+  std::vector<int32_t> rows, text, tokens, positions, slots, lengths, tables;
+  for (const FlatPair& pair : pairs) {
+    rows.push_back(pair.x_row);
+    (pair.text ? text : tokens).push_back(pair.source);
+    positions.push_back(pair.position);
+    slots.push_back(pair.slot);
+    lengths.push_back(pair.position + 1);
+    tables.push_back(pair.table_row);
+  }
+  const auto m = static_cast<int64_t>(pairs.size()), t = static_cast<int64_t>(text.size()), h = info_.hidden_size;
+  const TensorView features = scratch_.take(DType::kF32, {m, h}), inputs = scratch_.take(DType::kF32, {m, h});
+  const TensorView out = scratch_.take(DType::kF32, {m, h});
+  backend_.gather_rows(x, upload_index(rows), features);
+  backbone_->final_norm(features, features);
+  if (t > 0) backend_.embed(backbone_->weights().embed_tokens, upload_index(text), inputs.row_slice(0, t));
+  if (m > t) {
+    const TensorView drawn = scratch_.take(DType::kF32, {m - t, info_.token_size});
+    backend_.gather_rows(tokens_->view(), upload_index(tokens), drawn);
+    backend_.linear(drawn, *backbone_->weights().image_in, inputs.row_slice(t, m), Epilogue::store());
+  }
+  const BackboneBatch batch{upload_index(positions), upload_index(slots), {block_tables, upload_index(tables), upload_index(lengths)}};
+  draft_->forward(features, inputs, batch, kv_->draft_layers(), out, scratch_);
+}
+
+void Engine::verify_drafts(std::vector<Drawing>& drawing, StepResult& result) {
+  const Stopwatch watch;
+  bool any = false;
+  for (const bool few_step : {false, true}) {
+    std::vector<VerifyRequest> requests;
+    std::vector<Drawing*> owners;
+    for (Drawing& one : drawing) {
+      if (!one.sequence->speculation || (one.sequence->spec.few_step > 0) != few_step) continue;
+      if (one.drafts.tokens == 0) {
+        settle(one, {});
+        continue;
+      }
+      requests.push_back({one.sequence, &one.drafts});
+      owners.push_back(&one);
+    }
+    if (requests.empty()) continue;
+    any = true;
+    std::vector<Judgement> judgements = verification_->judge(requests, few_step ? *few_step_ : *sampler_, result.flow_head_evaluations);
+    for (size_t i = 0; i < owners.size(); ++i) settle(*owners[i], std::move(judgements[i]));
+  }
+  if (any) result.timings.verify += watch.seconds();
+}
+
+// The round's outcome into the sequence and its record. Keys, values and states beyond the accepted drafts are stale from
+// here on: the next round writes over them, and no length reaches them before.
+void Engine::settle(Drawing& one, Judgement&& judgement) {
+  Sequence& sequence = *one.sequence;
+  const SpeculationSpec& spec = *sequence.spec.speculation;
+  SpeculationState& state = *sequence.speculation;
+  const int64_t first = sequence.emitted, drafted = one.drafts.tokens, accepted = judgement.accepted;
+  const auto mean = [](auto begin, auto end) {
+    return begin == end ? std::numeric_limits<double>::quiet_NaN() : std::accumulate(begin, end, 0.0) / static_cast<double>(end - begin);
+  };
+
+  RoundRecord record;
+  record.drafted = drafted;
+  record.accepted = accepted;
+  record.gate_stopped = one.drafts.gate_stopped;
+  const auto layers = drafted == 0 ? 0 : static_cast<int64_t>(one.drafts.entropy.size()) / drafted;
+  std::vector<double> draft_entropy;
+  for (int64_t j = 0; j < drafted && layers > 0; ++j) draft_entropy.push_back(one.drafts.entropy[static_cast<size_t>(j * layers + spec.gate_layer)]);
+  record.draft_entropy = mean(draft_entropy.begin(), draft_entropy.end());
+  record.target_entropy = mean(one.target_entropy.begin(), one.target_entropy.end());
+  one.result->rounds.push_back(record);
+  if (spec.trace) {
+    for (int64_t j = 0; j < drafted; ++j) {
+      for (const double value : {static_cast<double>(first + j), static_cast<double>(j + 1), j > accepted ? 1.0 : 0.0, j < accepted ? 1.0 : 0.0,
+                                 judgement.statistic[static_cast<size_t>(j)], state.target_entropy.value}) {
+        one.result->trace.push_back(static_cast<float>(value));
+      }
+      const auto entropy = one.drafts.entropy.begin() + j * layers;
+      one.result->trace.insert(one.result->trace.end(), entropy, entropy + layers);
+    }
+  }
+
+  one.result->accepted.insert(one.result->accepted.end(), static_cast<size_t>(accepted), 1);
+  sequence.emitted += accepted;
+  for (size_t r = 0; r < sequence.rows.size(); ++r) {
+    sequence.rows[r].computed = sequence.known_positions(r);
+    sequence.rows[r].hidden_position = sequence.known_positions(r) - 1;
+  }
+  if (spec.mode == SpeculationMode::kExact) {
+    for (int64_t j = accepted; j < drafted; ++j) ++state.attempts[static_cast<size_t>(first + j)];
+  }
+  state.pending_step = judgement.pending_step;
+  state.pending_state = std::move(judgement.pending_state);
+  if (drafted == 0) {
+    speculation::observe_plain(state.history, 1);
+  } else {
+    speculation::observe_round(state.history, drafted, accepted);
+    state.last_gap = judgement.statistic[static_cast<size_t>(std::min(accepted, drafted - 1))];
+  }
+  // Of the tokens that stay: the one before the drafts and the accepted ones.
+  for (int64_t j = 0; j < std::min<int64_t>(accepted + 1, static_cast<int64_t>(one.target_entropy.size())); ++j) {
+    speculation::observe_entropy(spec.gate, one.target_entropy[static_cast<size_t>(j)], state.target_entropy);
+  }
+}
+
+}  // namespace ardiff
