@@ -3,6 +3,8 @@
 python golden.py --model ../models/nextstep-emoji64                     writes manifest.json and fixtures.safetensors beside the weights
 python golden.py --random golden --tokenizer ../models/.../tokenizer.json   writes a small model with random weights, and its cases
 
+What an accelerator/ adds has its cases there, in the same two files.
+
 A case also names prompt and seed, so that the engine's tokenizer and generator can be held to the recorded ids and noise.
 """
 import argparse
@@ -13,6 +15,7 @@ import shutil
 import numpy as np
 import torch
 
+import few_step
 import model as nextstep
 import philox
 import safetensors_io
@@ -40,6 +43,11 @@ def write_random_model(folder, tokenizer_path):
     write_json(config_of(TINY, PromptTokenizer(tokenizer_path)), folder, "config.json")
     write_json(TINY_VAE, folder, "vae", "config.json")
     write_json(SAMPLING, folder, "sampling.json")
+    student = few_step.from_teacher(network.image_head.net)
+    for p in student.interval_embed.mlp[2].parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    os.makedirs(os.path.join(folder, "accelerator"), exist_ok=True)
+    few_step.save(student, os.path.join(folder, "accelerator", few_step.FILE))
     shutil.copy(tokenizer_path, os.path.join(folder, "tokenizer.json"))
 
 
@@ -101,15 +109,47 @@ def write_cases(folder):
     write_json(dict(family="nextstep", vae="vae", tolerance="|a - b| <= tol * max(1, max|expected|)", cases=cases), folder, "manifest.json")
 
 
+@torch.no_grad()
+def few_step_cases(pipeline):
+    """u(x, t, r, c) alone, and pictures drawn by jumps: one row, and noise of one vector a token."""
+    torch.manual_seed(3)
+    net = pipeline.few_step_head
+    d, h, _, _ = few_step.sizes(net)
+    x, t, condition = torch.randn(6, d), torch.tensor([0, 0, 0.5, 0.25, 0.75, 0.3]), torch.randn(6, h)
+    r = torch.tensor([1, 0.5, 1, 0.5, 1, 0.3])
+    tensors = dict(fs_x=x, fs_t=t, fs_r=r, fs_c=condition, fs_out=net(x, t, r, condition))
+    cases = [dict(name="few-step head", kind="few_step", x="fs_x", t="fs_t", r="fs_r", condition="fs_c", expect=dict(fs_out=1e-5))]
+    for n, prompt, seed, grid in ((1, "red apple, 3d style", 7, (8, 8)), (2, "a castle", 2 ** 40 + 3, (4, 6)), (4, "dog, flat style", 11, (4, 4))):
+        key, (high, wide) = f"few{n}", grid
+        tokens = pipeline.tokens([prompt], [seed], high, wide, few_step=n, use_norm=True)
+        noise = np.concatenate([philox.normals([seed], philox.INITIAL, [0], token, d)[0] for token in range(high * wide)])
+        tensors.update({f"{key}_row": torch.tensor(pipeline.tokenizer.prompt(prompt, high, wide)).float(), f"{key}_noise": torch.from_numpy(noise),
+                        f"{key}_tokens": tokens[0], f"{key}_image": pipeline.vae.decode(vae.unpatchify(tokens, high, wide))[0]})
+        cases.append(dict(name=f"{n} jumps", kind="text_to_image", prompt=prompt, negative_prompt="", seed=seed, rows=[f"{key}_row"], noise=f"{key}_noise",
+                          params=dict(few_step=n, use_norm=True, grid=list(grid)), expect={f"{key}_tokens": 3e-4, f"{key}_image": 6e-4}))
+    return cases, tensors
+
+
+def write_accelerator_cases(folder):
+    cases, tensors = few_step_cases(Pipeline.load(folder))
+    safetensors_io.save(tensors, os.path.join(folder, "accelerator", "fixtures.safetensors"))
+    write_json(dict(family="nextstep", vae="../vae", tolerance="|a - b| <= tol * max(1, max|expected|)", cases=cases), folder, "accelerator", "manifest.json")
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", help="a model folder: only its cases are written")
     parser.add_argument("--random", metavar="FOLDER", help="write a small random model there first")
     parser.add_argument("--tokenizer")
+    parser.add_argument("--accelerator-only", action="store_true", help="leave the model's own cases as they are")
     args = parser.parse_args(argv)
     if args.random:
         write_random_model(args.random, args.tokenizer)
-    write_cases(args.random or args.model)
+    folder = args.random or args.model
+    if not args.accelerator_only:
+        write_cases(folder)
+    if os.path.exists(os.path.join(folder, "accelerator", few_step.FILE)):
+        write_accelerator_cases(folder)
 
 
 if __name__ == "__main__":

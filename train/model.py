@@ -137,7 +137,10 @@ class FlowNet(nn.Module):
 
     def forward(self, x, t, c):
         """x (N, D) noisy token, t (N,), c (N, H) condition -> velocity data - noise (N, D)."""
-        g = F.silu(self.time_embed(t) + self.cond_embed(c))
+        return self.blocks(x, F.silu(self.time_embed(t) + self.cond_embed(c)))
+
+    def blocks(self, x, g):
+        """g (N, w): what every block is modulated with."""
         h = self.input_proj(x)
         for block in self.res_blocks:
             h = block(h, g)

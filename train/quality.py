@@ -108,6 +108,8 @@ def main(argv=None):
     parser.add_argument("--fd-count", type=int, default=0, help="FD prompts to draw here (2000 for the figure; each takes about 0.2 s)")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
+    parser.add_argument("--few-step", type=int, default=0, choices=(0, 1, 2, 4), help="jumps a token by the few-step head, instead of sampler B")
+    parser.add_argument("--few-step-head", help="its weights, if not in the folder's accelerator/")
     parser.add_argument("--save", help="write what was drawn here as .npz")
     args = parser.parse_args(argv)
     pack = Pack(os.path.join(args.model, "quality"))
@@ -120,10 +122,11 @@ def main(argv=None):
     pipeline = None
     if not (args.pictures or args.fd_pictures):
         from sample import Pipeline
-        pipeline = Pipeline.load(args.model)
+        pipeline = Pipeline.load(args.model, args.few_step_head)
 
     def drawn(entries):
-        return pipeline.draw([e["prompt"] for e in entries], [e["seed"] for e in entries], timesteps=args.timesteps, guidance_scale=args.guidance_scale)
+        return pipeline.draw([e["prompt"] for e in entries], [e["seed"] for e in entries], timesteps=args.timesteps, guidance_scale=args.guidance_scale,
+                             few_step=args.few_step)
 
     if pipeline or args.pictures:
         pictures = read_pictures(args.pictures, len(pack.concepts)) if args.pictures else drawn(pack.concepts)

@@ -1,6 +1,7 @@
 """Reference sampling: prompts and seeds -> image tokens -> pictures, in float32, with sampler B and the engine's own noise.
 
 python sample.py --model ../models/nextstep-emoji64 --prompt "red apple, 3d style" --seed 1 --out apple.png
+python sample.py ... --few-step 1                           by jumps of the few-step head in the folder's accelerator/
 """
 import argparse
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+import few_step as jumps
 import model as nextstep
 import philox
 import safetensors_io
@@ -20,17 +22,21 @@ from tokenizer import PromptTokenizer
 class Pipeline:
     """A model folder, ready to draw."""
 
-    def __init__(self, network, autoencoder, tokenizer, defaults):
+    def __init__(self, network, autoencoder, tokenizer, defaults, few_step_head=None):
         self.network, self.vae, self.tokenizer, self.defaults = network.eval(), autoencoder.eval(), tokenizer, defaults
+        self.few_step_head = few_step_head
 
     @classmethod
-    def load(cls, folder):
+    def load(cls, folder, few_step_path=None):
+        """few_step_path: a few-step head elsewhere than in the folder's accelerator/."""
         network = nextstep.NextStep(json.load(open(os.path.join(folder, "config.json"))))
         load_into(network, safetensors_io.load(os.path.join(folder, "model.safetensors")))
         autoencoder = vae.VAE(json.load(open(os.path.join(folder, "vae", "config.json"))))
         load_into(autoencoder, safetensors_io.load(os.path.join(folder, "vae", "model.safetensors")))
         defaults = json.load(open(os.path.join(folder, "sampling.json")))
-        return cls(network, autoencoder, PromptTokenizer(os.path.join(folder, "tokenizer.json")), defaults)
+        few_step_path = few_step_path or os.path.join(folder, "accelerator", jumps.FILE)
+        few_step_head = jumps.load(few_step_path) if os.path.exists(few_step_path) else None
+        return cls(network, autoencoder, PromptTokenizer(os.path.join(folder, "tokenizer.json")), defaults, few_step_head)
 
     def draw(self, prompts, seeds, batch=64, **options):
         """-> (len(prompts), 64, 64, 3) uint8."""
@@ -47,11 +53,15 @@ class Pipeline:
         return vae.to_uint8(self.vae.decode(z / self.vae.config["scaling_factor"] + self.vae.config["shift_factor"]))
 
     @torch.no_grad()
-    def tokens(self, prompts, seeds, h=8, w=8, negative=None, **options):
-        """-> (B, h w, D). The rows of a picture, its caption's and the negative prompt's, see the same image tokens."""
+    def tokens(self, prompts, seeds, h=8, w=8, negative=None, few_step=0, record=None, **options):
+        """-> (B, h w, D). The rows of a picture, its caption's and the negative prompt's, see the same image tokens.
+
+        few_step: jumps a token, by the few-step head, whose weights hold the guidance: one row a picture; 0 = sampler B.
+        record: called with each token's conditions; a few-step picture then has its second row too.
+        """
         o = dict(self.defaults, **{k: v for k, v in options.items() if v is not None})
         negative = o["negative_prompt"] if negative is None else negative
-        guided = o["guidance_scale"] > 1
+        guided = record is not None if few_step else o["guidance_scale"] > 1
         rows = [self.tokenizer.prompt(p, h, w) for p in prompts] + ([self.tokenizer.prompt(negative, h, w)] * len(prompts) if guided else [])
         net = self.network
         where = net.embed_tokens.weight.device
@@ -61,8 +71,14 @@ class Pipeline:
         hidden = net.hidden(net.embed_tokens(ids), nextstep.causal_mask(valid), caches=caches)[:, -1]
         drawn, length = [], h * w
         for n in range(length):
-            scale = guidance_at(n, length, o["guidance_scale"], o["guidance_schedule"])
-            token = sample_token(net, net.image_out_projector(hidden), seeds, n, o["timesteps"], o["timestep_shift"], scale if guided else 1.0)
+            conditions = net.image_out_projector(hidden)
+            if record is not None:
+                record(conditions)
+            if few_step:
+                token = jumps.draw(self.few_step_head, initial_noise(net, seeds, n), conditions[:len(prompts)], few_step)
+            else:
+                scale = guidance_at(n, length, o["guidance_scale"], o["guidance_schedule"])
+                token = sample_token(net, conditions, seeds, n, o["timesteps"], o["timestep_shift"], scale if guided else 1.0)
             if o["use_norm"]:
                 token = F.layer_norm(token, token.shape[-1:], eps=1e-6)
             drawn.append(token)
@@ -98,11 +114,17 @@ def time_grid(timesteps, shift):
     return np.append((t / (shift - (shift - 1) * t))[:-1], 1.0)
 
 
+def initial_noise(net, seeds, token):
+    """-> (B, D): what token number `token` of each picture starts from."""
+    weight = net.image_in_projector.weight
+    return torch.from_numpy(philox.normals(seeds, philox.INITIAL, [0], token, weight.shape[1])[:, 0]).to(weight.device)
+
+
 def sample_token(net, conditions, seeds, token, timesteps, shift, scale):
     """Sampler B. conditions (B or 2B, H): captions, then negatives -> (B, D)."""
     count, width = len(seeds), net.image_in_projector.weight.shape[1]
     where, head, grid = conditions.device, net.image_head.net, time_grid(timesteps, shift)
-    x = torch.from_numpy(philox.normals(seeds, philox.INITIAL, [0], token, width)[:, 0]).to(where)
+    x = initial_noise(net, seeds, token)
     noise = torch.from_numpy(philox.normals(seeds, philox.TIMESTEP, range(timesteps), token, width)).to(where)
     for k in range(timesteps):
         t, dt = grid[k], grid[k + 1] - grid[k]
@@ -138,13 +160,16 @@ def main(argv=None):
     parser.add_argument("--n", type=int, default=1, help="pictures of --prompt, seeds counting up")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
+    parser.add_argument("--few-step", type=int, default=0, choices=(0, *jumps.JUMPS), help="jumps a token; 0: sampler B")
+    parser.add_argument("--few-step-head", help="weights elsewhere than in the folder's accelerator/")
     parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--out", default="sample.png")
     args = parser.parse_args(argv)
     from PIL import Image
     prompts = read_prompts(args.prompts) if args.prompts else [args.prompt] * args.n
     seeds = [args.seed] * len(prompts) if args.prompts else [args.seed + i for i in range(args.n)]
-    pictures = Pipeline.load(args.model).draw(prompts, seeds, timesteps=args.timesteps, guidance_scale=args.guidance_scale)
+    pictures = Pipeline.load(args.model, args.few_step_head).draw(prompts, seeds, timesteps=args.timesteps, guidance_scale=args.guidance_scale,
+                                                                     few_step=args.few_step)
     Image.fromarray(sheet(pictures, min(args.columns, len(prompts)))).save(args.out)
 
 

@@ -13,15 +13,19 @@ import torch
 
 import data as emoji
 import export
+import few_step_checks
 import golden
 import preview
 import quality
 import quality_pack
+import rollouts
 import safetensors_io
 import style_adherence
 import tokenizer
 import train
+import train_few_step
 import train_vae
+import trajectories
 import vae
 from run_log import use_threads
 from sample import Pipeline
@@ -44,6 +48,26 @@ def check_sampling(folder):
     together = pipeline.tokens(["a cat", "red apple, 3d style"], [5, 9], 2, 3, timesteps=4)
     alone = pipeline.tokens(["a cat"], [5], 2, 3, timesteps=4)
     assert torch.allclose(together[:1], alone, atol=1e-4), float((together[:1] - alone).abs().max())
+
+
+def distil(data, folder):
+    """Rollouts of the model, the teacher's paths on them, a few-step head, rollouts of its own: every stage, both losses, a restart."""
+    at, model = lambda *names: os.path.join(folder, *names), os.path.join(folder, "model")
+    rollouts.main(["--data", data, "--model", model, "--pictures", "24", "--out", at("vanilla.safetensors")])
+    trajectories.main(["--model", model, "--conditions", at("vanilla.safetensors"), "--out", at("paths.safetensors")])
+    run = ["--model", model, "--paths", at("paths.safetensors"), "--run", at("few"), "--batch", "128", "--dmd-batch", "64", "--log-steps", "10",
+           "--held-out", "256", "--lr", "3e-3"]
+    train_few_step.main(run + ["--minutes", "0.04", "--trajectories-only"])
+    first = torch.load(at("few", "last.pt"))
+    train_few_step.main(run + ["--minutes", "0.08", "--begin", "0.5"])
+    second = torch.load(at("few", "last.pt"))
+    assert second["step"] > first["step"] > 0, "a second call resumes"
+    fake = lambda state: state["distiller"]["fake"]["input_proj.weight"]
+    assert not torch.equal(fake(first), fake(second)), "distribution matching trains the fake network"
+    os.makedirs(at("model", "accelerator"), exist_ok=True)
+    shutil.copy(at("few", "few_step.safetensors"), at("model", "accelerator"))
+    rollouts.main(["--data", data, "--model", model, "--pictures", "4", "--few-step", "1", "--out", at("own.safetensors")])
+    quality.main(["--model", model, "--few-step", "2", "--fd-count", "64"])
 
 
 def check_preview(data, folder):
@@ -76,7 +100,7 @@ def main():
     export.main(["--data", data, "--run", at("run"), "--vae", at("vae", "last.pt"), "--tokenizer", at("tokenizer.json"), "--out", at("model")])
     check_files(folder)
     check_sampling(folder)
-    golden.main(["--model", at("model")])
+    few_step_checks.main()
     check_preview(data, at("model"))
     quality_pack.main(common + ["--out", at("model", "quality"), "--epochs", "2"])
     pack = quality.Pack(at("model", "quality"))
@@ -84,6 +108,8 @@ def main():
     hits = quality.nearest_has_base(pack.thumbnails, quality.thumbnails(pack_pictures), pack.bases, pack.bases)
     assert hits.all(), "a training picture is its own neighbour"
     quality.main(["--model", at("model"), "--timesteps", "2", "--fd-count", "64"])
+    distil(data, folder)
+    golden.main(["--model", at("model")])
     np.save(at("drawn.npy"), pack_pictures)
     style_adherence.main(["--data", data, "--model", at("model"), "--pictures", at("drawn.npy")])
     shutil.rmtree(folder)

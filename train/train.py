@@ -27,6 +27,7 @@ from sample import left_pad
 from tokenizer import PromptTokenizer
 
 
+STYLES = '{"3d": 6, "flat": 0.3, "noto": 0.3, "blob": 0.2, "mono": 0.15}'
 AREA = 5                                             # ids of "<|image_area|>8*8" and begin-of-image
 
 
@@ -213,7 +214,7 @@ def main(argv=None):
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--popular", type=float, default=8.0, help="weight of a popular concept; others have --rest")
     parser.add_argument("--rest", type=float, default=0.25)
-    parser.add_argument("--styles", default='{"3d": 6, "flat": 0.3, "noto": 0.3, "blob": 0.2, "mono": 0.15}')
+    parser.add_argument("--styles", default=STYLES)
     parser.add_argument("--probe-minutes", type=float, default=15)
     parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -4,13 +4,14 @@ import { InvalidModelFile } from '../model/json-file.js';
 import { VERSION } from '../version.js';
 import { CommandError, type Command, type Terminal } from './command.js';
 import { bench } from './commands/bench.js';
+import { calibrate } from './commands/calibrate.js';
 import { convert } from './commands/convert.js';
 import { generate } from './commands/generate.js';
 import { models } from './commands/models.js';
 import { serve } from './commands/serve.js';
 import { UsageError } from './flags.js';
 
-const COMMANDS: Readonly<Record<string, Command>> = { serve, generate, models, convert, bench };
+const COMMANDS: Readonly<Record<string, Command>> = { serve, generate, models, convert, calibrate, bench };
 
 const HELP = `fast-ardiff ${VERSION}: draws pictures with autoregressive-diffusion models
 

@@ -1,0 +1,162 @@
+import type { Acceleration, ModeKey } from '../model/accelerator.js';
+import { modeKeyOf } from '../model/accelerator.js';
+import type { Gaussian } from '../quality/frechet.js';
+import type { Prompt, QualityPack } from '../quality/pack.js';
+import { seededIntegers } from '../quality/random.js';
+import { evaluate, guardPrompts, OTHER_SEEDS, referenceOf, type GuardPrompts, type GuardSize } from './evaluate.js';
+import type { GateReport } from './gate.js';
+import { judge, vanillaSpread, type VanillaSpread, type Verdict } from './guard.js';
+import type { QualitySample } from './quality-sample.js';
+import { fewStepWay, wayOf, type SpeculationSettings } from './settings.js';
+import type { Studio, Way } from './studio.js';
+import { meanOf, timeWays } from './timing.js';
+import { strictDrafts, toleranceCandidates } from './tolerance.js';
+import { tune, type GateChoice, type Trial, type Tuned, type TuneOptions } from './tune.js';
+
+export interface CalibrationOptions {
+  guard: GuardSize;
+  /** Pictures drawn alone for times, and how often each. */
+  timedPictures: number;
+  repetitions: number;
+  /** Pictures for acceptance, gate and tolerances. */
+  tracedPictures: number;
+  tolerances: number;
+  resamples: number;
+  gate: GateChoice;
+  /** Which modes; all that the folder can do where it is empty. */
+  only: readonly ModeKey[];
+}
+
+export interface CalibratedMode {
+  key: ModeKey;
+  combination: Acceleration;
+  verdict: Verdict;
+  speedup: number;
+  /** Null: the mode does not draft. */
+  trial: Trial | null;
+  settings: SpeculationSettings | null;
+  gate: GateReport | null;
+  costError: number | null;
+  /** Relaxed: every tolerance that was tried, strict to loose, and how it did. */
+  tolerances: { tolerance: number; speedup: number; fdDifference: number; passed: boolean }[];
+}
+
+export interface CalibrationResult {
+  modes: CalibratedMode[];
+  spread: VanillaSpread;
+  auto: Acceleration;
+}
+
+/** The fastest mode whose guard passed and that is faster than vanilla at all; else vanilla. */
+export function fastest(modes: readonly Pick<CalibratedMode, 'combination' | 'verdict' | 'speedup'>[]): Acceleration {
+  const eligible = modes.filter(({ verdict, speedup }) => verdict.passed && speedup > 1);
+  return eligible.sort((a, b) => b.speedup - a.speedup)[0]?.combination ?? { mode: 'off', fewStep: 0 };
+}
+
+export async function calibrate(
+  studio: Studio,
+  pack: QualityPack,
+  combinations: readonly Acceleration[],
+  options: CalibrationOptions,
+  log: (line: string) => void,
+): Promise<CalibrationResult> {
+  log(`vanilla, two sets of seeds: ${2 * guardPictures(options.guard)} pictures`);
+  const session = await openSession(studio, pack, options, log);
+  const modes: CalibratedMode[] = [];
+  for (const combination of combinations) {
+    const key = modeKeyOf(combination);
+    if (key === null || (options.only.length > 0 && !options.only.includes(key))) continue;
+    modes.push(combination.mode === 'off' ? await session.plain(key, combination) : await session.speculating(key, combination));
+  }
+  return { modes, spread: session.spread, auto: fastest(modes) };
+}
+
+export function guardPictures({ fdPictures, concepts, seedsPerConcept }: GuardSize): number {
+  return fdPictures + concepts * seedsPerConcept;
+}
+
+async function openSession(studio: Studio, pack: QualityPack, options: CalibrationOptions, log: (line: string) => void): Promise<Session> {
+  const prompts = guardPrompts(pack, options.guard);
+  const { sample: vanilla } = await evaluate(studio, pack, prompts, fewStepWay(0));
+  const { sample: other } = await evaluate(studio, pack, guardPrompts(pack, options.guard, OTHER_SEEDS), fewStepWay(0));
+  const reference = referenceOf(pack);
+  const spread = vanillaSpread(vanilla, other, reference, options.resamples, seededIntegers(1));
+  return new Session(studio, pack, options, log, prompts, vanilla, spread, reference);
+}
+
+/** What all modes of one calibration are measured against. */
+class Session {
+  private readonly tuning: TuneOptions;
+
+  constructor(
+    private readonly studio: Studio,
+    private readonly pack: QualityPack,
+    private readonly options: CalibrationOptions,
+    private readonly log: (line: string) => void,
+    private readonly prompts: GuardPrompts,
+    private readonly vanilla: QualitySample,
+    readonly spread: VanillaSpread,
+    private readonly reference: Gaussian,
+  ) {
+    // Held out: other seeds than those that judge, so that no threshold is fitted to its own examiner.
+    const heldOut: readonly Prompt[] = pack.fdPrompts.map(({ prompt, seed }) => ({ prompt, seed: seed + 2 * OTHER_SEEDS }));
+    this.tuning = {
+      gate: options.gate,
+      timingPrompts: heldOut.slice(0, options.timedPictures),
+      repetitions: options.repetitions,
+      tracePrompts: heldOut.slice(0, options.tracedPictures),
+    };
+  }
+
+  async plain(key: ModeKey, combination: Acceleration): Promise<CalibratedMode> {
+    const way = fewStepWay(combination.fewStep);
+    const { vanilla, plain } = await timeWays(this.studio, { vanilla: fewStepWay(0), plain: way }, this.tuning.timingPrompts, this.options.repetitions);
+    const speedup = meanOf(vanilla, 'total') / meanOf(plain, 'total');
+    const verdict = await this.judge(key, way);
+    return { key, combination, verdict, speedup, trial: null, settings: null, gate: null, costError: null, tolerances: [] };
+  }
+
+  async speculating(key: ModeKey, combination: Acceleration): Promise<CalibratedMode> {
+    const tried: { tuned: Tuned; verdict: Verdict }[] = [];
+    for (const tolerance of await this.tolerances(key, combination)) {
+      const tuned = await tune(this.studio, combination, tolerance, this.tuning);
+      this.log(`${key}: tolerance ${tolerance.toPrecision(3)}, ${tuned.best.speedup.toFixed(2)}x, ${tuned.best.tokensPerRound.toFixed(2)} tokens a round`);
+      const verdict = await this.judge(key, wayOf(combination, tuned.best.settings));
+      tried.push({ tuned, verdict });
+      if (!verdict.passed) break;
+    }
+    // The last that passed; where none did, the strictest, so that the file says why.
+    const { tuned, verdict } = tried.filter((entry) => entry.verdict.passed).at(-1) ?? tried[0]!;
+    return {
+      key,
+      combination,
+      verdict,
+      speedup: tuned.best.speedup,
+      trial: tuned.best,
+      settings: tuned.best.settings,
+      gate: tuned.gate.report,
+      costError: tuned.costError,
+      tolerances: tried.map((entry) => ({
+        tolerance: entry.tuned.best.settings.tolerance,
+        speedup: entry.tuned.best.speedup,
+        fdDifference: entry.verdict.fdDifference,
+        passed: entry.verdict.passed,
+      })),
+    };
+  }
+
+  /** Strict to loose. Exact has none: its law is vanilla's whatever it accepts. */
+  private async tolerances(key: ModeKey, combination: Acceleration): Promise<number[]> {
+    if (combination.mode === 'exact') return [0];
+    const drafts = await strictDrafts(this.studio, combination, this.tuning.tracePrompts, this.studio.model.info.accelerator.draftLayers);
+    this.log(`${key}: with tolerance 0 ${this.tuning.tracePrompts.length} pictures are those of off, byte for byte`);
+    return toleranceCandidates(drafts.map(({ statistic }) => statistic), this.options.tolerances);
+  }
+
+  private async judge(key: ModeKey, way: Way): Promise<Verdict> {
+    const { sample } = await evaluate(this.studio, this.pack, this.prompts, way);
+    const verdict = judge(sample, this.vanilla, this.spread, this.reference, this.options.resamples, seededIntegers(2));
+    this.log(`${key}: ${verdict.passed ? 'passed' : verdict.faults.join('; ')}`);
+    return verdict;
+  }
+}

@@ -1,0 +1,118 @@
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { EngineInfo } from '../engine/native-types.js';
+import { CALIBRATION_FILE, FEW_STEPS, parseCalibration, type Calibration } from '../model/accelerator.js';
+import type { ModelManifest } from '../model/manifest.js';
+import { hashModel } from '../model/model-hash.js';
+import type { CalibratedMode, CalibrationOptions, CalibrationResult } from './calibrate.js';
+import { guardPictures } from './calibrate.js';
+import { OTHER_SEEDS } from './evaluate.js';
+import type { Verdict } from './guard.js';
+import type { Studio } from './studio.js';
+
+export const DRAFT_FILE = 'draft.safetensors';
+export const FEW_STEP_FILE = 'few_step.safetensors';
+
+/** The result as accelerator.json says it; what the schema does not know is for people: how every number came about. */
+export function calibrationFile({ served, model }: Studio, engine: EngineInfo, result: CalibrationResult, options: CalibrationOptions, created: Date): Calibration {
+  const { manifest } = served;
+  const { accelerator } = model.info;
+  const { hash, files } = hashModel(manifest.directory);
+  return {
+    version: 1,
+    model_hash: hash,
+    model_files: { ...files },
+    created: created.toISOString(),
+    ...samplingOf(manifest),
+    dtype: engine.dtype,
+    draft: accelerator.draftLayers > 0 ? { file: DRAFT_FILE } : null,
+    few_step: accelerator.fewStep ? { file: FEW_STEP_FILE, steps: [...FEW_STEPS] } : null,
+    modes: Object.fromEntries(result.modes.map((mode) => [mode.key, modeEntry(mode, options)])),
+    auto: { mode: result.auto.mode, few_step: result.auto.fewStep },
+    ...notes(engine, result, options),
+  };
+}
+
+function samplingOf({ sampling }: ModelManifest) {
+  return {
+    sampler: sampling.sampler,
+    timesteps: sampling.timesteps,
+    timestep_shift: sampling.timestepShift,
+    guidance_scale: sampling.guidanceScale,
+    guidance_schedule: sampling.guidanceSchedule,
+    use_norm: sampling.useNorm,
+    negative_prompt: sampling.negativePrompt,
+  };
+}
+
+function modeEntry({ verdict, speedup, settings }: CalibratedMode, { guard }: CalibrationOptions): NonNullable<Calibration['modes'][keyof Calibration['modes']]> {
+  return {
+    guard: guardEntry(verdict, guardPictures(guard)),
+    speedup: rounded(speedup),
+    speculation:
+      settings === null
+        ? null
+        : {
+            drafting: settings.drafting,
+            max_draft_tokens: settings.maxDraftTokens,
+            tolerance: settings.tolerance,
+            acceptance: rounded(settings.acceptance),
+            gate: settings.gate,
+            costs: {
+              plain: rounded(settings.costs.plain),
+              round: rounded(settings.costs.round),
+              draft: rounded(settings.costs.draft),
+              verify: rounded(settings.costs.verify),
+            },
+          },
+  };
+}
+
+function guardEntry({ passed, scores, vanilla, fdDifferenceInterval: { low, high }, faults }: Verdict, pictures: number) {
+  return {
+    passed,
+    fd: rounded(scores.fd),
+    fd_vanilla: rounded(vanilla.fd),
+    fd_difference_interval: [rounded(low), rounded(high)] as [number, number],
+    diversity: rounded(scores.diversity),
+    diversity_vanilla: rounded(vanilla.diversity),
+    adherence: rounded(scores.adherence),
+    adherence_vanilla: rounded(vanilla.adherence),
+    pictures,
+    seeds: [0, OTHER_SEEDS],
+    faults: [...faults],
+  };
+}
+
+/** Beside what the server reads. */
+function notes(engine: EngineInfo, { modes, spread }: CalibrationResult, options: CalibrationOptions) {
+  return {
+    measured_on: { isa: engine.isa, threads: engine.threads, libraries: engine.libraries },
+    /** Differences of vanilla to itself with other seeds, 95 %: what is inside is of equal quality. */
+    vanilla_spread: spread,
+    data: { ...options.guard, traced_pictures: options.tracedPictures, timed_pictures: options.timedPictures, repetitions: options.repetitions },
+    gate_report: Object.fromEntries(modes.filter(({ gate }) => gate !== null).map(({ key, gate }) => [key, gate])),
+    trials: Object.fromEntries(
+      modes.filter(({ trial }) => trial !== null).map(({ key, trial, tolerances, costError }) => [
+        key,
+        { tokens_per_round: trial!.tokensPerRound, token_speedup: trial!.tokenSpeedup, predicted_token_speedup: trial!.predicted, cost_error: costError, tolerances },
+      ]),
+    ),
+  };
+}
+
+/** Times and distances are not known to more digits; the bytes of a picture depend on what is stored, not on what was measured. */
+function rounded(value: number): number {
+  return Number(value.toPrecision(5));
+}
+
+/** Written whole or not at all, and only what the server will read without complaint. */
+export function saveCalibration(folder: string, calibration: Calibration): string {
+  const path = join(folder, CALIBRATION_FILE);
+  mkdirSync(folder, { recursive: true });
+  const text = `${JSON.stringify(calibration, null, 1)}\n`;
+  parseCalibration(path, JSON.parse(text));
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
+  return path;
+}

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import { assignBlocks, drawGroup, prefillChunks } from '../../src/calibration/draw.js';
+import { combinationsOf, specAs } from '../../src/calibration/combination.js';
+import { toleranceCandidates } from '../../src/calibration/tolerance.js';
+import { wrapEngine } from '../../src/engine/engine.js';
+import { modeKeyOf } from '../../src/model/accelerator.js';
+import { FakeEngine } from '../support/fake-engine.js';
+import { sequenceSpec } from '../support/specs.js';
+
+describe('drawGroup', () => {
+  const specs = [sequenceSpec(1), sequenceSpec(2), sequenceSpec(3)];
+
+  it('draws whole pictures in plans that the engine accepts, and leaves nothing behind', async () => {
+    const fake = new FakeEngine();
+    const model = await wrapEngine(fake).load('', { kvBlocks: 64, maxStepTokens: 25 });
+    for (let again = 0; again < 2; again += 1) {
+      const { pictures, totalSeconds, decodeTimings } = await drawGroup(model, 25, specs, true);
+      expect(pictures.map(({ image, decode }) => [image.sequence, image.tokens, decode.emittedTokens])).toEqual([[1, 6, 6], [2, 6, 6], [3, 6, 6]]);
+      expect(pictures[0]!.tokens).not.toBeNull();
+      expect(totalSeconds).toBeGreaterThan(decodeTimings.total);
+      expect(fake.live.size).toBe(0);
+    }
+  });
+
+  it('gives every row its own blocks and refuses what does not fit', () => {
+    // 12 + 6 and 7 + 6 positions in blocks of 16: 2 and 1.
+    const tables = assignBlocks(specs, 16, 9);
+    expect(tables.flat().map((table) => [...table])).toEqual([[0, 1], [2], [3, 4], [5], [6, 7], [8]]);
+    expect(() => assignBlocks(specs, 16, 8)).toThrow(/need 9 KV blocks/);
+  });
+
+  it('cuts prompts into steps', () => {
+    const chunks = prefillChunks(specs.slice(0, 2), assignBlocks(specs, 16, 9), 15);
+    expect(chunks.map((chunk) => chunk.map(({ sequence, row, begin, end }) => [sequence, row, begin, end]))).toEqual([
+      [[1, 0, 0, 12], [1, 1, 0, 3]],
+      [[1, 1, 3, 7], [2, 0, 0, 11]],
+      [[2, 0, 11, 12], [2, 1, 0, 7]],
+    ]);
+  });
+});
+
+describe('combinations', () => {
+  it('are what the files allow', () => {
+    const keys = (has: Parameters<typeof combinationsOf>[0]) => combinationsOf(has).map(modeKeyOf);
+    expect(keys({ draft: false, fewStep: true, noiseInEveryStep: true })).toEqual(['few_step:1', 'few_step:2', 'few_step:4']);
+    expect(keys({ draft: true, fewStep: false, noiseInEveryStep: true })).toEqual(['exact', 'relaxed']);
+    expect(keys({ draft: true, fewStep: true, noiseInEveryStep: false })).toEqual([
+      'few_step:1', 'few_step:2', 'few_step:4', 'relaxed:few_step:1', 'relaxed:few_step:2', 'relaxed:few_step:4',
+    ]);
+  });
+
+  it('with few steps have the caption\'s row alone', () => {
+    const spec = sequenceSpec(1);
+    expect(specAs(spec, 2)).toMatchObject({ fewStep: 2, promptRows: [spec.promptRows[0]] });
+    expect(specAs(spec, 0).promptRows).toHaveLength(2);
+  });
+});
+
+describe('toleranceCandidates', () => {
+  const statistics = Array.from({ length: 101 }, (_, i) => i / 100);
+
+  it('go from strict to loose, beyond what first drafts need', () => {
+    expect(toleranceCandidates(statistics, 8).map((value) => Number(value.toFixed(3)))).toEqual([0.5, 0.7, 0.85, 0.95, 0.99, 1.485, 1.98, 2.97]);
+  });
+
+  it('cover the same range with fewer', () => {
+    const three = toleranceCandidates(statistics, 3);
+    expect(three).toHaveLength(3);
+    expect([three[0], three[2]].map((value) => Number(value!.toFixed(2)))).toEqual([0.5, 2.97]);
+  });
+});
