@@ -10,6 +10,7 @@ import type {
   PrefillEntry,
   ProbeRequest,
   ReadEntry,
+  RoundRecord,
   SequenceSpec,
   StepPlan,
   StepResult,
@@ -59,6 +60,11 @@ interface FakeSequence {
   emitted: number;
 }
 
+/** What drafting comes to is a function of the spec and of how far the sequence is, as in the engine. */
+interface FakeRound extends RoundRecord {
+  tokens: number;
+}
+
 /** What is in a block: per slot, a hash over every input from position 0 up to it. Equal hash = equal KV. */
 type Block = (number | undefined)[];
 
@@ -95,7 +101,8 @@ export class FakeEngine implements NativeEngine {
     this.blocks = Array.from({ length: options.kvBlocks }, () => []);
     this.maxStepTokens = options.maxStepTokens;
     const { blockTokens = FAKE_MODEL.blockTokens, pixelFactor = FAKE_MODEL.pixelFactor } = this.options;
-    this.model = { ...FAKE_MODEL, kvBlocks: options.kvBlocks, blockTokens, pixelFactor };
+    const accelerator = options.accelerator === undefined ? FAKE_MODEL.accelerator : { draftLayers: 2, draftHead: true, fewStep: true, parameters: 1 };
+    this.model = { ...FAKE_MODEL, kvBlocks: options.kvBlocks, blockTokens, pixelFactor, accelerator };
     return { handle: 1, model: this.model };
   }
 
@@ -158,7 +165,7 @@ export class FakeEngine implements NativeEngine {
     for (const entry of plan.vae) this.checkDrawn(plan, entry.sequence, 0, entry.tokens);
     for (const entry of plan.read) this.checkDrawn(plan, entry.sequence, entry.begin, entry.end);
     const rows = plan.prefill.reduce((sum, entry) => sum + entry.end - entry.begin, 0);
-    const decodeRows = plan.decode.reduce((sum, entry) => sum + entry.blockTables.length, 0);
+    const decodeRows = plan.decode.reduce((sum, entry) => sum + entry.blockTables.length * Math.min(tokensPerRound(this.find(entry.sequence).spec), this.appended(entry)), 0);
     must(rows + decodeRows <= this.maxStepTokens, `${rows + decodeRows} backbone rows, at most ${this.maxStepTokens}`);
     for (const entry of plan.prefill) this.prefill(entry);
     const decode = plan.decode.map((entry) => this.decode(entry));
@@ -177,12 +184,14 @@ export class FakeEngine implements NativeEngine {
     const rounds = Math.max(1, ...plan.decode.map((entry) => entry.rounds));
     const half = ((this.options.roundSeconds ?? 0.01) / 2) * rounds;
     // Stages that have nothing to do take no time.
+    const drafts = plan.decode.some(({ sequence }) => this.find(sequence).spec.speculation !== undefined);
     const flowHead = plan.decode.length > 0 ? half : 0;
+    const [draft, verify] = drafts ? [half / 4, half / 8] : [0, 0];
     const backbone = plan.decode.length + plan.prefill.length > 0 ? half : 0;
     const isWhole = ({ sequence, tokens }: VaeEntry): boolean => tokens === this.totalTokens(this.find(sequence));
     const vae = 0.001 * plan.vae.filter(isWhole).length;
     const preview = 0.001 * (plan.vae.length + plan.read.length) - vae;
-    return { total: flowHead + backbone + vae + preview, flowHead, backbone, draft: 0, verify: 0, vae, preview };
+    return { total: flowHead + backbone + draft + verify + vae + preview, flowHead, backbone, draft, verify, vae, preview };
   }
 
   private admit(spec: SequenceSpec): void {
@@ -190,6 +199,10 @@ export class FakeEngine implements NativeEngine {
     must(spec.promptRows.length >= 1 && spec.promptRows.length <= 3, `${spec.promptRows.length} prompt rows`);
     for (const ids of spec.promptRows) must(ids.at(-1) === this.model.boiTokenId, 'a prompt row must end with boi');
     must(Number.isSafeInteger(spec.seed) && spec.seed >= 0, `seed ${spec.seed}`);
+    const { fewStep = 0, speculation } = spec;
+    must(fewStep === 0 || (this.model.accelerator.fewStep && spec.promptRows.length === 1), `few_step ${fewStep} with ${spec.promptRows.length} rows`);
+    must(speculation === undefined || (this.model.accelerator.draftLayers > 0 && speculation.maxDraftTokens >= 1 && speculation.maxDraftTokens <= 15), 'speculation');
+    must(!(fewStep > 0 && speculation?.mode === 'exact'), 'few steps cannot be verified exactly');
     this.live.set(spec.id, { spec, rows: spec.promptRows.map((ids) => ({ ids, computed: 0 })), emitted: 0 });
   }
 
@@ -221,13 +234,19 @@ export class FakeEngine implements NativeEngine {
     must(entry.blockTables.length === sequence.rows.length, 'one block table per row');
     const lacking = this.totalTokens(sequence) - sequence.emitted;
     must(entry.rounds >= 1 && entry.rounds <= lacking, `${entry.rounds} tokens of the ${lacking} that sequence ${entry.sequence} lacks`);
-    const appended = Math.min(entry.rounds, lacking - 1);
+    const appended = this.appended(entry);
     for (const [index, row] of sequence.rows.entries()) {
       const position = row.ids.length + sequence.emitted;
       must(row.computed === position, `row ${index} of ${entry.sequence} has ${row.computed} of ${position} positions`);
       this.checkContent(sequence, index, position, entry.blockTables[index]!);
       if (appended > 0) this.noteWrites(entry.sequence, index, position, position + appended, entry.blockTables[index]!, writes);
     }
+  }
+
+  /** Positions that the step may append to every row. */
+  private appended({ sequence: id, rounds }: DecodeEntry): number {
+    const sequence = this.find(id);
+    return Math.min(rounds * tokensPerRound(sequence.spec), this.totalTokens(sequence) - sequence.emitted - 1);
   }
 
   /** Pictures and tokens are taken after the decodes of the same step. */
@@ -241,7 +260,7 @@ export class FakeEngine implements NativeEngine {
 
   /** The blocks of [0, end) must hold exactly this row's inputs. */
   private checkContent(sequence: FakeSequence, row: number, end: number, table: Uint32Array): void {
-    let hash = 0;
+    let hash = rowHash(sequence, row);
     for (let position = 0; position < end; position += 1) {
       hash = mix(hash, this.input(sequence, row, position));
       const found = this.slot(table, position)[position % this.model.blockTokens];
@@ -285,20 +304,42 @@ export class FakeEngine implements NativeEngine {
     if (this.cancelled.has(entry.sequence)) {
       return { sequence: entry.sequence, emittedTokens: sequence.emitted, cancelled: true };
     }
-    for (let token = 0; token < entry.rounds; token += 1) {
-      sequence.emitted += 1;
-      if (sequence.emitted === this.totalTokens(sequence)) break;
+    const rounds: RoundRecord[] = [];
+    const accepted: number[] = [];
+    const total = this.totalTokens(sequence);
+    for (let i = 0; i < entry.rounds && sequence.emitted < total; i += 1) {
+      const { tokens, ...record } = this.round(sequence);
+      rounds.push(record);
+      accepted.push(0, ...Array.from({ length: tokens - 1 }, () => 1));
+      sequence.emitted += tokens;
+      // The last token of a picture is not appended.
+      const appended = sequence.emitted === total ? tokens - 1 : tokens;
       for (const [index, row] of sequence.rows.entries()) {
-        this.write(sequence, index, row.computed, row.computed + 1, entry.blockTables[index]!);
-        row.computed += 1;
+        this.write(sequence, index, row.computed, row.computed + appended, entry.blockTables[index]!);
+        // What was drafted and not taken is in the cache as well, until it is overwritten.
+        for (let rejected = 0; rejected < record.drafted - record.accepted && row.computed + appended + rejected < row.ids.length + total - 1; rejected += 1) {
+          this.slot(entry.blockTables[index]!, row.computed + appended + rejected)[(row.computed + appended + rejected) % this.model.blockTokens] = -1;
+        }
+        row.computed += appended;
       }
     }
-    return { sequence: entry.sequence, emittedTokens: sequence.emitted, cancelled: false };
+    const answer = { sequence: entry.sequence, emittedTokens: sequence.emitted, cancelled: false };
+    return sequence.spec.speculation === undefined ? answer : { ...answer, accepted: Uint8Array.from(accepted), rounds };
+  }
+
+  private round(sequence: FakeSequence): FakeRound {
+    const { spec, emitted } = sequence;
+    const chance = mix(specHash(spec), emitted);
+    const most = Math.min(tokensPerRound(spec) - 1, this.totalTokens(sequence) - emitted - 1);
+    const drafted = Math.min(most, chance % 7);
+    const accepted = Math.min(drafted, (chance >>> 8) % 5);
+    const targetEntropy = drafted === 0 ? NaN : 0.75;
+    return { tokens: accepted + 1, drafted, accepted, gateStopped: drafted < most && chance % 2 === 0, draftEntropy: drafted === 0 ? NaN : 0.5, targetEntropy };
   }
 
   private write(sequence: FakeSequence, row: number, begin: number, end: number, table: Uint32Array): void {
     const size = this.model.blockTokens;
-    let hash = 0;
+    let hash = rowHash(sequence, row);
     for (let position = 0; position < end; position += 1) {
       hash = mix(hash, this.input(sequence, row, position));
       if (position >= begin) this.slot(table, position)[position % size] = hash;
@@ -345,7 +386,7 @@ export class FakeEngine implements NativeEngine {
 
   private evaluations(id: number): number {
     const { spec } = this.find(id);
-    return spec.timesteps * spec.promptRows.length;
+    return (spec.fewStep ?? 0) || spec.timesteps * spec.promptRows.length;
   }
 
   private totalTokens(sequence: FakeSequence): number {
@@ -357,6 +398,15 @@ export class FakeEngine implements NativeEngine {
     if (sequence === undefined) throw nativeError('invalid_plan', `sequence ${id} is not live`);
     return sequence;
   }
+}
+
+function tokensPerRound({ speculation }: SequenceSpec): number {
+  return speculation === undefined ? 1 : speculation.maxDraftTokens + 1;
+}
+
+/** The draft model's keys and values are in the blocks of a speculating sequence's first row, and in no others. */
+function rowHash({ spec }: FakeSequence, row: number): number {
+  return row === 0 && spec.speculation !== undefined ? 0xd : 0;
 }
 
 function must(condition: boolean, message: string): void {
@@ -385,5 +435,7 @@ function mix(hash: number, value: number): number {
 function specHash(spec: SequenceSpec): number {
   const { promptRows, gridHeight, gridWidth, seed, timesteps, guidanceScale, timestepShift, useNorm } = spec;
   const numbers = [gridHeight, gridWidth, seed % 2 ** 31, timesteps, guidanceScale * 1000, timestepShift * 1000, useNorm ? 1 : 0];
+  const { mode = '', tolerance = 0, maxDraftTokens = 0 } = spec.speculation ?? {};
+  numbers.push(spec.fewStep ?? 0, mode.length, tolerance * 1000, maxDraftTokens);
   return [...numbers, spec.sampler.length, ...promptRows.flatMap((ids) => [ids.length, ...ids])].reduce(mix, 1);
 }

@@ -21,7 +21,7 @@ export interface Harness {
 export async function createHarness(limits: Partial<SchedulerLimits> = {}): Promise<Harness> {
   const all: SchedulerLimits = { numBlocks: 64, blockTokens: 4, maxStepTokens: 64, maxRunning: 16, maxVaePerStep: 4, ...limits };
   const engine = new FakeEngine({ blockTokens: all.blockTokens, pixelFactor: 2 });
-  await engine.load('fake', { kvBlocks: all.numBlocks, maxStepTokens: all.maxStepTokens });
+  await engine.load('fake', { kvBlocks: all.numBlocks, maxStepTokens: all.maxStepTokens, accelerator: 'fake' });
   const state = createSchedulerState(all);
   const flights: { plan: StepPlan; result: Promise<StepResult> }[] = [];
   const submit = (burst?: number): StepPlan => {

@@ -1,4 +1,4 @@
-import type { SequenceSpec } from '../../src/engine/native-types.js';
+import type { SequenceSpec, SpeculationSpec } from '../../src/engine/native-types.js';
 import { FAKE_MODEL } from './fake-engine.js';
 
 export const BOI = FAKE_MODEL.boiTokenId;
@@ -27,6 +27,18 @@ export function sequenceSpec(id: number, overrides: Partial<SequenceSpec> = {}):
     ...overrides,
   };
 }
+
+export const SPECULATION: SpeculationSpec = {
+  mode: 'relaxed',
+  drafting: 'sequential',
+  maxDraftTokens: 4,
+  tolerance: 0.5,
+  gate: { kind: 'off' },
+  costs: { plain: 1, round: 0.5, draft: 0.1, verify: 0.05 },
+  acceptance: 0.7,
+  adaptive: true,
+  trace: false,
+};
 
 /** Deterministic random integers for property tests (mulberry32). */
 export function randomIntegers(seed: number): (below: number) => number {

@@ -1,5 +1,5 @@
 import type { StepPlan } from '../../engine/native-types.js';
-import { duePartials } from './previews.js';
+import { duePartials, finishedRows } from './previews.js';
 import { releaseBlocks, type Sequence } from './sequence.js';
 import type { SchedulerState } from './state.js';
 
@@ -7,6 +7,8 @@ import type { SchedulerState } from './state.js';
 export function commitPlan(state: SchedulerState, plan: StepPlan): void {
   for (const entry of plan.prefill) commitPrefill(state, entry.sequence, entry.row, entry.end);
   for (const entry of plan.decode) commitDecode(state, state.byId.get(entry.sequence)!, entry.rounds);
+  // All that was due is in the plan.
+  state.reads = [];
   for (const entry of plan.vae) commitPicture(state, state.byId.get(entry.sequence)!, entry.tokens);
 }
 
@@ -28,16 +30,31 @@ function commitPicture(state: SchedulerState, sequence: Sequence, tokens: number
   sequence.status = 'drawn';
 }
 
-function commitDecode(state: SchedulerState, sequence: Sequence, tokens: number): void {
+function commitDecode(state: SchedulerState, sequence: Sequence, rounds: number): void {
+  if (sequence.spec.speculation === undefined) drewTokens(state, sequence, rounds);
+  else sequence.inFlight = true;
+}
+
+/** What a step of a speculating sequence came to; its KV beyond these tokens is overwritten by the next one. */
+export function settleDecode(state: SchedulerState, sequence: Sequence, tokens: number): void {
+  sequence.inFlight = false;
+  const read = finishedRows(sequence, tokens);
+  if (read !== null) state.reads.push(read);
+  drewTokens(state, sequence, tokens);
+}
+
+/** The sequence has `tokens` tokens more. It may have lost its blocks since the step that drew them was planned. */
+function drewTokens(state: SchedulerState, sequence: Sequence, tokens: number): void {
   const before = sequence.emitted;
   sequence.emitted += tokens;
   state.partials.push(...duePartials(sequence, before));
   if (sequence.emitted < sequence.totalTokens) {
-    for (const row of sequence.rows) row.computed += tokens;
+    if (sequence.status === 'running') for (const row of sequence.rows) row.computed += tokens;
     return;
   }
   // The last token is not appended. The picture needs its tokens only, so the blocks are free from here on.
-  state.running.splice(state.running.indexOf(sequence), 1);
+  if (sequence.status === 'running') state.running.splice(state.running.indexOf(sequence), 1);
+  else state.waiting.remove(sequence);
   releaseBlocks(sequence, state.pool);
   sequence.status = 'decoding';
   state.decoding.push(sequence);

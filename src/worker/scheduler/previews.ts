@@ -1,4 +1,4 @@
-import type { DecodeEntry, ReadEntry, VaeEntry } from '../../engine/native-types.js';
+import type { ReadEntry, VaeEntry } from '../../engine/native-types.js';
 import type { Sequence } from './sequence.js';
 import type { SchedulerState } from './state.js';
 
@@ -53,10 +53,10 @@ export function planPictures(state: SchedulerState): VaeEntry[] {
 }
 
 /**
- * The grid rows that a decode finishes, whole: also their tokens of earlier steps, which the engine keeps. So nothing
- * is remembered here, and a row is read once whatever happened in between.
+ * The grid rows that the next `tokens` tokens finish, whole: also their tokens of earlier steps, which the engine keeps.
+ * So nothing is remembered here, and a row is read once whatever happened in between.
  */
-export function planRead(sequence: Sequence, { rounds: tokens }: DecodeEntry): ReadEntry | null {
+export function finishedRows(sequence: Sequence, tokens: number): ReadEntry | null {
   if (!sequence.previews.rows) return null;
   const { gridWidth, id } = sequence.spec;
   const begin = sequence.emitted - (sequence.emitted % gridWidth);

@@ -30,6 +30,11 @@ export function makeWritable(state: SchedulerState, sequence: Sequence, writes: 
   return true;
 }
 
+/** The writes need no block of another sequence. */
+export function hasRoom(state: SchedulerState, writes: readonly RowWrite[]): boolean {
+  return countNewBlocks(state, writes) <= state.pool.numFree + state.cache.reclaimableBlocks();
+}
+
 function countNewBlocks(state: SchedulerState, writes: readonly RowWrite[]): number {
   let needed = 0;
   for (const { row, begin, end } of writes) {

@@ -1,9 +1,9 @@
 import type { DecodeEntry, PrefillEntry, StepPlan } from '../../engine/native-types.js';
 import { fits } from './admit.js';
 import { commitPlan } from './commit-plan.js';
-import { planPictures, planRead } from './previews.js';
-import { makeWritable, settleCopies, type RowWrite } from './room.js';
-import { isReadyToDecode, knownPositions, lackingTokens, type Sequence, type SequenceRow } from './sequence.js';
+import { finishedRows, planPictures } from './previews.js';
+import { hasRoom, makeWritable, settleCopies, type RowWrite } from './room.js';
+import { drawUnderLoad, isReadyToDecode, knownPositions, lackingTokens, rowsPerRound, tokensPerRound, type Sequence, type SequenceRow } from './sequence.js';
 import { preempt, type SchedulerState } from './state.js';
 
 /**
@@ -16,9 +16,11 @@ import { preempt, type SchedulerState } from './state.js';
  *
  * What a plan does is known before it runs (a decode draws the tokens it says), so the state is moved on at once and
  * the next plan can be made while this one runs. The engine's answer brings pictures and is checked (apply-step.ts).
+ * Speculating sequences are the exception: what they have drawn is in the answer, so they sit out the plans made
+ * meanwhile, and room is reserved for all they may draw.
  *
- * `burst`: tokens a sequence may draw in this step. More than one only while nobody else would have to wait for it:
- * with a sequence waiting or prefilling, everyone draws one.
+ * `burst`: rounds a sequence may run in this step, each of one token or one attempt at several. More than one only while
+ * nobody else would have to wait for it: with a sequence waiting or prefilling, everyone runs one.
  */
 export function schedule(state: SchedulerState, burst = 1): StepPlan {
   const draft: Draft = {
@@ -38,58 +40,65 @@ export function schedule(state: SchedulerState, burst = 1): StepPlan {
   settleCopies(state, draft.copies);
   const release = state.releases;
   state.releases = [];
-  const decodes = draft.decode.map((sequence) => ({ sequence, entry: decodeEntry(sequence, draft.burst) }));
   const plan: StepPlan = {
     release,
     admit: draft.admit.map((sequence) => sequence.spec),
     copies: Uint32Array.from(draft.copies),
     prefill: draft.prefill,
-    decode: decodes.map(({ entry }) => entry),
+    decode: draft.decode.map(decodeEntry),
     vae: planPictures(state),
-    read: decodes.map(({ sequence, entry }) => planRead(sequence, entry)).filter((entry) => entry !== null),
+    read: [...state.reads, ...draft.decode.flatMap(({ sequence, rounds }) => (sequence.spec.speculation === undefined ? finishedRows(sequence, rounds) ?? [] : []))],
   };
   commitPlan(state, plan);
   return plan;
 }
 
-function decodeEntry(sequence: Sequence, burst: number): DecodeEntry {
-  return {
-    sequence: sequence.spec.id,
-    blockTables: sequence.rows.map((row) => Uint32Array.from(row.blocks)),
-    rounds: Math.min(burst, lackingTokens(sequence)),
-  };
+function decodeEntry({ sequence, rounds }: PlannedDecode): DecodeEntry {
+  return { sequence: sequence.spec.id, blockTables: sequence.rows.map((row) => Uint32Array.from(row.blocks)), rounds };
 }
 
 /** True when there is nothing to run: the loop may sleep. */
 export function isEmptyPlan(plan: StepPlan): boolean {
-  return [plan.release, plan.admit, plan.prefill, plan.decode, plan.vae].every((entries) => entries.length === 0);
+  return [plan.release, plan.admit, plan.prefill, plan.decode, plan.vae, plan.read].every((entries) => entries.length === 0);
+}
+
+interface PlannedDecode {
+  sequence: Sequence;
+  rounds: number;
 }
 
 /** The plan while it grows. */
 interface Draft {
   prefill: PrefillEntry[];
-  decode: Sequence[];
+  decode: PlannedDecode[];
   admit: Sequence[];
   copies: number[];
   /** Backbone rows left for prefill in this step. */
   prefillBudget: number;
   /** Share keys of prompts that some row is computing; equal rows wait and attach to the result. */
   promptsInProgress: Set<string>;
-  /** Tokens a decode entry draws at most. */
+  /** Rounds of a decode entry at most. */
   burst: number;
 }
 
 function planSequence(state: SchedulerState, sequence: Sequence, draft: Draft): void {
+  if (sequence.inFlight) return;
   if (isReadyToDecode(sequence)) planDecode(state, sequence, draft);
   else planPrefill(state, sequence, draft);
 }
 
 function planDecode(state: SchedulerState, sequence: Sequence, draft: Draft): void {
-  // The last token of a picture is not appended, so it needs no KV.
-  const appended = Math.min(draft.burst, lackingTokens(sequence) - 1);
-  const writes: RowWrite[] = sequence.rows.map((row) => ({ row, begin: row.computed, end: row.computed + appended }));
-  if (makeWritable(state, sequence, writes, draft.copies)) draft.decode.push(sequence);
+  const most = Math.min(draft.burst, lackingTokens(sequence));
+  // Room for drafts may never be used: it is not worth another sequence's blocks.
+  const rounds = sequence.spec.speculation === undefined || hasRoom(state, decodeWrites(sequence, most)) ? most : 1;
+  if (makeWritable(state, sequence, decodeWrites(sequence, rounds), draft.copies)) draft.decode.push({ sequence, rounds });
   else preempt(state, sequence);
+}
+
+/** All positions that the rounds may append. The last token of a picture is not appended, so it needs no KV. */
+function decodeWrites(sequence: Sequence, rounds: number): RowWrite[] {
+  const appended = Math.min(rounds * tokensPerRound(sequence.spec), lackingTokens(sequence) - 1);
+  return sequence.rows.map((row) => ({ row, begin: row.computed, end: row.computed + appended }));
 }
 
 function planPrefill(state: SchedulerState, sequence: Sequence, draft: Draft): void {
@@ -130,7 +139,10 @@ function startRow(state: SchedulerState, row: SequenceRow, draft: Draft): boolea
 function admitWaiting(state: SchedulerState, draft: Draft): void {
   for (;;) {
     const sequence = state.waiting.peek();
-    if (sequence === undefined || draft.prefillBudget < 1 || !fits(state, sequence, draft.promptsInProgress)) return;
+    // One that was preempted with a step in flight: what it has drawn, and may have to recompute, is not known yet.
+    if (sequence === undefined || sequence.inFlight || draft.prefillBudget < 1) return;
+    if (isCrowded(state) && sequence.underLoad !== null && !sequence.admitted && !sequence.isUnderLoad) drawUnderLoad(sequence);
+    if (!fits(state, sequence, draft.promptsInProgress)) return;
     state.waiting.shift();
     sequence.status = 'running';
     // Room is only ever taken from the youngest, so whoever waits is younger than all who run: order is kept.
@@ -145,8 +157,13 @@ function admitWaiting(state: SchedulerState, draft: Draft): void {
   }
 }
 
+function isCrowded({ running, limits }: SchedulerState): boolean {
+  return running.length >= (limits.crowdedFrom ?? Infinity);
+}
+
 function decodeRows(state: SchedulerState): number {
-  return state.running.reduce((sum, sequence) => sum + (isReadyToDecode(sequence) ? sequence.rows.length : 0), 0);
+  const decoding = state.running.filter((sequence) => !sequence.inFlight && isReadyToDecode(sequence));
+  return decoding.reduce((sum, { spec }) => sum + rowsPerRound(spec), 0);
 }
 
 function promptsInProgress(state: SchedulerState): Set<string> {

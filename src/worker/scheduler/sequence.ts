@@ -19,43 +19,82 @@ export interface SequenceRow {
  *   waiting ──admit──► running ──last token──► decoding ──VAE planned──► drawn ──image──► (removed)
  *      ▲                  │
  *      └────preempt───────┘
+ *
+ * Where it speculates, how many tokens a step draws is known only when the step has run. Until then it is `inFlight`: it
+ * keeps its place and is planned for nothing.
  */
 export interface Sequence {
-  readonly spec: SequenceSpec;
+  spec: SequenceSpec;
+  /** How it is drawn instead if it comes into a full batch of a server that runs for throughput; null: always as `spec` says. */
+  readonly underLoad: SequenceSpec | null;
+  isUnderLoad: boolean;
   /** Order of arrival: the oldest is served first, the youngest preempted first. */
   readonly arrival: number;
   /** L: image tokens of the whole picture. */
   readonly totalTokens: number;
-  readonly rows: readonly SequenceRow[];
+  rows: readonly SequenceRow[];
   readonly previews: PreviewPlan;
   status: 'waiting' | 'running' | 'decoding' | 'drawn';
-  /** Image tokens planned so far; they survive preemption. */
+  /** Image tokens planned so far (of a speculating sequence: drawn); they survive preemption. */
   emitted: number;
   /** Of those, tokens the engine has reported. */
   confirmed: number;
+  /** The engine has a decode of it whose outcome is open; of speculating sequences only. */
+  inFlight: boolean;
   /** The engine has the spec (and, after a preemption, still the drawn tokens). */
   admitted: boolean;
 }
 
-export function createSequence(spec: SequenceSpec, arrival: number, previews: PreviewPlan = NO_PREVIEWS): Sequence {
+export function createSequence(spec: SequenceSpec, arrival: number, previews: PreviewPlan = NO_PREVIEWS, underLoad: SequenceSpec | null = null): Sequence {
   return {
     spec,
+    underLoad,
+    isUnderLoad: false,
     arrival,
     totalTokens: spec.gridHeight * spec.gridWidth,
-    rows: spec.promptRows.map((ids) => ({
-      promptLength: ids.length,
-      // Equal ids mean equal KV only while the ids are all there is: placeholders stand for picture tokens. And of
-      // a single token nothing can be shared, as the last one is always computed anew.
-      shareKey: spec.inputImageTokens !== undefined || ids.length < 2 ? null : ids.join(','),
-      computed: 0,
-      blocks: [],
-    })),
+    rows: rowsOf(spec),
     previews,
     status: 'waiting',
     emitted: 0,
     confirmed: 0,
+    inFlight: false,
     admitted: false,
   };
+}
+
+function rowsOf(spec: SequenceSpec): SequenceRow[] {
+  return spec.promptRows.map((ids, index) => ({
+    promptLength: ids.length,
+    shareKey: shareKeyOf(spec, ids, index),
+    computed: 0,
+    blocks: [],
+  }));
+}
+
+function shareKeyOf(spec: SequenceSpec, ids: Int32Array, row: number): string | null {
+  // Equal ids mean equal KV only while the ids are all there is: placeholders stand for picture tokens. And of a single
+  // token nothing can be shared, as the last one is always computed anew.
+  if (spec.inputImageTokens !== undefined || ids.length < 2) return null;
+  // The blocks of the row that the draft model reads hold its keys and values as well.
+  return row === 0 && spec.speculation !== undefined ? `draft ${ids.join(',')}` : ids.join(',');
+}
+
+/** Before its first step: it is drawn as its `underLoad` says. */
+export function drawUnderLoad(sequence: Sequence): void {
+  if (sequence.underLoad === null || sequence.admitted) throw new Error(`sequence ${sequence.spec.id} cannot be drawn in another way`);
+  sequence.spec = sequence.underLoad;
+  sequence.rows = rowsOf(sequence.underLoad);
+  sequence.isUnderLoad = true;
+}
+
+/** Image tokens that one round of a step may draw. */
+export function tokensPerRound({ speculation }: SequenceSpec): number {
+  return speculation === undefined ? 1 : speculation.maxDraftTokens + 1;
+}
+
+/** Backbone rows of one round: all guidance rows see every token that is drafted. */
+export function rowsPerRound(spec: SequenceSpec): number {
+  return spec.promptRows.length * tokensPerRound(spec);
 }
 
 /** Positions whose input is known: the prompt and the drawn tokens. Prefill catches up to here. */

@@ -1,8 +1,8 @@
-import type { SequenceSpec } from '../../engine/native-types.js';
+import type { ReadEntry, SequenceSpec } from '../../engine/native-types.js';
 import { BlockPool } from './block-pool.js';
 import { NO_PREVIEWS, type DuePartial, type PreviewPlan } from './previews.js';
 import { PromptCache } from './prompt-cache.js';
-import { createSequence, peakBlocks, releaseBlocks, type Sequence } from './sequence.js';
+import { createSequence, peakBlocks, releaseBlocks, rowsPerRound, type Sequence } from './sequence.js';
 import { WaitingQueue } from './waiting-queue.js';
 
 export interface SchedulerLimits {
@@ -14,6 +14,11 @@ export interface SchedulerLimits {
   maxStepTokens: number;
   /** Sequences in the batch at once. */
   maxRunning: number;
+  /**
+   * From so many running sequences on, those that come in are drawn as their `underLoad` says; absent: never. It trades
+   * away the promise that bytes do not depend on the load.
+   */
+  crowdedFrom?: number;
   /** Pictures decoded in one step, partial ones included; a burst of them must not stall those still drawing. */
   maxVaePerStep: number;
 }
@@ -30,6 +35,8 @@ export interface SchedulerState {
   readonly decoding: Sequence[];
   /** Partial pictures not yet decoded, in the order they came due; their sequences may stand anywhere. */
   partials: DuePartial[];
+  /** Finished rows of speculating sequences, to be read with the next step: which those were is known only behind it. */
+  reads: ReadEntry[];
   readonly byId: Map<number, Sequence>;
   /** Ids the engine may forget in the next step. */
   releases: number[];
@@ -53,6 +60,7 @@ export function createSchedulerState(limits: SchedulerLimits): SchedulerState {
     running: [],
     decoding: [],
     partials: [],
+    reads: [],
     byId: new Map(),
     releases: [],
     nextArrival: 0,
@@ -66,17 +74,23 @@ export function blocksOf(spec: SequenceSpec, limits: SchedulerLimits): number {
   return peakBlocks(lengths, spec.gridHeight * spec.gridWidth, limits.blockTokens);
 }
 
-export function addSequence(state: SchedulerState, spec: SequenceSpec, previews: PreviewPlan = NO_PREVIEWS): Sequence {
+export function addSequence(state: SchedulerState, spec: SequenceSpec, previews: PreviewPlan = NO_PREVIEWS, underLoad: SequenceSpec | null = null): Sequence {
   if (state.byId.has(spec.id)) throw new Error(`sequence ${spec.id} is already live`);
-  const needed = blocksOf(spec, state.limits);
-  if (needed > state.limits.numBlocks) {
-    throw new RangeError(`sequence ${spec.id} needs ${needed} blocks, the pool has ${state.limits.numBlocks}`);
-  }
-  const sequence = createSequence(spec, state.nextArrival, previews);
+  for (const way of underLoad === null ? [spec] : [spec, underLoad]) checkFits(way, state.limits);
+  const sequence = createSequence(spec, state.nextArrival, previews, underLoad);
   state.nextArrival += 1;
   state.byId.set(spec.id, sequence);
   state.waiting.push(sequence);
   return sequence;
+}
+
+/** Alone, and in a step of a full batch, whatever the others are. */
+function checkFits(spec: SequenceSpec, limits: SchedulerLimits): void {
+  const needed = blocksOf(spec, limits);
+  if (needed > limits.numBlocks) throw new RangeError(`sequence ${spec.id} needs ${needed} blocks, the pool has ${limits.numBlocks}`);
+  const rows = rowsPerRound(spec);
+  const share = Math.floor(limits.maxStepTokens / limits.maxRunning);
+  if (rows > share) throw new RangeError(`sequence ${spec.id} needs ${rows} backbone rows a step, its share is ${share}`);
 }
 
 /**
@@ -99,11 +113,12 @@ export function removeSequence(state: SchedulerState, sequence: Sequence): void 
       break;
   }
   state.partials = state.partials.filter((due) => due.sequence !== sequence);
+  state.reads = state.reads.filter((due) => due.sequence !== sequence.spec.id);
   releaseBlocks(sequence, state.pool);
   if (sequence.admitted) state.releases.push(sequence.spec.id);
 }
 
-/** Back to waiting with its drawn tokens; it will prefill prompt and tokens again, to the same bytes. */
+/** Back to waiting with its drawn tokens, those of a step in flight included; it will prefill prompt and tokens again, to the same bytes. */
 export function preempt(state: SchedulerState, sequence: Sequence): void {
   state.running.splice(state.running.indexOf(sequence), 1);
   releaseBlocks(sequence, state.pool);

@@ -61,9 +61,10 @@ export class StepLoop {
     this.finished ??= this.run();
   }
 
-  add(spec: SequenceSpec, listener: SequenceListener, previews?: PreviewPlan): void {
+  /** `underLoad`: how it is drawn instead where the batch is crowded when it comes in. */
+  add(spec: SequenceSpec, listener: SequenceListener, previews?: PreviewPlan, underLoad?: SequenceSpec | null): void {
     if (this.stopping) throw new Error('the step loop is stopped');
-    addSequence(this.state, spec, previews);
+    addSequence(this.state, spec, previews, underLoad);
     this.listeners.set(spec.id, listener);
     this.wake();
   }
@@ -102,14 +103,14 @@ export class StepLoop {
   /** Plans the next step and hands it to the engine; false when there is nothing to plan. */
   private submit(): boolean {
     if (!hasWork(this.state)) return false;
-    const plan = schedule(this.state, this.burst.tokens);
+    const plan = schedule(this.state, this.burst.rounds);
     if (isEmptyPlan(plan)) {
       // With steps in flight that is usual. Without, the oldest sequence always has something to do: a bug, and
       // failing loudly beats spinning.
       if (this.flights.length === 0) this.failAll(toEngineError(new Error('the scheduler has work but planned nothing')));
       return false;
     }
-    this.publish(plan.admit.map((spec) => ({ kind: 'started', sequence: spec.id })));
+    this.publish(plan.admit.map(({ id }) => ({ kind: 'started', sequence: id, underLoad: this.state.byId.get(id)?.isUnderLoad === true })));
     const result = this.model.step(plan);
     // Looked at when its turn comes; until then a rejection is not unhandled.
     result.catch(() => undefined);

@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { SequenceSpec } from '../../../src/engine/native-types.js';
 import type { SequenceEvent } from '../../../src/worker/scheduler/apply-step.js';
-import { partialTokenCounts, type PreviewPlan } from '../../../src/worker/scheduler/previews.js';
 import { addSequence, createSchedulerState, removeSequence } from '../../../src/worker/scheduler/state.js';
 import { createHarness, leakedBlocks } from '../../support/scheduler-harness.js';
 import { promptRow, randomIntegers, sequenceSpec } from '../../support/specs.js';
+import { peakBlocksOf, randomPreviews, Watched } from '../../support/watched.js';
 
 describe('schedule', () => {
   it('refuses a sequence that could never finish', () => {
@@ -188,7 +187,7 @@ describe('schedule, whatever arrives', () => {
     const blockTokens = [2, 4, 16][below(3)]!;
     const specs = Array.from({ length: 4 + below(20) }, (_, index) => randomSpec(index + 1, below));
     // From "the largest picture alone just fits" (every third time) to plenty.
-    const largest = Math.max(...specs.map((spec) => peak(spec.promptRows, spec.gridHeight * spec.gridWidth, blockTokens)));
+    const largest = Math.max(...specs.map((spec) => peakBlocksOf(spec, blockTokens)));
     const limits = { numBlocks: largest + below(3) * below(2 * largest), blockTokens, maxRunning: 1 + below(10), maxStepTokens: 30 + below(60), maxVaePerStep: 1 + below(3) };
 
     const wishes = new Map(specs.map((spec) => [spec.id, randomPreviews(spec, below)]));
@@ -243,37 +242,4 @@ function randomSpec(id: number, below: (limit: number) => number): ReturnType<ty
   const unconditional = promptRow(100 + below(2), 2 + below(6));
   const rows = [[conditional], [conditional, unconditional], [conditional, conditional, unconditional]][below(3)]!;
   return sequenceSpec(id, { promptRows: rows, gridHeight: 1 + below(4), gridWidth: 1 + below(4), seed: below(1000), timesteps: 1 + below(5) });
-}
-
-function peak(rows: Int32Array[], tokens: number, blockTokens: number): number {
-  return rows.reduce((sum, row) => sum + Math.ceil((row.length + tokens - 1) / blockTokens) + 1, 0);
-}
-
-function randomPreviews(spec: SequenceSpec, below: (limit: number) => number): PreviewPlan {
-  return { partials: partialTokenCounts(spec.gridHeight, spec.gridWidth, below(4)), rows: below(2) === 0 };
-}
-
-/** Everything that was seen of one picture. */
-class Watched {
-  /** Token counts of the partial pictures, then of the picture, as they came. */
-  private readonly order: number[] = [];
-  private readonly pictures = new Map<number, Uint8Array>();
-  private readonly rows: number[] = [];
-
-  see(event: SequenceEvent): void {
-    if (event.kind === 'partial' || event.kind === 'image') {
-      this.order.push(event.image.tokens);
-      this.pictures.set(event.image.tokens, event.image.rgb);
-    }
-    if (event.kind === 'rows') this.rows.push(...event.tokens);
-  }
-
-  /** All of it, each once and in order; of a cancelled picture the beginning. */
-  expectLike(solo: Watched, wish: PreviewPlan, cancelled: boolean): void {
-    expect(solo.order.slice(0, -1)).toEqual(wish.partials);
-    expect(solo.rows.length > 0).toBe(wish.rows);
-    expect(this.order).toEqual(cancelled ? solo.order.slice(0, this.order.length) : solo.order);
-    expect(this.rows).toEqual(cancelled ? solo.rows.slice(0, this.rows.length) : solo.rows);
-    for (const [tokens, rgb] of this.pictures) expect(Buffer.compare(rgb, solo.pictures.get(tokens)!)).toBe(0);
-  }
 }
