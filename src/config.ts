@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PACKAGE_ROOT } from './engine/native.js';
+import { MODE_KEYS, type DefaultAcceleration } from './model/accelerator.js';
 import type { BackendName, ComputeDtype } from './engine/native-types.js';
 import type { LogLevel } from './gateway/deps.js';
 
@@ -25,6 +26,10 @@ export interface Config {
   keepalive1xx: boolean;
   /** Of pages that may open sockets, beside the server's own. */
   allowedOrigins: readonly string[];
+  /** How pictures are drawn whose request does not say. */
+  acceleration: DefaultAcceleration;
+  /** Full batches draw by few steps and without drafts where the request leaves that open. */
+  throughput: boolean;
   /** The engine runs in the server's own process. */
   inProcess: boolean;
   /** A worker process that is silent for so long is replaced; so is one whose step takes ten times as long. */
@@ -57,6 +62,16 @@ const SETTINGS = {
   // A batch of 16 is where more pictures stop making each one cheaper.
   'kv-sequences': { env: 'ARDIFF_KV_SEQUENCES', fallback: '16', parse: integer(1, 65_536), help: 'pictures whose KV cache fits at once' },
   'max-batch': { env: 'ARDIFF_MAX_BATCH', fallback: '16', parse: integer(1, 1024), help: 'pictures in the batch at once' },
+  // The fastest way that draws as well as the model's own sampler, by the folder's calibration; without one there is nothing to choose.
+  acceleration: { env: 'ARDIFF_ACCELERATION', fallback: 'auto', parse: oneOf<DefaultAcceleration>('auto', 'off', ...MODE_KEYS), help: 'for requests that do not say: auto, off, or a calibrated mode like relaxed:few_step:1' },
+  // Off: with it, bytes depend on how many share the batch.
+  throughput: {
+    env: 'ARDIFF_THROUGHPUT',
+    fallback: 'false',
+    parse: boolean,
+    help: 'few steps and no drafts in a crowded batch: faster, but bytes depend on the load',
+    isSwitch: true,
+  },
   // Four full batches: beyond that a client is better told to come back. Every job waits for the next step at least.
   queue: { env: 'ARDIFF_QUEUE', fallback: '64', parse: integer(1, 1_000_000), help: 'jobs that may wait' },
   // Kubernetes kills after 30 s by default.
@@ -117,6 +132,8 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
     heartbeatMs: value('heartbeat') * 1000,
     keepalive1xx: value('keepalive-1xx') === 'on',
     allowedOrigins: value('allow-origin'),
+    acceleration: value('acceleration'),
+    throughput: value('throughput'),
     inProcess: value('in-process'),
     workerTimeoutSeconds: value('worker-timeout'),
     logLevel: value('log-level'),

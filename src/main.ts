@@ -20,7 +20,7 @@ const LINGER_MS = 3000;
 
 /** Composition root: config → listen → load → serve → drain. The only file whose import has effects. */
 async function main(config: Config): Promise<void> {
-  const model = openModelFolder(config.modelDirectory);
+  const model = openModelFolder(config.modelDirectory, { acceleration: config.acceleration });
   const metrics = createMetrics();
   const workload = new Workload(config.maxBatch);
   const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };

@@ -38,9 +38,9 @@ export interface WorkerContext {
 
 /** A process of its own, replaced when it dies. */
 export function superviseWorker(config: Config, { manifest, metrics, log, onState }: WorkerContext): StartedWorker {
-  const { backend, dtype, threads, kvSequences, maxBatch, logLevel } = config;
+  const { backend, dtype, threads, kvSequences, maxBatch, throughput, logLevel } = config;
   const supervisor = new Supervisor({
-    setup: { name: WORKER_NAME, modelDirectory: manifest.directory, backend, dtype, threads, kvSequences, maxBatch, logLevel },
+    setup: { name: WORKER_NAME, modelDirectory: manifest.directory, backend, dtype, threads, kvSequences, maxBatch, throughput, logLevel },
     spawn: (listener) => spawnWorker(HOST, listener),
     hang: hangLimits(config.workerTimeoutSeconds),
     capacityOf,

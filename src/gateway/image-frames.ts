@@ -14,7 +14,7 @@ export function imageFrames(job: JobHandle, includeProgress: boolean, onPreview:
   const cursor = new LogCursor(job);
   // The last picture waits for the job's end, which comes right behind it: its event carries the times of all.
   let last: LogEntry | null = null;
-  let finished = 0;
+  const finished: JobImage[] = [];
   const frameOf = (entry: LogEntry): Frame | null => {
     const { event } = entry;
     switch (event.kind) {
@@ -23,12 +23,12 @@ export function imageFrames(job: JobHandle, includeProgress: boolean, onPreview:
         onPreview(event.preview);
         return partial(job, event.preview, entry.ts);
       case 'image':
-        finished += 1;
-        if (finished < job.request.seeds.length) return completed(job, event.image, entry.ts, null);
+        finished.push(event.image);
+        if (finished.length < job.request.seeds.length) return completed(job, finished, entry.ts, null);
         last = entry;
         return null;
       case 'succeeded':
-        return last?.event.kind === 'image' ? completed(job, last.event.image, last.ts, event.result.timings) : null;
+        return last === null ? null : completed(job, finished, last.ts, event.result.timings);
       case 'failed':
         return failure(event.error);
       case 'cancelled':
@@ -54,12 +54,14 @@ function partial(job: JobHandle, preview: JobPreview, ts: number): Frame {
   return frame({ type: 'image_generation.partial_image', partial_image_index: preview.index, ...common(job, preview, preview.image, ts) });
 }
 
-function completed(job: JobHandle, image: JobImage, ts: number, timings: JobTimings | null): Frame {
+/** The newest of the finished pictures. */
+function completed(job: JobHandle, finished: readonly JobImage[], ts: number, timings: JobTimings | null): Frame {
+  const image = finished.at(-1)!;
   return frame({
     type: 'image_generation.completed',
     ...common(job, image, image.index, ts),
     seed: image.seed,
-    usage: usageOf(job.request),
+    usage: usageOf(job.request, finished),
     ...(timings === null ? {} : { timings: timingsOf(timings) }),
   });
 }

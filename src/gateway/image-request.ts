@@ -1,4 +1,5 @@
 import { ServerError } from '../errors.js';
+import { chooseAcceleration } from './acceleration.js';
 import type { JobRequest } from '../jobs/job.js';
 import type { ServedModel } from '../model/served-model.js';
 import { formatSize, gridOf, parseSize, type Grid, type Size } from '../model/sizes.js';
@@ -13,9 +14,12 @@ export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed
   const grid = gridOf(size, manifest.pixelFactor);
   if (grid === null) throw new Error(`advertised size ${formatSize(size)} does not fit the model`);
   const guidanceScale = body.guidance_scale ?? sampling.guidanceScale;
-  const promptRows = buildRows(body, model, grid, guidanceScale);
+  const { lowTimesteps, ...acceleration } = chooseAcceleration(body, model);
+  const rows = buildRows(body, model, grid, guidanceScale);
+  // Guidance is in the few-step head's weights.
+  const promptRows = acceleration.fewStep > 0 ? rows.slice(0, 1) : rows;
   const quality = echoQuality(body.quality);
-  const timesteps = body.num_inference_steps ?? (quality === 'low' ? sampling.lowTimesteps : sampling.timesteps);
+  const timesteps = body.num_inference_steps ?? (lowTimesteps ? sampling.lowTimesteps : sampling.timesteps);
   if (sampling.sampler === 'A' && timesteps < 2) throw invalid('num_inference_steps', 'must be at least 2 for this model');
   const format = body.output_format ?? 'png';
   if (format === 'png' && (body.output_compression ?? 100) < 100) {
@@ -34,6 +38,7 @@ export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed
     guidanceScale,
     guidanceSchedule: sampling.guidanceSchedule,
     useNorm: sampling.useNorm,
+    acceleration,
     quality,
     format,
     compression: body.output_compression ?? 100,
@@ -52,13 +57,6 @@ export function seedsFrom(first: number, count: number): number[] {
 function refuseUnbuilt(body: ImagesRequest): void {
   if (body.response_format === 'url') throw unsupported('response_format', 'This server returns "b64_json" only.');
   if (body.background === 'transparent') throw unsupported('background', 'This model draws opaque pictures only.');
-  const { mode, few_step: fewStep } = body.acceleration ?? {};
-  if (mode === 'exact' || mode === 'relaxed') {
-    throw unsupported('acceleration.mode', `Model and server have no calibration for "${mode}"; use "auto" or "off".`);
-  }
-  if (fewStep !== undefined && fewStep > 0) {
-    throw unsupported('acceleration.few_step', 'This model has no few-step head; use 0 or leave it out.');
-  }
 }
 
 function resolveSize(text: string | undefined, sizes: readonly [Size, ...Size[]]): Size {

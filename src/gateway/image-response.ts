@@ -1,7 +1,8 @@
 import type { JobHandle } from '../jobs/backend.js';
-import type { JobRequest, JobResult, JobTimings } from '../jobs/job.js';
+import { addCounts, NO_DRAFTS } from '../jobs/draft-counts.js';
+import type { JobAcceleration, JobImage, JobRequest, JobResult, JobTimings } from '../jobs/job.js';
 import { formatSize } from '../model/sizes.js';
-import type { ImagesResponse, ImagesTimings, ImagesUsage } from './schemas.js';
+import type { AccelerationUsage, ImagesResponse, ImagesTimings, ImagesUsage } from './schemas.js';
 
 /** The answer of POST /v1/images/generations, whenever it is asked for: the same job gives the same answer. */
 export function toResponse({ request, createdAt }: Pick<JobHandle, 'request' | 'createdAt'>, { images, timings }: JobResult): ImagesResponse {
@@ -13,12 +14,13 @@ export function toResponse({ request, createdAt }: Pick<JobHandle, 'request' | '
     size: formatSize(images[0]!),
     quality: request.quality,
     model: request.model,
-    usage: usageOf(request),
+    usage: usageOf(request, images),
     timings: timingsOf(timings),
   };
 }
 
-export function usageOf({ promptRows, gridHeight, gridWidth, seeds }: JobRequest): ImagesUsage {
+/** `images`: those that are finished. */
+export function usageOf({ promptRows, gridHeight, gridWidth, seeds, acceleration }: JobRequest, images: readonly JobImage[]): ImagesUsage {
   const textTokens = promptRows[0]!.length;
   const outputTokens = gridHeight * gridWidth * seeds.length;
   return {
@@ -27,7 +29,22 @@ export function usageOf({ promptRows, gridHeight, gridWidth, seeds }: JobRequest
     output_tokens: outputTokens,
     input_tokens_details: { text_tokens: textTokens, image_tokens: 0 },
     output_tokens_details: { image_tokens: outputTokens, text_tokens: 0 },
-    acceleration: { mode: 'off', few_step: 0, rounds: 0, draft_tokens: 0, accepted_tokens: 0, gate_stops: 0 },
+    acceleration: accelerationUsage(acceleration, images),
+  };
+}
+
+function accelerationUsage({ fewStep, speculation, underLoad }: JobAcceleration, images: readonly JobImage[]): AccelerationUsage {
+  const { rounds, draftTokens, acceptedTokens, gateStops } = images.map(({ drafts }) => drafts).reduce(addCounts, NO_DRAFTS);
+  // Where some pictures were drawn as the request said and others not, it is named as what it was for the former.
+  const isUnderLoad = images.length > 0 && images.every(({ throughput }) => throughput);
+  return {
+    mode: isUnderLoad ? 'off' : (speculation?.mode ?? 'off'),
+    few_step: isUnderLoad ? underLoad : fewStep,
+    rounds,
+    draft_tokens: draftTokens,
+    accepted_tokens: acceptedTokens,
+    gate_stops: gateStops,
+    ...(images.some(({ throughput }) => throughput) ? { throughput: true } : {}),
   };
 }
 

@@ -60,7 +60,7 @@ function frameOf(job: JobHandle, entry: LogEntry): Frame {
       return frame(job, entry, 'image', { image: index, seed, mime: CONTENT_TYPES[format], final: true, b64_json: toBase64(bytes) });
     }
     case 'succeeded':
-      return frame(job, entry, 'completed', { usage: usageOf(job.request), timings: timingsOf(event.result.timings) });
+      return frame(job, entry, 'completed', { usage: usageOf(job.request, event.result.images), timings: timingsOf(event.result.timings) });
     case 'failed':
       return frame(job, entry, 'failed', envelopeOf(event.error));
     case 'cancelled':

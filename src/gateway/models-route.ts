@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify';
 import { ServerError } from '../errors.js';
+import { accelerationOf, MODE_KEYS } from '../model/accelerator.js';
 import type { ServedModel } from '../model/served-model.js';
 import { formatSize } from '../model/sizes.js';
+import { chooseAcceleration } from './acceleration.js';
 import type { GatewayDeps } from './deps.js';
-import { LIMITS, type ModelDescription } from './schemas.js';
+import { LIMITS, type CalibratedAcceleration, type ModelDescription } from './schemas.js';
 
 /** GET /v1/models and /v1/models/{id}: what can be drawn, and what happens when a request does not say. */
 export function modelsRoute(app: FastifyInstance, { serving }: GatewayDeps, done: () => void): void {
@@ -20,9 +22,9 @@ export function findModel(models: readonly ServedModel[], id: string | undefined
   throw new ServerError('model_not_found', `The model '${id ?? ''}' does not exist. Available: ${known}.`, { param: 'model' });
 }
 
-export function describeModel({ manifest, created }: ServedModel): ModelDescription {
+export function describeModel(model: ServedModel): ModelDescription {
+  const { manifest, created } = model;
   const { sampling, sizes, captions } = manifest;
-  const preset = { num_inference_steps: sampling.timesteps };
   return {
     id: manifest.id,
     object: 'model',
@@ -39,7 +41,8 @@ export function describeModel({ manifest, created }: ServedModel): ModelDescript
       negative_prompt: sampling.negativePrompt,
       sampler: sampling.sampler,
     },
-    quality_presets: { low: { num_inference_steps: sampling.lowTimesteps }, medium: preset, high: preset },
+    quality_presets: { low: preset('low', model), medium: preset('medium', model), high: preset('high', model) },
+    accelerations: accelerationsOf(model),
     pixels_per_token: manifest.pixelFactor,
     limits: {
       n: LIMITS.images,
@@ -51,4 +54,21 @@ export function describeModel({ manifest, created }: ServedModel): ModelDescript
     styles: captions.styles,
     example_prompts: captions.examples,
   };
+}
+
+/** What a request that says nothing else is drawn with. */
+function preset(quality: 'low' | 'medium' | 'high', model: ServedModel): ModelDescription['quality_presets']['low'] {
+  const { fewStep, speculation } = chooseAcceleration({ quality }, model);
+  const { timesteps, lowTimesteps } = model.manifest.sampling;
+  return { num_inference_steps: quality === 'low' ? lowTimesteps : timesteps, acceleration: { mode: speculation?.mode ?? 'off', few_step: fewStep } };
+}
+
+function accelerationsOf({ calibration }: ServedModel): CalibratedAcceleration[] {
+  const modes = MODE_KEYS.flatMap((key) => {
+    const mode = calibration?.modes[key];
+    if (mode === undefined) return [];
+    const { mode: name, fewStep } = accelerationOf(key, calibration);
+    return [{ mode: name, few_step: fewStep, speedup: mode.speedup, passed: mode.guard.passed, max_draft_tokens: mode.speculation?.max_draft_tokens ?? 0 }];
+  });
+  return modes.sort((a, b) => b.speedup - a.speedup);
 }

@@ -132,14 +132,34 @@ export interface JobDescription {
   error: ErrorEnvelope['error'] | null;
 }
 
-/** What was done, whatever was asked for. */
+/** What was done, whatever was asked for: counted over the pictures that are finished. */
 export interface AccelerationUsage {
-  mode: 'off';
-  few_step: 0;
+  /** How tokens were drafted; `off`: not at all. */
+  mode: 'off' | 'exact' | 'relaxed';
+  /** Jumps of the few-step head per token; 0: the model's own sampler. */
+  few_step: 0 | 1 | 2 | 4;
   rounds: number;
   draft_tokens: number;
   accepted_tokens: number;
+  /** Rounds whose drafting the entropy gate ended. */
   gate_stops: number;
+  /** A server that runs for throughput drew pictures by few steps without drafts, as many shared the batch: their bytes depend on that. */
+  throughput?: true;
+}
+
+export interface AccelerationChoice {
+  mode: 'off' | 'exact' | 'relaxed';
+  few_step: 0 | 1 | 2 | 4;
+}
+
+/** One that `acceleration` of a request may name. */
+export interface CalibratedAcceleration extends AccelerationChoice {
+  /** Of one picture at a time, against `off`, where it was calibrated. */
+  speedup: number;
+  /** It draws as well as the model's own sampler; only such are chosen by `auto`. */
+  passed: boolean;
+  /** 0: it does not draft. */
+  max_draft_tokens: number;
 }
 
 export interface ModelDescription {
@@ -154,7 +174,9 @@ export interface ModelDescription {
   /** Whether finished rows can be shown while a picture is drawn: the folder has a preview.json. */
   row_previews: boolean;
   defaults: { num_inference_steps: number; guidance_scale: number; negative_prompt: string; sampler: string };
-  quality_presets: Record<'low' | 'medium' | 'high', { num_inference_steps: number }>;
+  quality_presets: Record<'low' | 'medium' | 'high', { num_inference_steps: number; acceleration: AccelerationChoice }>;
+  /** Ways of drawing that are calibrated, fastest first; empty where the folder has no accelerator. */
+  accelerations: readonly CalibratedAcceleration[];
   /** Pixels per side of the square that one image token draws. */
   pixels_per_token: number;
   limits: { n: number; num_inference_steps: number; guidance_scale: number; seed: number; prompt_characters: number };

@@ -13,6 +13,7 @@ export interface WorkerSetup {
   threads: number;
   kvSequences: number;
   maxBatch: number;
+  throughput: boolean;
   logLevel: string;
 }
 

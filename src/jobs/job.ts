@@ -1,4 +1,4 @@
-import type { GuidanceSchedule, SamplerName } from '../engine/native-types.js';
+import type { FewStep, GuidanceSchedule, SamplerName, SpeculationSpec } from '../engine/native-types.js';
 import type { ServerError } from '../errors.js';
 
 export type OutputFormat = 'png' | 'jpeg' | 'webp';
@@ -9,7 +9,7 @@ export type OutputFormat = 'png' | 'jpeg' | 'webp';
  */
 export interface JobRequest {
   model: string;
-  /** Token ids of the guidance rows: [conditional] or [conditional, unconditional]. */
+  /** Token ids of the guidance rows: [conditional] or [conditional, unconditional]. By few steps the first one alone is drawn. */
   promptRows: number[][];
   gridHeight: number;
   gridWidth: number;
@@ -22,6 +22,7 @@ export interface JobRequest {
   guidanceScale: number;
   guidanceSchedule: GuidanceSchedule;
   useNorm: boolean;
+  acceleration: JobAcceleration;
   /** What the request called it. Timesteps say what it meant; this is only echoed in the answer. */
   quality: 'low' | 'medium' | 'high';
   format: OutputFormat;
@@ -36,12 +37,37 @@ export interface JobRequest {
   rowPreviews: boolean;
 }
 
+/** How the pictures of a job are drawn, decided with its request: nothing that happens later may change their bytes. */
+export interface JobAcceleration {
+  /** Jumps of the few-step head per token; 0: the model's own sampler. */
+  fewStep: FewStep;
+  /** Null: nothing is drafted. */
+  speculation: SpeculationSpec | null;
+  /**
+   * Not 0: a server that runs for throughput may draw a picture that comes into a full batch by so many jumps and without
+   * drafts instead. Only where the request left the choice to the server.
+   */
+  underLoad: FewStep;
+}
+
+/** What drafting came to, of one picture or of several; zeros where nothing was drafted. */
+export interface DraftCounts {
+  rounds: number;
+  draftTokens: number;
+  acceptedTokens: number;
+  /** Rounds whose drafting the entropy gate ended. */
+  gateStops: number;
+}
+
 export interface JobImage {
   index: number;
   seed: number;
   width: number;
   height: number;
   format: OutputFormat;
+  drafts: DraftCounts;
+  /** Drawn as `underLoad` says, because many shared the batch when it came in. */
+  throughput: boolean;
   bytes: Uint8Array;
 }
 

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Type, type Static } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
+import type { FewStep } from '../engine/native-types.js';
 import { InvalidModelFile, readJsonFile } from './json-file.js';
 import { differingFiles, hashModel } from './model-hash.js';
 import type { SamplingDefaults } from './sampling.js';
@@ -19,10 +20,8 @@ const text = <T extends string>(...values: T[]) => Type.Unsafe<T>({ ...Type.Unio
 const positive = () => Type.Number({ exclusiveMinimum: 0 });
 const notNegative = () => Type.Number({ minimum: 0 });
 const share = () => Type.Number({ minimum: 0, maximum: 1 });
-const fewSteps = (...values: number[]) => Type.Unsafe<0 | 1 | 2 | 4>({ ...Type.Union(values.map((value) => Type.Literal(value))) });
+const fewSteps = (...values: FewStep[]) => Type.Unsafe<FewStep>({ ...Type.Union(values.map((value) => Type.Literal(value))) });
 const hexDigest = () => Type.String({ pattern: '^[0-9a-f]{64}$' });
-/** A file of the accelerator's folder; never a path that leads elsewhere. */
-const fileName = () => Type.String({ pattern: '^[\\w-][\\w.-]*\\.safetensors$' });
 
 /** When drafting stops before a token is sampled; as the engine takes it (EntropyGate in native-types.ts). */
 export const GateSchema = Type.Union([
@@ -99,8 +98,9 @@ export const CalibrationSchema = Type.Object({
   negative_prompt: Type.String(),
   /** Costs are the measuring machine's; they are used everywhere, as bytes depend on them. */
   dtype: text('float32', 'bfloat16'),
-  draft: Type.Union([Type.Object({ file: fileName() }), Type.Null()]),
-  few_step: Type.Union([Type.Object({ file: fileName(), steps: Type.Array(fewSteps(...FEW_STEPS), { minItems: 1 }) }), Type.Null()]),
+  /** Files by the names that the engine knows. */
+  draft: Type.Union([Type.Object({ file: Type.Literal('draft.safetensors') }), Type.Null()]),
+  few_step: Type.Union([Type.Object({ file: Type.Literal('few_step.safetensors'), steps: Type.Array(fewSteps(...FEW_STEPS), { minItems: 1 }) }), Type.Null()]),
   modes: Type.Partial(Type.Object(Object.fromEntries(MODE_KEYS.map((key) => [key, ModeSchema])) as Record<ModeKey, typeof ModeSchema>)),
   /** The fastest mode whose guard passed; {off, 0} where none did. */
   auto: Type.Object({ mode: text('off', 'exact', 'relaxed'), few_step: fewSteps(0, ...FEW_STEPS) }),
@@ -113,7 +113,28 @@ export type CalibratedSpeculation = Static<typeof SpeculationSchema>;
 /** How tokens are drafted, and by how many jumps they are drawn (0: by the model's own sampler). */
 export interface Acceleration {
   mode: 'off' | 'exact' | 'relaxed';
-  fewStep: 0 | 1 | 2 | 4;
+  fewStep: FewStep;
+}
+
+export const VANILLA: Acceleration = { mode: 'off', fewStep: 0 };
+
+/** What a server draws with where a request does not say: by name, or what the calibration found to be fastest. */
+export type DefaultAcceleration = 'auto' | 'off' | ModeKey;
+
+export function accelerationOf(wish: DefaultAcceleration, calibration: Calibration | null): Acceleration {
+  if (wish === 'off') return VANILLA;
+  if (wish === 'auto') return calibration === null ? VANILLA : { mode: calibration.auto.mode, fewStep: calibration.auto.few_step };
+  const fewStep = FEW_STEPS.find((count) => wish.endsWith(`few_step:${count}`)) ?? 0;
+  return { mode: wish === 'exact' ? 'exact' : wish.startsWith('relaxed') ? 'relaxed' : 'off', fewStep };
+}
+
+/** Backbone rows that one round of the most demanding calibrated mode takes; 0 where nothing drafts. */
+export function mostRowsPerRound({ modes }: Calibration): number {
+  return Math.max(0, ...MODE_KEYS.map((key) => {
+    const speculation = modes[key]?.speculation ?? null;
+    // Guidance is in the few-step head, so it takes one row; with the model's own sampler there are two.
+    return speculation === null ? 0 : (key.includes('few_step') ? 1 : 2) * (speculation.max_draft_tokens + 1);
+  }));
 }
 
 /** Null for what needs no calibration: neither drafts nor jumps. There is no exact with jumps: their law is not the model's. */

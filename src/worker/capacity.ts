@@ -21,11 +21,14 @@ export function kvBlocksFor(manifest: ModelManifest, sequences: number): number 
   return sequences * TYPICAL_ROWS * Math.ceil(positions / KV_BLOCK_TOKENS);
 }
 
-/** Backbone rows of one step: a full batch of three-row decodes, and room for prompts beside it. */
-export function maxStepTokensFor(maxBatch: number): number {
+/** Backbone rows of one step: a full batch of three-row decodes, or of what drafting takes, and room for prompts beside it. */
+export function maxStepTokensFor(maxBatch: number, draftingRows = 0): number {
   const PREFILL_TOKENS = 256;
-  return 3 * maxBatch + PREFILL_TOKENS;
+  return Math.max(3, draftingRows) * maxBatch + PREFILL_TOKENS;
 }
+
+/** With `throughput`: from so many running pictures on, a new one is drawn without drafts. Below, drafts fill what would stand idle. */
+export const CROWDED_FROM = 4;
 
 /** What one picture of the request needs at its end, against what there is. */
 export function capacityOf(kv: KvMemory, { promptRows, gridHeight, gridWidth }: JobRequest): { neededBlocks: number; totalBlocks: number } {

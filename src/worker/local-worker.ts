@@ -1,11 +1,13 @@
+import { join } from 'node:path';
 import type { Registry } from 'prom-client';
 import type { Engine, EngineModel } from '../engine/engine.js';
 import { EngineError } from '../errors.js';
 import type { KvMemory } from '../jobs/ipc.js';
 import type { JobWorker } from '../jobs/job-worker.js';
 import { createSchedulerMetrics } from '../metrics/scheduler.js';
+import { ACCELERATOR_FOLDER, mostRowsPerRound, readCalibration, type Calibration } from '../model/accelerator.js';
 import type { ModelManifest } from '../model/manifest.js';
-import { capacityOf, KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
+import { capacityOf, CROWDED_FROM, KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
 import { Runner } from './runner.js';
 import { createSchedulerState } from './scheduler/state.js';
 import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
@@ -15,6 +17,8 @@ export interface WorkerOptions {
   name: string;
   kvSequences: number;
   maxBatch: number;
+  /** A crowded batch draws by few steps and without drafts where the request leaves that open; absent: no. */
+  throughput?: boolean;
 }
 
 /** Where the worker's own troubles are written; pino fits. */
@@ -41,14 +45,18 @@ export async function startLocalWorker(
   log: WorkerLog,
 ): Promise<LocalWorker> {
   const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
-  const maxStepTokens = maxStepTokensFor(options.maxBatch);
-  const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens });
+  const calibration = readCalibration(manifest.directory, manifest.sampling);
+  const maxStepTokens = maxStepTokensFor(options.maxBatch, calibration === null ? 0 : mostRowsPerRound(calibration));
+  const accelerator = calibration === null ? {} : { accelerator: join(manifest.directory, ACCELERATOR_FOLDER) };
+  const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens, ...accelerator });
   checkAgreement(manifest, model);
+  if (calibration !== null) checkAccelerator(manifest, calibration, model);
   const state = createSchedulerState({
     numBlocks: model.info.kvBlocks,
     blockTokens: model.info.blockTokens,
     maxStepTokens,
     maxRunning: options.maxBatch,
+    ...(options.throughput === true ? { crowdedFrom: CROWDED_FROM } : {}),
     maxVaePerStep: MAX_VAE_PER_STEP,
   });
   const metrics = createSchedulerMetrics(registry, manifest.id, options.name, state);
@@ -77,6 +85,22 @@ export async function startLocalWorker(
       await model.unload();
     },
   };
+}
+
+/** The calibration names what the weights must be able to do. */
+function checkAccelerator(manifest: ModelManifest, { modes, few_step: head }: Calibration, { info }: EngineModel): void {
+  const { draftLayers, draftHead, fewStep } = info.accelerator;
+  const refuse = (problem: string): never => {
+    throw new EngineError('invalid_model', `${join(manifest.directory, ACCELERATOR_FOLDER)}: ${problem}`);
+  };
+  if (head !== null && !fewStep) refuse('the calibration names a few-step head, the engine found none');
+  for (const [key, mode] of Object.entries(modes)) {
+    const gate = mode.speculation?.gate;
+    if (gate === undefined) continue;
+    if (draftLayers === 0) refuse(`mode "${key}" drafts, the engine found no draft model`);
+    if (!key.includes('few_step') && !draftHead) refuse(`mode "${key}" drafts for the model's own sampler, and the draft model has no head`);
+    if (gate.kind !== 'off' && gate.layer >= draftLayers) refuse(`the gate of mode "${key}" reads layer ${gate.layer} of ${draftLayers}`);
+  }
 }
 
 /** Both sides read the same folder; where they differ, requests would be checked against another model. */

@@ -1,7 +1,8 @@
-import type { DecodedImage, SequenceSpec } from '../engine/native-types.js';
+import type { DecodedImage, FewStep, SequenceSpec, SpeculationSpec } from '../engine/native-types.js';
 import { ServerError, toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
-import type { CancelReason, JobEvent, JobImage, JobPreview, JobRequest } from '../jobs/job.js';
+import { addCounts, countRounds, NO_DRAFTS } from '../jobs/draft-counts.js';
+import type { CancelReason, DraftCounts, JobEvent, JobImage, JobPreview, JobRequest } from '../jobs/job.js';
 import type { RunningJob } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
 import type { WasteReason } from '../metrics/wasted.js';
@@ -43,6 +44,9 @@ class JobRun {
   private readonly ids: number[];
   private readonly images: JobImage[] = [];
   private readonly previews: PreviewStream[];
+  /** Per picture. */
+  private readonly drafts: DraftCounts[];
+  private readonly underLoad = new Set<number>();
   private startedAt: number | null = null;
   private encodeSeconds = 0;
   private ended = false;
@@ -67,6 +71,7 @@ class JobRun {
       },
     };
     this.previews = request.seeds.map((_, index) => new PreviewStream(index, request, model, sink));
+    this.drafts = request.seeds.map(() => NO_DRAFTS);
     const rows = request.promptRows.map((ids) => Int32Array.from(ids));
     this.ids = request.seeds.map((seed, index) => {
       const spec = specOf(request, rows, seed, takeId());
@@ -80,7 +85,7 @@ class JobRun {
           this.fail(error);
         },
       };
-      loop.add(spec, listener, wanted);
+      loop.add(spec, listener, wanted, underLoadSpec(request, spec));
       return spec.id;
     });
   }
@@ -109,13 +114,14 @@ class JobRun {
     if (this.ended) return;
     switch (event.kind) {
       case 'started':
+        if (event.underLoad) this.underLoad.add(index);
         if (this.startedAt === null) {
           this.startedAt = performance.now();
           this.emit({ kind: 'started', worker: this.worker, batchSize: this.loop.state.running.length });
         }
         break;
       case 'tokens':
-        this.emit({ kind: 'tokens', image: index, from: event.emitted - event.count, to: event.emitted, total: event.total });
+        this.noteDrafts(index, event);
         break;
       case 'rows':
         this.orFail(this.previews[index]!.rows(event.begin, event.end, event.tokens));
@@ -127,6 +133,17 @@ class JobRun {
         void this.finishImage(index, event.image);
         break;
     }
+  }
+
+  private noteDrafts(image: number, { count, emitted, total, speculation }: SequenceEvent & { kind: 'tokens' }): void {
+    const event = { kind: 'tokens' as const, image, from: emitted - count, to: emitted, total };
+    if (speculation === undefined) {
+      this.emit(event);
+      return;
+    }
+    const { accepted, rounds } = speculation;
+    this.drafts[image] = addCounts(this.drafts[image]!, countRounds(rounds));
+    this.emit({ ...event, accepted });
   }
 
   private orFail(shown: Promise<void>): void {
@@ -146,7 +163,16 @@ class JobRun {
       if (this.ended) return;
       this.encodeSeconds += elapsed;
       this.metrics.encode(elapsed);
-      const image = { index, seed: seeds[index]!, width: drawn.width, height: drawn.height, format, bytes };
+      const image = {
+        index,
+        seed: seeds[index]!,
+        width: drawn.width,
+        height: drawn.height,
+        format,
+        drafts: this.drafts[index]!,
+        throughput: this.underLoad.has(index),
+        bytes,
+      };
       this.images[index] = image;
       this.emit({ kind: 'image', image });
       if (this.images.filter(Boolean).length === seeds.length) this.succeed();
@@ -196,5 +222,15 @@ export function specOf(request: JobRequest, promptRows: Int32Array[], seed: numb
     imageGuidanceScale: 1,
     guidanceSchedule: request.guidanceSchedule,
     useNorm: request.useNorm,
+    ...waysOf(request.acceleration.fewStep, request.acceleration.speculation),
   };
+}
+
+/** The same picture by few steps and without drafts; null: the request is drawn as it says in any case. */
+function underLoadSpec({ acceleration }: JobRequest, { speculation: _drafts, promptRows, ...spec }: SequenceSpec): SequenceSpec | null {
+  return acceleration.underLoad === 0 ? null : { ...spec, promptRows: promptRows.slice(0, 1), ...waysOf(acceleration.underLoad, null) };
+}
+
+function waysOf(fewStep: FewStep, speculation: SpeculationSpec | null): Pick<SequenceSpec, 'fewStep' | 'speculation'> {
+  return { ...(fewStep === 0 ? {} : { fewStep }), ...(speculation === null ? {} : { speculation }) };
 }

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { ServerError } from '../../src/errors.js';
 import { isFinal, nextStatus, type JobEvent, type JobStatus } from '../../src/jobs/job.js';
+import { picture } from '../support/manual-worker.js';
 
-const image = { index: 0, seed: 0, width: 1, height: 1, format: 'png' as const, bytes: Buffer.alloc(0) };
+const { image } = picture();
 const timings = { queue: 0, draw: 0, encode: 0, total: 0 };
 const EVENTS: JobEvent[] = [
   { kind: 'queued' },

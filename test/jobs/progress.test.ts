@@ -1,15 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import type { JobEvent, JobImage } from '../../src/jobs/job.js';
+import type { JobEvent } from '../../src/jobs/job.js';
 import { advance, fractionOf, startProgress, type Progress, type ProgressState } from '../../src/jobs/progress.js';
+import { picture } from '../support/manual-worker.js';
 import { randomIntegers } from '../support/specs.js';
 
 const SHAPE = { gridHeight: 4, gridWidth: 4, seeds: [1, 2] };
 const started: JobEvent = { kind: 'started', worker: 'w', batchSize: 1 };
 const tokens = (image: number, from: number, to: number): JobEvent => ({ kind: 'tokens', image, from, to, total: 16 });
-const image = (index: number): JobEvent => ({
-  kind: 'image',
-  image: { index, seed: 0, width: 1, height: 1, format: 'png', bytes: new Uint8Array() } satisfies JobImage,
-});
 
 /** Events one millisecond apart. */
 function follow(events: readonly JobEvent[]): { state: ProgressState; shown: Progress[] } {
@@ -25,7 +22,7 @@ function follow(events: readonly JobEvent[]): { state: ProgressState; shown: Pro
 
 describe('progress', () => {
   it('goes through the stages up to 1', () => {
-    const { shown } = follow([{ kind: 'queued' }, started, tokens(0, 0, 8), tokens(1, 0, 16), image(1), tokens(0, 8, 16), image(0)]);
+    const { shown } = follow([{ kind: 'queued' }, started, tokens(0, 0, 8), tokens(1, 0, 16), picture(1), tokens(0, 8, 16), picture(0)]);
     expect(shown.map(({ stage, step, total, image: which }) => [stage, step, total, which])).toEqual([
       ['prefill', 0, 1, null],
       ['ar', 8, 16, 0],
@@ -46,7 +43,7 @@ describe('progress', () => {
   });
 
   it('shows nothing where nothing moved: a replay after a crash, a picture twice, an image that is not of the job', () => {
-    const { shown } = follow([started, tokens(0, 0, 8), started, tokens(0, 0, 4), tokens(0, 4, 8), image(1), image(1), tokens(7, 0, 3), image(7)]);
+    const { shown } = follow([started, tokens(0, 0, 8), started, tokens(0, 0, 4), tokens(0, 4, 8), picture(1), picture(1), tokens(7, 0, 3), picture(7)]);
     expect(shown.map(({ stage }) => stage)).toEqual(['prefill', 'ar', 'encode']);
   });
 
@@ -60,7 +57,7 @@ describe('progress', () => {
         // A worker that dies now and then begins the picture anew.
         const from = below(8) === 0 ? 0 : drawn[which]!;
         drawn[which] = Math.min(16, from + 1 + below(4));
-        events.push(drawn[which] === 16 ? image(which) : tokens(which, from, drawn[which]));
+        events.push(drawn[which] === 16 ? picture(which) : tokens(which, from, drawn[which]));
       }
       const { state, shown } = follow(events);
       const fractions = shown.map(({ fraction }) => fraction);

@@ -12,7 +12,7 @@ import { JOB_REQUEST, picture, STARTED, tokens } from '../support/manual-worker.
 
 const ENGINE = { backend: 'cpu' } as EngineInfo;
 const DONE: WireEvent = { kind: 'succeeded', result: { timings: { queue: 0, draw: 0, encode: 0, total: 0 } } };
-const SETUP = { name: 'w', modelDirectory: '/m', backend: 'cpu', dtype: 'auto', threads: 1, kvSequences: 1, maxBatch: 1, logLevel: 'silent' } as const;
+const SETUP = { name: 'w', modelDirectory: '/m', backend: 'cpu', dtype: 'auto', threads: 1, kvSequences: 1, maxBatch: 1, throughput: false, logLevel: 'silent' } as const;
 
 /** A worker process driven by hand. */
 class FakeProcess {

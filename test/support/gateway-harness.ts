@@ -12,6 +12,7 @@ import { openModelFolder } from '../../src/model/served-model.js';
 import { startLocalWorker } from '../../src/worker/local-worker.js';
 import { valueOf } from './exposition.js';
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
+import { writeAccelerator } from './accelerator-folder.js';
 import { writeModelFolder, type FolderOptions } from './model-folder.js';
 
 /** Stands for web/dist: an entry and a file with a hash in its name. */
@@ -35,6 +36,9 @@ export interface Gateway {
 
 export interface GatewayOptions extends FakeEngineOptions {
   folder?: FolderOptions;
+  /** What its accelerator.json says otherwise; absent: the folder has no accelerator. */
+  accelerator?: Readonly<Record<string, unknown>>;
+  throughput?: boolean;
   kvSequences?: number;
   maxBatch?: number;
   queue?: number;
@@ -48,10 +52,11 @@ export interface GatewayOptions extends FakeEngineOptions {
 /** Gateway, job backend, scheduler and fake engine, wired as main does it. */
 export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
   const folder = writeModelFolder(options.folder);
+  if (options.accelerator !== undefined) writeAccelerator(folder.directory, options.accelerator);
   const model = openModelFolder(folder.directory);
   const metrics = createMetrics();
   const engine = new FakeEngine(options);
-  const limits = { name: 'worker-0', kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16 };
+  const limits = { name: 'worker-0', kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16, throughput: options.throughput ?? false };
   const worker = options.worker ?? await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
   const workload = new Workload(limits.maxBatch);
   const backend = new EmbeddedBackend(worker, {

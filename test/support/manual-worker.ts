@@ -1,3 +1,4 @@
+import { NO_DRAFTS } from '../../src/jobs/draft-counts.js';
 import type { JobEvent, JobRequest } from '../../src/jobs/job.js';
 import type { JobWorker, RunningJob } from '../../src/jobs/job-worker.js';
 
@@ -14,6 +15,7 @@ export const JOB_REQUEST: JobRequest = {
   guidanceScale: 1,
   guidanceSchedule: 'constant',
   useNorm: false,
+  acceleration: { fewStep: 0, speculation: null, underLoad: 0 },
   quality: 'medium',
   format: 'png',
   compression: 100,
@@ -32,7 +34,7 @@ export function preview(kind: 'full' | 'rows', index: number, { image = 0, bytes
 
 export const picture = (index = 0, bytes = 1): JobEvent & { kind: 'image' } => ({
   kind: 'image',
-  image: { index, seed: index, width: 8, height: 8, format: 'png', bytes: new Uint8Array(bytes) },
+  image: { index, seed: index, width: 8, height: 8, format: 'png', drafts: NO_DRAFTS, throughput: false, bytes: new Uint8Array(bytes) },
 });
 
 export const DONE: JobEvent = { kind: 'succeeded', result: { images: [], timings: { queue: 0, draw: 0, encode: 0, total: 0 } } };

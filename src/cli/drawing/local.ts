@@ -12,7 +12,7 @@ import { openModelFolder } from '../../model/served-model.js';
 import { startLocalWorker } from '../../worker/local-worker.js';
 import type { Draw, DrawingEvent } from './drawing.js';
 
-export type LocalOptions = Pick<Config, 'modelDirectory' | 'backend' | 'dtype' | 'threads' | 'kvSequences' | 'maxBatch'>;
+export type LocalOptions = Pick<Config, 'modelDirectory' | 'backend' | 'dtype' | 'threads' | 'kvSequences' | 'maxBatch' | 'acceleration'>;
 
 /** Makes the engine; tests hand in another. */
 export type MakeEngine = (options: LocalOptions) => NativeEngine;
@@ -22,7 +22,7 @@ const realEngine: MakeEngine = ({ backend, dtype, threads }) => new (loadNativeM
 /** Draws in this process, by the same path as the server: request → job → scheduler → engine → picture. */
 export function localDraw(options: LocalOptions, makeEngine: MakeEngine = realEngine): Draw {
   return async function* draw(request, signal): AsyncGenerator<DrawingEvent> {
-    const served = openModelFolder(options.modelDirectory);
+    const served = openModelFolder(options.modelDirectory, { acceleration: options.acceleration });
     const prepared = prepareRequest(request, served, () => randomInt(2 ** 48 - 1));
     const engine: Engine = wrapEngine(makeEngine(options));
     const log = { error: () => undefined };

@@ -6,7 +6,7 @@ import type { ImageStreamEvent, ImagesResponse, JobDescription, ModelDescription
 // last lines hold the two to each other, and a test holds real answers to these.
 
 const literals = <T extends string>(...values: T[]) => Type.Unsafe<T>({ type: 'string', enum: values });
-const constant = <T extends string | number>(value: T) => Type.Unsafe<T>({ const: value });
+const constant = <T extends string | number | true>(value: T) => Type.Unsafe<T>({ const: value });
 const nullable = <T extends TSchema>(schema: T) => Type.Unsafe<Static<T> | null>({ anyOf: [schema, { type: 'null' }] });
 const count = (description?: string) => Type.Integer({ minimum: 0, ...(description === undefined ? {} : { description }) });
 const milliseconds = () => Type.Number({ minimum: 0 });
@@ -20,19 +20,36 @@ export const ErrorSchema = Type.Object({
   }),
 });
 
-const UsageSchema = Type.Object(
+const AccelerationChoiceSchema = {
+  mode: literals('off', 'exact', 'relaxed'),
+  few_step: Type.Unsafe<0 | 1 | 2 | 4>({ type: 'integer', enum: [0, 1, 2, 4] }),
+};
+
+const AccelerationUsageSchema = Type.Object(
+  {
+    ...AccelerationChoiceSchema,
+    rounds: count(),
+    draft_tokens: count(),
+    accepted_tokens: count(),
+    gate_stops: count('Rounds whose drafting the entropy gate ended.'),
+    throughput: Type.Optional(constant(true)),
+  },
+  { description: 'What was done, whatever was asked for; counted over the pictures that are finished. `throughput`: a server that runs for throughput drew pictures by few steps without drafts, as many shared the batch.' },
+);
+
+export const UsageSchema = Type.Object(
   {
     total_tokens: count(),
     input_tokens: count(),
     output_tokens: count(),
     input_tokens_details: Type.Object({ text_tokens: count(), image_tokens: count() }),
     output_tokens_details: Type.Object({ image_tokens: count(), text_tokens: count() }),
-    acceleration: Type.Object({ mode: constant('off'), few_step: constant(0), rounds: count(), draft_tokens: count(), accepted_tokens: count(), gate_stops: count() }),
+    acceleration: AccelerationUsageSchema,
   },
   { description: "Counted, not estimated: the caption's row once, and every drawn token of the request." },
 );
 
-const TimingsSchema = Type.Object({ queue_ms: milliseconds(), draw_ms: milliseconds(), encode_ms: milliseconds(), total_ms: milliseconds() });
+export const TimingsSchema = Type.Object({ queue_ms: milliseconds(), draw_ms: milliseconds(), encode_ms: milliseconds(), total_ms: milliseconds() });
 
 const look = {
   size: Type.String({ examples: ['64x64'] }),
@@ -85,7 +102,7 @@ export const JobSchema = Type.Object({
   error: nullable(ErrorSchema.properties.error),
 });
 
-const preset = Type.Object({ num_inference_steps: Type.Integer() });
+const preset = Type.Object({ num_inference_steps: Type.Integer(), acceleration: Type.Object(AccelerationChoiceSchema) });
 
 export const ModelSchema = Type.Object({
   id: Type.String(),
@@ -99,6 +116,15 @@ export const ModelSchema = Type.Object({
   row_previews: Type.Boolean({ description: 'Whether finished rows can be shown while a picture is drawn.' }),
   defaults: Type.Object({ num_inference_steps: Type.Integer(), guidance_scale: Type.Number(), negative_prompt: Type.String(), sampler: Type.String() }),
   quality_presets: Type.Object({ low: preset, medium: preset, high: preset }),
+  accelerations: Type.Array(
+    Type.Object({
+      ...AccelerationChoiceSchema,
+      speedup: Type.Number({ description: 'Of one picture at a time, against `off`, where it was calibrated.' }),
+      passed: Type.Boolean({ description: "It draws as well as the model's own sampler; only such are chosen by `auto`." }),
+      max_draft_tokens: count(),
+    }),
+    { description: 'Ways of drawing that are calibrated, fastest first.' },
+  ),
   pixels_per_token: Type.Integer(),
   limits: Type.Object({
     n: Type.Integer(),

@@ -1,4 +1,5 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
+import { TimingsSchema, UsageSchema } from '../docs/answer-schemas.js';
 import { ImagesRequestSchema, LIMITS } from '../schemas.js';
 
 /** The subprotocol of GET /v1/stream. One text frame is one JSON object with its type in `t` (docs/streaming.md). */
@@ -95,7 +96,7 @@ export const SERVER_FRAMES = {
   subscribed: ofJob('subscribed', { epoch: id(), status: Type.String() }),
   queued: ofJob('queued', { position: count(), eta_ms: eta() }),
   started: ofJob('started', { worker: Type.String(), batch_size: count() }),
-  tokens: ofJob('tokens', { image: count(), from: count(), to: count(), total: count(), accepted: optional(Type.Array(Type.Boolean())) }),
+  tokens: ofJob('tokens', { image: count(), from: count(), to: count(), total: count(), /** Per token, where the picture is drafted: it is a draft that the model accepted. */ accepted: optional(Type.Array(Type.Boolean())) }),
   progress: ofJob('progress', {
     stage: Type.Union([Type.Literal('prefill'), Type.Literal('ar'), Type.Literal('encode')]),
     step: count(),
@@ -115,7 +116,7 @@ export const SERVER_FRAMES = {
     rect: RectSchema,
   }),
   image: ofJob('image', { image: count(), seed: count(), bytes: count(), mime: Type.String(), w: count(), h: count(), final: Type.Literal(true) }),
-  completed: ofJob('completed', { usage: Type.Object({}), timings: Type.Object({}) }),
+  completed: ofJob('completed', { usage: UsageSchema, timings: TimingsSchema }),
   failed: ofJob('failed', { error: ErrorSchema, at_step: count() }),
   cancelled: ofJob('cancelled', { reason: Type.String(), error: ErrorSchema, at_step: count() }),
   gap: Type.Object({ t: Type.Literal('gap'), job: id(), epoch: id(), from: count(), to: count() }),

@@ -115,8 +115,9 @@ export class JobFeed {
         continue;
       }
       run.newest = entry;
+      // Entries in between may have been trimmed from the log: what is not known of all is not told.
+      run.accepted = event.from === run.to ? join(run.accepted, event.accepted) : undefined;
       run.to = event.to;
-      run.accepted = join(run.accepted, event.accepted);
     }
     let last: { entry: LogEntry; progress: Progress } | null = null;
     const list = [...runs];
@@ -200,7 +201,7 @@ export class JobFeed {
         return { text, binary: { meta: { job: this.job.id, seq: entry.seq, image: index, image_type: mime, final: true }, bytes } };
       }
       case 'succeeded':
-        return { text: { ...this.head('completed', entry), usage: usageOf(this.job.request), timings: timingsOf(event.result.timings) } };
+        return { text: { ...this.head('completed', entry), usage: usageOf(this.job.request, event.result.images), timings: timingsOf(event.result.timings) } };
       case 'failed':
         return { text: { ...this.head('failed', entry), ...envelopeOf(event.error), at_step: atStep } };
       case 'cancelled': {

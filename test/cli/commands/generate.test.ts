@@ -104,7 +104,7 @@ describe('generate --url', () => {
 describe('generate in this process', () => {
   it('draws what the server draws, and tells how far it is', async () => {
     const folder = writeModelFolder();
-    const options = { modelDirectory: folder.directory, backend: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16 };
+    const options = { modelDirectory: folder.directory, backend: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16, acceleration: 'auto' as const };
     const events: DrawingEvent[] = [];
     for await (const event of localDraw(options, () => new FakeEngine())({ prompt: 'a cat', seed: 3, n: 2 }, new AbortController().signal)) events.push(event);
     const images = events.filter((event) => event.kind === 'image').sort((a, b) => a.index - b.index);
@@ -119,7 +119,7 @@ describe('generate in this process', () => {
 
   it('stops when interrupted, and refuses what the server would', async () => {
     const folder = writeModelFolder();
-    const options = { modelDirectory: folder.directory, backend: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16 };
+    const options = { modelDirectory: folder.directory, backend: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16, acceleration: 'auto' as const };
     const interrupt = new AbortController();
     const draw = localDraw(options, () => new FakeEngine({ stepMs: 5 }));
     const consume = async (): Promise<void> => {
