@@ -1,5 +1,6 @@
 #include "speculation/residual.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -10,11 +11,6 @@ namespace ardiff::speculation {
 namespace {
 
 using Doubles = std::vector<double>;
-
-// Below this gap the residual is drawn as nearly w φ(w - a), above as a truncated normal.
-constexpr double kNarrowGap = 0.5;
-// From here down w φ(w - a) is drawn from w exp(a w), above from w exp(-w²/4).
-constexpr double kSteepTail = -0.5;
 
 struct Step {
   double a, b, gamma;
@@ -71,25 +67,28 @@ double residual_mass(double log_p, double gap) {
 }
 
 // With w = s - s0 ≥ 0, s0 = d/2 - log_p/d where p φ(s - d) = φ(s), and a = d - s0, the density is
-//   p φ(s - d) - φ(s)  =  p φ(w - a) (1 - exp(-d w)).
-// Wide gaps: w from φ(w - a) cut to w > 0, kept with 1 - exp(-d w). That would reject nearly always where d is small;
-// there 1 - exp(-d w) ≤ d w, so w comes from a bound of w φ(w - a) and is kept with (1 - exp(-d w)) / (d w) too.
+//   p φ(s - d) - φ(s)  =  p φ(w - a) (1 - exp(-d w))  ~  exp(a w - w²/2) (1 - exp(-d w)).
+// Three proposals, so that no d and p is rejected often: for wide gaps φ(w - a) cut to w > 0; else 1 - exp(-d w) ≤ d w
+// counts, and w comes from w exp(a w) far out in the tail (a < -1) and from w exp(-w²/(2 v)) elsewhere.
 double residual_coordinate(double log_p, double gap, int64_t token, int64_t step, RandomSource& random) {
   const double a = 0.5 * gap + log_p / gap;
+  const bool wide = gap >= std::max(1.0, -a);
   for (uint32_t proposal = 0;; ++proposal) {
     const auto u = random.residual_uniforms(token, step, proposal);
-    double w = 0.0, keep = 0.0;
-    if (gap >= kNarrowGap) {
+    double w = 0.0, log_keep = 0.0;
+    if (wide) {
       w = a - normal_quantile(normal_cdf(a) * u[0]);
-      keep = -std::expm1(-gap * w);
-    } else if (a < kSteepTail) {
-      w = std::log(u[0] * u[1]) / a;  // w exp(a w)
-      keep = std::exp(-0.5 * w * w) * -std::expm1(-gap * w) / (gap * w);
+    } else if (a < -1.0) {
+      w = std::log(u[0] * u[1]) / a;
+      log_keep = -0.5 * w * w;
+    } else if (a <= 0.0) {
+      w = std::sqrt(-2.0 * std::log(u[0]));  // v = 1
+      log_keep = a * w;
     } else {
-      w = 2.0 * std::sqrt(-std::log(u[0]));  // w exp(-w²/4)
-      const double most = a > 0.0 ? a * a : 0.0;
-      keep = std::exp(a * w - 0.25 * w * w - most) * -std::expm1(-gap * w) / (gap * w);
+      w = std::sqrt(-4.0 * std::log(u[0]));  // v = 2: exp(a w - w²/4) is at most exp(a²)
+      log_keep = a * w - 0.25 * w * w - a * a;
     }
+    const double keep = std::exp(log_keep) * -std::expm1(-gap * w) / (wide ? 1.0 : gap * w);
     if (u[2] < keep) return gap - a + w;
   }
 }

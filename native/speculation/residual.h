@@ -13,7 +13,7 @@ namespace ardiff::speculation {
 double residual_mass(double log_p, double gap);
 
 // The state's coordinate along Δ in units of γ from the draft's mean: s ~ (p φ(s - d) - φ(s))₊ normalised, gap > 0.
-// By rejection; proposal i takes residual_uniforms(token, step, i). 1 to 6 proposals on average, whatever gap and p.
+// By rejection; proposal i takes residual_uniforms(token, step, i). At most 5 proposals on average, whatever gap and p.
 double residual_coordinate(double log_p, double gap, int64_t token, int64_t step, RandomSource& random);
 
 // x' = m_q + γ (ξ + s e), e = Δ / d, ξ standard normal orthogonal to e. Writes chain.width numbers.
