@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The slow checks, before a capability is called done: clang-tidy over native/, the fuzz targets, the e2e tests
-# again and again, the page in a real browser, and test/long/: a real Prometheus on a real server. Needs clang, clang-tidy
+# The slow checks, before a capability is called done: clang-tidy over native/, the fuzz targets, the statistical tests of
+# speculation with ten times the samples, the e2e tests again and again, the page in a real browser, and test/long/: a real Prometheus on a real server. Needs clang, clang-tidy
 # and the sanitizer runtime (Debian: clang-14 clang-tidy-14 libclang-rt-14-dev), chromium and prometheus.
 #
-#   npm run test:long [-- tidy fuzz e2e browser long]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
+#   npm run test:long [-- tidy fuzz statistics e2e browser long]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh --tests || exit 1
 
 parts=("$@")
-(( ${#parts[@]} )) || parts=(tidy fuzz e2e browser long)
+(( ${#parts[@]} )) || parts=(tidy fuzz statistics e2e browser long)
 passed=0
 failed=0
 
@@ -49,6 +49,13 @@ fuzz() {
   return $status
 }
 
+# Built with the other native tests, then only those of test/native/speculation/ with the long counts.
+statistics() {
+  cmake -S . -B build-tests -DCMAKE_BUILD_TYPE=Release -DARDIFF_TESTS=ON >/dev/null &&
+    cmake --build build-tests --parallel "$(nproc)" >/dev/null &&
+    ARDIFF_LONG_TESTS=1 ctest --test-dir build-tests -L speculation --output-on-failure --no-tests=error
+}
+
 e2e() {
   local round
   for (( round = 1; round <= ${E2E_ROUNDS:-5}; round++ )); do
@@ -67,8 +74,8 @@ long() {
 
 for part in "${parts[@]}"; do
   case $part in
-    tidy | fuzz | e2e | browser | long) check "$part" "$part" ;;
-    *) echo "unknown part $part (known: tidy fuzz e2e browser long)" >&2; exit 2 ;;
+    tidy | fuzz | statistics | e2e | browser | long) check "$part" "$part" ;;
+    *) echo "unknown part $part (known: tidy fuzz statistics e2e browser long)" >&2; exit 2 ;;
   esac
 done
 printf '%d passed, %d failed\n' "$passed" "$failed"

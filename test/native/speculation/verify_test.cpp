@@ -189,16 +189,17 @@ TEST(Verify, CutIsTheLastHit) {
   RandomStream random(401);
   StreamSource source(random);
   const int64_t count = samples(200000);
-  std::vector<double> reached(letters.size() + 1, 0.0);
+  std::vector<double> reached(letters.size() + 1, 0.0), log_p_of = {0.0};
+  for (const Letter& letter : letters) log_p_of.push_back(std::min(0.0, log_p_of.back() + letter.log_ratio));
   for (int64_t n = 0; n < count; ++n) {
     const ChainCut cut = cut_chain(letters, 3, source);
+    ASSERT_EQ(cut.log_p, log_p_of[static_cast<size_t>(cut.letters)]);
     for (int64_t k = 0; k <= cut.letters; ++k) reached[static_cast<size_t>(k)] += 1.0 / static_cast<double>(count);
   }
-  double log_p = 0.0, expected = 0.0;
+  double expected = 0.0;
   std::vector<double> hits;
   for (size_t k = 0; k < letters.size(); ++k) {
-    log_p = std::min(0.0, log_p + letters[k].log_ratio);
-    const double p = std::exp(log_p);
+    const double log_p = log_p_of[k + 1], p = std::exp(log_p);
     if (k + 1 == letters.size()) {
       hits.push_back(p);
       break;
