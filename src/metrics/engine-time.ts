@@ -1,8 +1,8 @@
-import type { StepPlan, StepResult } from '../engine/native-types.js';
+import type { DecodeEntry, DecodeResult, StepPlan, StepResult } from '../engine/native-types.js';
 
 /** What the engine has spent on one sequence. */
 interface Account {
-  /** Flow-head evaluations that one image token takes: timesteps x guidance rows. */
+  /** Flow-head evaluations that one image token takes: timesteps x guidance rows, or jumps. */
   evaluationsPerToken: number;
   /** Per guidance row: positions that the backbone has computed at least once. */
   reached: number[];
@@ -28,20 +28,24 @@ export class EngineTime {
     private readonly onWaste: (reason: string, seconds: number) => void,
   ) {}
 
-  note(plan: StepPlan, { timings }: StepResult): void {
-    for (const { id, timesteps, promptRows } of plan.admit) {
+  note(plan: StepPlan, { decode, timings }: StepResult): void {
+    for (const { id, timesteps, fewStep = 0, promptRows } of plan.admit) {
       // Given up before its first step was over: there is an account already.
       const wastedAs = this.accounts.get(id)?.wastedAs ?? null;
-      this.accounts.set(id, { evaluationsPerToken: timesteps * promptRows.length, reached: promptRows.map(() => 0), seconds: 0, wastedAs });
+      this.accounts.set(id, { evaluationsPerToken: fewStep || timesteps * promptRows.length, reached: promptRows.map(() => 0), seconds: 0, wastedAs });
     }
     for (const id of plan.release) if (this.accounts.get(id)?.wastedAs != null) this.accounts.delete(id);
     // Finished pictures and partial ones cost the same. Reads without either are too small to be told apart.
     const pictures = plan.vae.length > 0 ? timings.vae + timings.preview : 0;
-    const rest = Math.max(0, timings.total - timings.flowHead - pictures);
-    const positions = positionsOf(plan);
+    const drafting = timings.draft + timings.verify;
+    const rest = Math.max(0, timings.total - timings.flowHead - drafting - pictures);
+    const work = plan.decode.map((entry, i) => workOf(entry, decode[i]));
+    const positions = positionsOf(plan, work);
     // Time that nothing asked for (an empty step) has no owner.
-    if (positions > 0) this.chargeBackbone(plan, rest / positions);
-    if (plan.decode.length > 0) this.chargeFlowHead(plan, timings.flowHead);
+    if (positions > 0) this.chargeBackbone(plan, work, rest / positions);
+    if (plan.decode.length > 0) this.chargeFlowHead(plan, work, timings.flowHead);
+    const drafts = work.reduce((sum, { drafted }) => sum + drafted, 0);
+    if (drafts > 0) for (const [i, { sequence }] of plan.decode.entries()) this.charge(sequence, (drafting * work[i]!.drafted) / drafts);
     for (const { sequence } of plan.vae) this.charge(sequence, (pictures + (positions > 0 ? 0 : rest)) / plan.vae.length);
   }
 
@@ -70,7 +74,7 @@ export class EngineTime {
     return this.accounts.size;
   }
 
-  private chargeBackbone(plan: StepPlan, secondsEach: number): void {
+  private chargeBackbone(plan: StepPlan, work: readonly DecodeWork[], secondsEach: number): void {
     for (const { sequence, row, begin, end } of plan.prefill) {
       const account = this.accounts.get(sequence);
       if (account === undefined) continue;
@@ -80,16 +84,17 @@ export class EngineTime {
       this.charge(sequence, (end - begin - again) * secondsEach);
       if (again > 0) this.onWaste('preemption', again * secondsEach);
     }
-    for (const { sequence, blockTables, rounds } of plan.decode) {
+    for (const [i, { sequence, blockTables }] of plan.decode.entries()) {
       const account = this.accounts.get(sequence);
       if (account === undefined) continue;
-      for (const row of blockTables.keys()) account.reached[row] = (account.reached[row] ?? 0) + rounds;
-      this.charge(sequence, blockTables.length * rounds * secondsEach);
+      const { tokens, positions } = work[i]!;
+      for (const row of blockTables.keys()) account.reached[row] = (account.reached[row] ?? 0) + tokens;
+      this.charge(sequence, blockTables.length * positions * secondsEach);
     }
   }
 
-  private chargeFlowHead(plan: StepPlan, seconds: number): void {
-    const evaluations = plan.decode.map(({ sequence, rounds }) => (this.accounts.get(sequence)?.evaluationsPerToken ?? 0) * rounds);
+  private chargeFlowHead(plan: StepPlan, work: readonly DecodeWork[], seconds: number): void {
+    const evaluations = plan.decode.map(({ sequence }, i) => (this.accounts.get(sequence)?.evaluationsPerToken ?? 0) * work[i]!.pending);
     const all = evaluations.reduce((sum, count) => sum + count, 0);
     if (all === 0) return;
     for (const [index, { sequence }] of plan.decode.entries()) this.charge(sequence, (seconds * evaluations[index]!) / all);
@@ -103,8 +108,26 @@ export class EngineTime {
   }
 }
 
-/** Backbone rows that a step computes, as planned. */
-function positionsOf(plan: StepPlan): number {
+/** Backbone rows that a step computes. */
+function positionsOf(plan: StepPlan, work: readonly DecodeWork[]): number {
   const prefill = plan.prefill.reduce((sum, { begin, end }) => sum + end - begin, 0);
-  return plan.decode.reduce((sum, { blockTables, rounds }) => sum + blockTables.length * rounds, prefill);
+  return plan.decode.reduce((sum, { blockTables }, i) => sum + blockTables.length * work[i]!.positions, prefill);
+}
+
+/** What one decode entry asked of the engine: as planned, or of a speculating sequence as its rounds turned out. */
+interface DecodeWork {
+  /** Drawn. */
+  tokens: number;
+  /** Of those, by the target's own sampling: one a round. */
+  pending: number;
+  drafted: number;
+  /** Backbone positions of each row. */
+  positions: number;
+}
+
+function workOf({ rounds }: DecodeEntry, decoded: DecodeResult | undefined): DecodeWork {
+  const records = decoded?.rounds;
+  if (records === undefined) return { tokens: rounds, pending: rounds, drafted: 0, positions: rounds };
+  const drafted = records.reduce((sum, record) => sum + record.drafted, 0);
+  return { tokens: decoded?.accepted?.length ?? 0, pending: records.length, drafted, positions: records.length + drafted };
 }

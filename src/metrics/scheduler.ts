@@ -3,6 +3,7 @@ import type { StepPlan, StepResult } from '../engine/native-types.js';
 import type { SchedulerState } from '../worker/scheduler/state.js';
 import { BATCH_BUCKETS, QUEUE_BUCKETS, STAGE_BUCKETS, TOKEN_BUCKETS } from './buckets.js';
 import { watchKvCache } from './kv-cache.js';
+import { createSpeculationMetrics, tokensDrawn } from './speculation.js';
 import { createWasteMetrics, type WasteReason } from './wasted.js';
 
 export interface SchedulerMetrics {
@@ -24,6 +25,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
   watchKvCache(registry, worker, state);
   watchSlots(registry, model, state);
   const waste = createWasteMetrics(registry, model, state);
+  const speculation = createSpeculationMetrics(registry, model);
   const registers = [registry];
   const labelNames = ['model'] as const;
   const counter = (name: string, help: string): Counter<'model'> => new Counter({ name, help, labelNames, registers });
@@ -68,18 +70,18 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
   return {
     step: (plan, result) => {
       waste.step(plan, result);
+      speculation.step(result);
       steps.inc({ model });
       engineSeconds.inc({ model }, result.timings.total);
-      // A cancelled sequence drew an unknown part of its tokens; nobody gets them.
-      tokens.inc({ model }, plan.decode.reduce((sum, entry, i) => sum + (result.decode[i]?.cancelled === true ? 0 : entry.rounds), 0));
+      tokens.inc({ model }, tokensDrawn(plan, result));
       evaluations.inc({ model }, result.flowHeadEvaluations);
       const sizes = { prefill: new Set(plan.prefill.map((entry) => entry.sequence)).size, ar: plan.decode.length, vae: plan.vae.length };
       for (const [name, size] of Object.entries(sizes)) if (size > 0) batch.observe({ model, stage: name }, size);
-      const { flowHead, backbone, vae, preview } = result.timings;
+      const { flowHead, backbone, draft, verify, vae, preview } = result.timings;
       previews.inc({ model }, preview);
       if (sizes.ar > 0) stage.observe({ model, stage: 'diffusion' }, flowHead);
       if (sizes.ar + sizes.prefill > 0) stage.observe({ model, stage: sizes.ar > 0 ? 'ar' : 'prefill' }, backbone);
-      if (vae > 0) stage.observe({ model, stage: 'vae' }, vae);
+      for (const [name, time] of Object.entries({ draft, verify, vae })) if (time > 0) stage.observe({ model, stage: name }, time);
     },
     stepFailed: () => {
       waste.stepFailed();

@@ -43,6 +43,29 @@ describe('engine time', () => {
     expect(wasted.disconnect).toBeCloseTo(0.6 + 1.6 + 0.2 + 0.5);
   });
 
+  it('divides drafting among those who drafted, and the rest by what their rounds came to', () => {
+    const { time, live, wasted } = ledger();
+    live.add(1).add(2);
+    // By few steps: one evaluation a token. Plain: four.
+    time.note(plan({ admit: [{ ...spec(1, 9, 1), fewStep: 1 }, spec(2, 4, 1)], prefill: [prefill(1, 0, 0, 3), prefill(2, 0, 0, 3)] }), result(0, 0, 0));
+    const round = (drafted: number, accepted: number) => ({ drafted, accepted, gateStopped: false, draftEntropy: NaN, targetEntropy: NaN });
+    const answer = result(6, 1.2, 0);
+    const timings = { ...answer.timings, draft: 0.5, verify: 0.25, total: answer.timings.total + 0.75 };
+    const decodes = [
+      { sequence: 1, emittedTokens: 4, cancelled: false, accepted: new Uint8Array(4), rounds: [round(3, 2), round(3, 0)] },
+      { sequence: 2, emittedTokens: 4, cancelled: false },
+    ];
+    // Sequence 1: 2 evaluations, 8 positions, all drafting. Sequence 2: 16 evaluations, 4 positions.
+    time.note(plan({ decode: [decode(1, 1, 2), decode(2, 1, 4)] }), { ...answer, timings, decode: decodes });
+    time.note(plan({ prefill: [prefill(1, 0, 0, 8)] }), result(0, 8, 0));
+    // Its 3 prompt positions and 4 tokens, not those that were drafted in vain.
+    expect(wasted.preemption).toBeCloseTo(7);
+    time.abandon([2], 'disconnect');
+    expect(wasted.disconnect).toBeCloseTo((6 * 16) / 18 + 0.4);
+    time.abandon([1], 'api');
+    expect(wasted.api).toBeCloseTo((6 * 2) / 18 + 0.8 + 0.75 + 1);
+  });
+
   it('charges a partial picture to the sequence it shows, and not to those that draw beside it', () => {
     const { time, live, wasted } = ledger();
     live.add(1).add(2);

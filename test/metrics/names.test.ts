@@ -7,6 +7,8 @@ const QUEUE = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 
 const TOKEN = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5];
 const STAGE = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const BATCH = [1, 2, 4, 8, 16, 32, 64];
+const ROUND = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16];
+const ENTROPY = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 
 /** What dashboards and alerts of others may rely on: name → [type, labels, buckets]. docs/operations.md says what each means. */
 const CONTRACT: Readonly<Record<string, [type: string, labels: string[], buckets?: readonly number[]]>> = {
@@ -37,6 +39,14 @@ const CONTRACT: Readonly<Record<string, [type: string, labels: string[], buckets
   ardiff_preemptions_total: ['counter', ['worker']],
   ardiff_prefix_cache_queries_total: ['counter', ['worker']],
   ardiff_prefix_cache_hits_total: ['counter', ['worker']],
+  ardiff_spec_decode_rounds_total: ['counter', ['model']],
+  ardiff_spec_decode_drafts_total: ['counter', ['model']],
+  ardiff_spec_decode_draft_tokens_total: ['counter', ['model']],
+  ardiff_spec_decode_accepted_tokens_total: ['counter', ['model']],
+  ardiff_spec_decode_accepted_tokens_per_pos_total: ['counter', ['model', 'position']],
+  ardiff_spec_decode_tokens_per_round: ['histogram', ['model'], ROUND],
+  ardiff_spec_decode_gate_stops_total: ['counter', ['model']],
+  ardiff_spec_decode_entropy_ratio: ['histogram', ['model', 'side'], ENTROPY],
   ardiff_previews_total: ['counter', ['transport', 'result']],
   ardiff_ws_connections: ['gauge', []],
   ardiff_ws_buffered_bytes: ['gauge', []],
