@@ -109,11 +109,18 @@ inline void tile_of_panels(const GemmTask& task, Accumulate run, int64_t panel, 
 
 // Few rows: one pass over the weights, as many panels abreast as registers allow. No prefetch instructions: the
 // processor follows these streams by itself, and asking cost up to a fifth where weights come from the L3 cache.
+constexpr int kFewRows = kMaxRows / 2;  // that fit two panels
+
 template <typename Product>
 inline void gemm_few_rows(const GemmTask& task, int64_t panel_bytes) {
   using Four = AccumulateTable<Product, kMaxRows / 3, 1>;
+#if defined(ARDIFF_SIMD_AVX512)
+  using Two = AccumulateTable<Product, 2, 1, 2, 3, 4, 5, 6>;
+  using One = AccumulateTable<Product, 1, 1, 2, 3, 4, 5, 6>;
+#else
   using Two = AccumulateTable<Product, 2, 1, 2, 3>;
   using One = AccumulateTable<Product, 1, 1, 2, 3>;
+#endif
   int64_t panel = task.panel_begin;
   if (task.rows == 1) {
     for (; panel + kMaxRows / 3 <= task.panel_end; panel += kMaxRows / 3) tile_of_panels<Product, kMaxRows / 3>(task, Four::at[1], panel, panel_bytes);
@@ -160,7 +167,7 @@ inline void gemm_many_rows(const GemmTask& task, int64_t panel_bytes) {
 template <typename Product>
 void gemm(const GemmTask& task) {
   const int64_t panel_bytes = task.depth * kPanelColumns * static_cast<int64_t>(sizeof(typename Product::Element));
-  if (task.rows <= 3) {
+  if (task.rows <= kFewRows) {
     gemm_few_rows<Product>(task, panel_bytes);
   } else {
     gemm_many_rows<Product>(task, panel_bytes);
