@@ -1,4 +1,4 @@
-// Convolutions through oneDNN, in strips of rows that the thread pool shares out:
+// Convolutions: by Winograd's algorithm where it suits (winograd.h), else through oneDNN in strips of rows that the thread pool shares out:
 //
 //   rows of x   0 1 2 3 4 5 ...        a strip of output rows reads its own rows and those its kernel reaches;
 //   strip 0    [0 1 2 3]4              the picture's padding belongs to the first and last strip
@@ -15,6 +15,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/dnnl_runtime.h"
 #include "backend/cpu/view_data.h"
+#include "backend/cpu/winograd.h"
 #include "backend/host_memory.h"
 #include "backend/op_checks.h"
 
@@ -54,6 +55,7 @@ struct CpuConv2d final : Conv2d {
   using Conv2d::Conv2d;
   DType dtype = DType::kF32;
   std::vector<float> bias;
+  std::unique_ptr<Winograd> winograd;  // if set, nothing below is used
   memory plain_weight;                 // (out, in, k, k) f32
   std::vector<memory> packed_weights;  // one per layout that some strip asked for
   std::map<StripShape, StripPrimitive> primitives;
@@ -126,6 +128,13 @@ std::unique_ptr<Conv2d> CpuBackend::prepare_conv2d(const HostTensor& weight, con
   prepared->dtype = info_.dtype;
   prepared->bias.resize(static_cast<size_t>(s[0]));
   read_f32(bias, 0, s[0], prepared->bias.data());
+  // On AMX oneDNN's direct convolutions are faster.
+  if (bf16() && !dnnl_products_ && Winograd::suits(*kernels_, s, padding)) {
+    std::vector<float> values(static_cast<size_t>(s.size()));
+    read_f32(weight, 0, s.size(), values.data());
+    prepared->winograd = std::make_unique<Winograd>(*kernels_, values.data(), prepared->bias.data(), s[0], s[1]);
+    return prepared;
+  }
   with_dnnl("prepare_conv2d", [&] {
     prepared->plain_weight = memory({{s[0], s[1], s[2], s[3]}, memory::data_type::f32, memory::format_tag::oihw}, dnnl_->engine);
     read_f32(weight, 0, s.size(), static_cast<float*>(prepared->plain_weight.get_data_handle()));
@@ -143,6 +152,11 @@ void CpuBackend::conv2d(const TensorView& x, const Conv2d& w, const TensorView& 
   const int64_t images = x.shape[0];
   const TensorView pixels(x.data, x.dtype, {images * x.shape[1] * x.shape[2], x.shape[3]});
   const auto* input = static_cast<const std::byte*>(product_input(pixels, x.shape[3]).first);
+  if (prepared.winograd) {
+    prepared.winograd->run(pool_, sums_, reinterpret_cast<const bf16_t*>(input), images, x.shape[1], x.shape[2], /*upsampled=*/false,
+                           epilogue.kind == Epilogue::Kind::kAdd, floats(y));
+    return;
+  }
   const size_t x_row = static_cast<size_t>(x.shape[2] * x.shape[3]) * dtype_size(info_.dtype);
   const int64_t y_row = y.shape[2] * y.shape[3];
 

@@ -15,6 +15,7 @@ namespace {
 #include "backend/cpu/attention-inl.h"
 #include "backend/cpu/random-inl.h"
 #include "backend/cpu/image-inl.h"
+#include "backend/cpu/winograd-inl.h"
 
 }  // namespace
 
@@ -45,6 +46,11 @@ const Kernels ARDIFF_KERNELS = {
     .channel_sums = channel_sums,
     .channel_squares = channel_squares,
     .scale_shift = scale_shift,
+#if defined(ARDIFF_SIMD_BF16)
+    .winograd = winograd,
+#else
+    .winograd = nullptr,
+#endif
     .to_rgb8 = to_rgb8,
 };
 

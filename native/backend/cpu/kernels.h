@@ -41,6 +41,28 @@ struct GemmTask {
 
 constexpr int64_t kGemmBlockRows = 96;
 
+// Tiles of 2x2 outputs of one picture's 3x3 convolution (winograd-inl.h, winograd.h).
+constexpr int64_t kWinogradPoints = 16;
+constexpr int64_t kWinogradTiles = 24;  // at most in one task: two blocks of rows for the products
+
+struct WinogradTask {
+  const uint16_t* x;      // (height, width, in) bf16; upsampled: (height / 2, width / 2, in), doubled both ways
+  int64_t height;
+  int64_t width;
+  int64_t in;             // whole groups of 32
+  int64_t out;
+  bool upsampled;
+  const void* weights;    // 16 points, each bf16 panels of depth `in`
+  const float* bias;      // padded to whole panels
+  float* y;               // (height, width, out)
+  bool adds;
+  int64_t tile_begin;     // counted row by row
+  int64_t tile_end;
+  uint16_t* inputs;       // of this thread: 16 points of kWinogradTiles * in, input_stride apart
+  int64_t input_stride;
+  float* products;        // of this thread: 16 * kWinogradTiles * panel_columns
+};
+
 // Attention of the query heads that share one kv head of one row, over its cached positions (from 0 on; entropy: from first on).
 struct AttentionTask {
   const float* q;           // heads * head_dim
@@ -108,6 +130,7 @@ struct Kernels {
   // y = (x - mean) * scale + shift, then silu if asked.
   void (*scale_shift)(const float* x, const float* mean, const float* scale, const float* shift, int64_t pixels, int64_t channels, bool silu,
                       void* y, bool y_bf16);
+  void (*winograd)(const WinogradTask& task);  // null where the instruction set has no bf16 products
   void (*to_rgb8)(const float* x, int64_t n, uint8_t* y);
 };
 
