@@ -82,7 +82,7 @@ class Parts {
         scratch_(backend_) {
     const Checkpoint checkpoint(directory, "model"), vae_checkpoint(config_.vae_directory, "model");
     backbone_ = std::make_unique<Backbone>(backend_, config_.backbone, load_backbone(backend_, checkpoint, config_));
-    head_ = std::make_unique<FlowHead>(backend_, config_, load_flow_head(backend_, checkpoint, config_));
+    head_ = std::make_unique<FlowHead>(backend_, load_flow_head(backend_, checkpoint, config_));
     vae_ = std::make_unique<Vae>(backend_, vae_checkpoint, read_vae_config(config_.vae_directory));
     const Shape cache{kMaxBlocks, config_.backbone.num_kv_heads, kBlockTokens, config_.backbone.head_dim};
     for (int64_t i = 0; i < config_.backbone.num_layers; ++i) {
