@@ -1,5 +1,5 @@
 import type { EngineModel } from '../src/engine/engine.js';
-import type { DecodedImage, SequenceSpec, StepTimings } from '../src/engine/native-types.js';
+import type { DecodedImage, RoundRecord, SequenceSpec, StepTimings } from '../src/engine/native-types.js';
 import { applyStep } from '../src/worker/scheduler/apply-step.js';
 import { schedule } from '../src/worker/scheduler/schedule.js';
 import { addSequence, createSchedulerState, hasWork } from '../src/worker/scheduler/state.js';
@@ -10,6 +10,8 @@ export interface Drawn {
   wallSeconds: number;
   /** Of every engine step, in order. */
   steps: StepTimings[];
+  /** Of sequences that speculate, all of them. */
+  rounds: RoundRecord[];
 }
 
 export const MAX_STEP_TOKENS = 512;
@@ -26,14 +28,16 @@ export async function draw(model: EngineModel, specs: readonly SequenceSpec[]): 
   });
   const images = new Map<number, DecodedImage>();
   const steps: StepTimings[] = [];
+  const rounds: RoundRecord[] = [];
   const begin = performance.now();
   for (const spec of specs) addSequence(state, spec);
   while (hasWork(state)) {
     const plan = schedule(state);
     const result = await model.step(plan);
     steps.push(result.timings);
+    for (const decoded of result.decode) rounds.push(...(decoded.rounds ?? []));
     for (const event of applyStep(state, plan, result)) if (event.kind === 'image') images.set(event.sequence, event.image);
   }
   const wallSeconds = (performance.now() - begin) / 1000;
-  return { images: specs.map((spec) => images.get(spec.id)!), wallSeconds, steps };
+  return { images: specs.map((spec) => images.get(spec.id)!), wallSeconds, steps, rounds };
 }

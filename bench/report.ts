@@ -67,8 +67,7 @@ function verdict({ reached }: Row): string {
 /** Parts measured on the same machine live in one file, each with its own commit and date. */
 export function saveParts(machine: Machine, parts: ReadonlyMap<string, PartReport>): string {
   const folder = join(PACKAGE_ROOT, 'bench', 'results');
-  const slug = `${machine.cpu}-${machine.cores}-${machine.isa}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
-  const path = join(folder, `${slug}.json`);
+  const path = join(folder, `${resultSlug(machine)}.json`);
   const before = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as ResultFile) : { machine, parts: {} };
   const commit = describeCommit();
   const date = new Date().toISOString().slice(0, 10);
@@ -78,8 +77,13 @@ export function saveParts(machine: Machine, parts: ReadonlyMap<string, PartRepor
   return path;
 }
 
+/** A machine's name as part of a file's. */
+export function resultSlug({ cpu, cores, isa }: Machine): string {
+  return `${cpu}-${cores}-${isa}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
+}
+
 /** "+" marks a tree with uncommitted changes to what is measured. */
-function describeCommit(): string {
+export function describeCommit(): string {
   const commit = firstLine('git', ['rev-parse', '--short', 'HEAD']);
   const changed = firstLine('git', ['status', '--porcelain', '--untracked-files=no', '--', 'native', 'src', 'models', 'CMakeLists.txt']);
   return changed === '' ? commit : `${commit}+`;

@@ -1,5 +1,5 @@
 import type { FewStep, SequenceSpec, SpeculationSpec } from '../engine/native-types.js';
-import type { Acceleration } from '../model/accelerator.js';
+import type { Acceleration, CalibratedSpeculation } from '../model/accelerator.js';
 import { specAs } from './combination.js';
 import type { Way } from './studio.js';
 
@@ -28,3 +28,9 @@ export const UNMEASURED: Pick<SpeculationSettings, 'costs' | 'acceptance' | 'gat
   acceptance: 1,
   gate: { kind: 'off' },
 };
+
+/** What accelerator.json says of a mode, as the engine takes it. */
+export function settingsOf(stored: CalibratedSpeculation): SpeculationSettings {
+  const { drafting, max_draft_tokens: maxDraftTokens, tolerance, acceptance, gate, costs } = stored;
+  return { drafting, maxDraftTokens, tolerance, acceptance, gate, costs };
+}

@@ -1,7 +1,9 @@
 import type { EngineModel } from '../engine/engine.js';
 import type { SequenceSpec } from '../engine/native-types.js';
 import { prepareRequest } from '../gateway/image-request.js';
+import { readManifest } from '../model/manifest.js';
 import type { ServedModel } from '../model/served-model.js';
+import { loadTokenizer } from '../model/tokenizer.js';
 import type { Prompt } from '../quality/pack.js';
 import { specOf } from '../worker/runner.js';
 import { drawGroup, type DrawnPicture } from './draw.js';
@@ -43,4 +45,10 @@ export async function drawAll(
     group = begin + batch < prompts.length ? drawFrom(begin + batch) : null;
     for (const [i, picture] of pictures.entries()) look(picture, begin + i);
   }
+}
+
+/** A model folder as it draws without its accelerator, whose calibration need not be there or hold. */
+export function openUnaccelerated(directory: string): ServedModel {
+  const manifest = readManifest(directory);
+  return { manifest, tokenizer: loadTokenizer(manifest), created: 0 };
 }

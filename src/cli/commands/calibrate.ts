@@ -3,13 +3,13 @@ import { join, relative, resolve } from 'node:path';
 import { calibrate as runCalibration, type CalibrationOptions } from '../../calibration/calibrate.js';
 import { combinationsOf } from '../../calibration/combination.js';
 import { calibrationFile, DRAFT_FILE, FEW_STEP_FILE, saveCalibration } from '../../calibration/file.js';
-import type { Studio } from '../../calibration/studio.js';
+import { openUnaccelerated, type Studio } from '../../calibration/studio.js';
 import { calibrationTable } from '../../calibration/table.js';
 import { wrapEngine } from '../../engine/engine.js';
 import { ADDON_PATH, loadNativeModule, PACKAGE_ROOT } from '../../engine/native.js';
 import type { SamplerName } from '../../engine/native-types.js';
 import { ACCELERATOR_FOLDER, MODE_KEYS, type ModeKey } from '../../model/accelerator.js';
-import { openModelFolder } from '../../model/served-model.js';
+
 import { readQualityPack } from '../../quality/pack.js';
 import { kvBlocksFor } from '../../worker/capacity.js';
 import { CommandError, type Command, type Terminal } from '../command.js';
@@ -69,7 +69,7 @@ async function run(directory: string, values: FlagValues<typeof FLAGS>, terminal
   }
   const options = optionsOf(values);
   const pack = await readQualityPack(directory);
-  const served = openModelFolder(directory);
+  const served = openUnaccelerated(directory);
   const { Engine } = loadNativeModule(terminal.env['ARDIFF_ADDON'] ?? ADDON_PATH);
   const engine = wrapEngine(new Engine({ backend: 'cpu', dtype: 'auto', threads: values.threads ?? 0 }));
   try {
