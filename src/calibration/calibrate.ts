@@ -47,9 +47,12 @@ export interface CalibrationResult {
   auto: Acceleration;
 }
 
-/** The fastest mode whose guard passed and that is faster than vanilla at all; else vanilla. */
-export function fastest(modes: readonly Pick<CalibratedMode, 'combination' | 'verdict' | 'speedup'>[]): Acceleration {
-  const eligible = modes.filter(({ verdict, speedup }) => verdict.passed && speedup > 1);
+/** Nobody changes the law of the pictures, or even the code that draws them, for less than times can be told apart. */
+const LEAST_SPEEDUP = 1.03;
+
+/** The fastest mode whose guard passed and that is faster than vanilla by more than the clock's noise; else vanilla. */
+export function fastest(modes: readonly { combination: Acceleration; verdict: { passed: boolean }; speedup: number }[]): Acceleration {
+  const eligible = modes.filter(({ verdict, speedup }) => verdict.passed && speedup >= LEAST_SPEEDUP);
   return eligible.sort((a, b) => b.speedup - a.speedup)[0]?.combination ?? { mode: 'off', fewStep: 0 };
 }
 

@@ -1,12 +1,20 @@
 import type { FewStep, SequenceSpec, SpeculationSpec } from '../engine/native-types.js';
 import { FEW_STEPS, type Acceleration } from '../model/accelerator.js';
 
+export interface Abilities {
+  draft: boolean;
+  /** The draft model has a head that draws by the model's own sampler. */
+  draftHead: boolean;
+  fewStep: boolean;
+  /** Of the model's own sampler. A step without noise is one point: two models never agree on it. */
+  noiseInEveryStep: boolean;
+}
+
 /** What a folder's accelerator can be asked for. Exact draws by the model's own sampler, so it has no jumps. */
-export function combinationsOf(has: { draft: boolean; fewStep: boolean; noiseInEveryStep: boolean }): Acceleration[] {
+export function combinationsOf(has: Abilities): Acceleration[] {
   const list: Acceleration[] = [];
   if (has.fewStep) list.push(...FEW_STEPS.map((fewStep) => ({ mode: 'off' as const, fewStep })));
-  // A step without noise is one point: two models never agree on it.
-  if (has.draft && has.noiseInEveryStep) list.push({ mode: 'exact', fewStep: 0 }, { mode: 'relaxed', fewStep: 0 });
+  if (has.draft && has.draftHead && has.noiseInEveryStep) list.push({ mode: 'exact', fewStep: 0 }, { mode: 'relaxed', fewStep: 0 });
   if (has.draft && has.fewStep) list.push(...FEW_STEPS.map((fewStep) => ({ mode: 'relaxed' as const, fewStep })));
   return list;
 }

@@ -7,7 +7,7 @@ import { fewStepWay, UNMEASURED, wayOf } from './settings.js';
 import { drawAll, type Studio } from './studio.js';
 
 /** Of the first drafts' distances, strict to loose. */
-const QUANTILES = [0.5, 0.7, 0.85, 0.95, 0.99];
+const QUANTILES = [0.25, 0.5, 0.7, 0.85, 0.95, 0.99];
 /** Beyond the last quantile, in its multiples: later drafts of a round lie farther off than the first. */
 const MULTIPLES = [1.5, 2, 3];
 

@@ -34,7 +34,8 @@ export function judgedDrafts({ trace }: DecodeResult, draftLayers: number): Judg
       draft: draft!,
       accepted: isAccepted === 1,
       statistic: statistic!,
-      targetEntropy: targetEntropy!,
+      // The average begins at 0, which no entropy over several positions is.
+      targetEntropy: targetEntropy === 0 ? NaN : targetEntropy!,
       entropies: [...trace.subarray(at + TRACE_COLUMNS, at + columns)],
       lastStatistic,
     });

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { fastest } from '../../src/calibration/calibrate.js';
 import { assignBlocks, drawGroup, prefillChunks } from '../../src/calibration/draw.js';
 import { combinationsOf, specAs } from '../../src/calibration/combination.js';
 import { toleranceCandidates } from '../../src/calibration/tolerance.js';
+import { chooseTrial } from '../../src/calibration/tune.js';
 import { wrapEngine } from '../../src/engine/engine.js';
 import { modeKeyOf } from '../../src/model/accelerator.js';
 import { FakeEngine } from '../support/fake-engine.js';
@@ -41,12 +43,12 @@ describe('drawGroup', () => {
 
 describe('combinations', () => {
   it('are what the files allow', () => {
+    const WITH_FEW_STEPS = ['few_step:1', 'few_step:2', 'few_step:4', 'relaxed:few_step:1', 'relaxed:few_step:2', 'relaxed:few_step:4'];
     const keys = (has: Parameters<typeof combinationsOf>[0]) => combinationsOf(has).map(modeKeyOf);
-    expect(keys({ draft: false, fewStep: true, noiseInEveryStep: true })).toEqual(['few_step:1', 'few_step:2', 'few_step:4']);
-    expect(keys({ draft: true, fewStep: false, noiseInEveryStep: true })).toEqual(['exact', 'relaxed']);
-    expect(keys({ draft: true, fewStep: true, noiseInEveryStep: false })).toEqual([
-      'few_step:1', 'few_step:2', 'few_step:4', 'relaxed:few_step:1', 'relaxed:few_step:2', 'relaxed:few_step:4',
-    ]);
+    expect(keys({ draft: false, draftHead: false, fewStep: true, noiseInEveryStep: true })).toEqual(['few_step:1', 'few_step:2', 'few_step:4']);
+    expect(keys({ draft: true, draftHead: true, fewStep: false, noiseInEveryStep: true })).toEqual(['exact', 'relaxed']);
+    expect(keys({ draft: true, draftHead: true, fewStep: true, noiseInEveryStep: false })).toEqual(WITH_FEW_STEPS);
+    expect(keys({ draft: true, draftHead: false, fewStep: true, noiseInEveryStep: true })).toEqual(WITH_FEW_STEPS);
   });
 
   it('with few steps have the caption\'s row alone', () => {
@@ -56,16 +58,38 @@ describe('combinations', () => {
   });
 });
 
+describe('choices', () => {
+  const off = { mode: 'off', fewStep: 0 };
+  const few = { mode: 'off', fewStep: 1 } as const;
+  const both = { mode: 'relaxed', fewStep: 1 } as const;
+  const mode = (combination: typeof few | typeof both, speedup: number, passed = true) => ({ combination, speedup, verdict: { passed } });
+
+  it('auto is the fastest whose guard passed', () => {
+    expect(fastest([mode(few, 3), mode(both, 4)])).toEqual(both);
+    expect(fastest([mode(few, 3), mode(both, 4, false)])).toEqual(few);
+  });
+
+  it('auto is off where nothing passed, or nothing is faster than the clock can tell', () => {
+    expect(fastest([mode(few, 3, false)])).toEqual(off);
+    expect(fastest([mode(few, 1.01)])).toEqual(off);
+    expect(fastest([])).toEqual(off);
+  });
+
+  it('of settings that are equally fast the first is taken', () => {
+    expect(chooseTrial([{ speedup: 1.5, id: 0 }, { speedup: 1.99, id: 1 }, { speedup: 2, id: 2 }])).toMatchObject({ id: 1 });
+  });
+});
+
 describe('toleranceCandidates', () => {
   const statistics = Array.from({ length: 101 }, (_, i) => i / 100);
 
   it('go from strict to loose, beyond what first drafts need', () => {
-    expect(toleranceCandidates(statistics, 8).map((value) => Number(value.toFixed(3)))).toEqual([0.5, 0.7, 0.85, 0.95, 0.99, 1.485, 1.98, 2.97]);
+    expect(toleranceCandidates(statistics, 9).map((value) => Number(value.toFixed(3)))).toEqual([0.25, 0.5, 0.7, 0.85, 0.95, 0.99, 1.485, 1.98, 2.97]);
   });
 
   it('cover the same range with fewer', () => {
     const three = toleranceCandidates(statistics, 3);
     expect(three).toHaveLength(3);
-    expect([three[0], three[2]].map((value) => Number(value!.toFixed(2)))).toEqual([0.5, 2.97]);
+    expect([three[0], three[2]].map((value) => Number(value!.toFixed(2)))).toEqual([0.25, 2.97]);
   });
 });

@@ -76,7 +76,12 @@ async function run(directory: string, values: FlagValues<typeof FLAGS>, terminal
     const model = await engine.load(directory, { kvBlocks: kvBlocksFor(served.manifest, 2 * BATCH), maxStepTokens: MAX_STEP_TOKENS, accelerator: folder });
     const studio: Studio = { served, model, maxStepTokens: MAX_STEP_TOKENS, batch: BATCH };
     const { accelerator } = model.info;
-    const combinations = combinationsOf({ draft: accelerator.draftLayers > 0, fewStep: accelerator.fewStep, noiseInEveryStep: hasNoiseInEveryStep(served.manifest.sampling.sampler) });
+    const combinations = combinationsOf({
+      draft: accelerator.draftLayers > 0,
+      draftHead: accelerator.draftHead,
+      fewStep: accelerator.fewStep,
+      noiseInEveryStep: hasNoiseInEveryStep(served.manifest.sampling.sampler),
+    });
     terminal.err(`${served.manifest.id}: ${engine.info.backend}, ${engine.info.dtype}, ${engine.info.isa}, ${engine.info.threads} threads\n`);
     const begin = performance.now();
     const log = (line: string): void => {
