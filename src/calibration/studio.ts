@@ -50,5 +50,5 @@ export async function drawAll(
 /** A model folder as it draws without its accelerator, whose calibration need not be there or hold. */
 export function openUnaccelerated(directory: string): ServedModel {
   const manifest = readManifest(directory);
-  return { manifest, tokenizer: loadTokenizer(manifest), created: 0 };
+  return { manifest, tokenizer: loadTokenizer(manifest), calibration: null, acceleration: 'off', created: 0 };
 }
