@@ -227,8 +227,10 @@ export function specOf(request: JobRequest, promptRows: Int32Array[], seed: numb
 }
 
 /** The same picture by few steps and without drafts; null: the request is drawn as it says in any case. */
-function underLoadSpec({ acceleration }: JobRequest, { speculation: _drafts, promptRows, ...spec }: SequenceSpec): SequenceSpec | null {
-  return acceleration.underLoad === 0 ? null : { ...spec, promptRows: promptRows.slice(0, 1), ...waysOf(acceleration.underLoad, null) };
+function underLoadSpec(request: JobRequest, { promptRows, seed, id }: SequenceSpec): SequenceSpec | null {
+  const { underLoad: fewStep } = request.acceleration;
+  if (fewStep === 0) return null;
+  return specOf({ ...request, acceleration: { fewStep, speculation: null, underLoad: 0 } }, promptRows.slice(0, 1), seed, id);
 }
 
 function waysOf(fewStep: FewStep, speculation: SpeculationSpec | null): Pick<SequenceSpec, 'fewStep' | 'speculation'> {

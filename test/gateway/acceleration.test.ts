@@ -113,7 +113,8 @@ describe('chooseAcceleration, what cannot be', () => {
   });
 
   it('names a mode that the folder has not calibrated', () => {
-    const { exact: _exact, 'relaxed:few_step:2': _both, 'few_step:4': _four, 'relaxed:few_step:4': _fourBoth, ...modes } = ALL_MODES;
+    const missing = ['exact', 'relaxed:few_step:2', 'few_step:4', 'relaxed:few_step:4'];
+    const modes = Object.fromEntries(Object.entries(ALL_MODES).filter(([key]) => !missing.includes(key)));
     const some = { calibration: { ...calibration, modes } };
     expect(() => drawn(asking({ mode: 'exact' }), some)).toThrow(expect.objectContaining({ param: 'acceleration.mode', message: expect.stringContaining('"exact"') }));
     expect(() => drawn(asking({ mode: 'relaxed', few_step: 2 }), some)).toThrow(expect.objectContaining({ param: 'acceleration.mode', message: expect.stringContaining('with few_step 2') }));

@@ -53,11 +53,16 @@ export const ALL_MODES: Readonly<Record<ModeKey, CalibratedMode>> = {
   'relaxed:few_step:4': calibratedMode(2.1, { drafts: true }),
 };
 
-/** Puts an accelerator into a model folder, weights too where it has none; what it holds fits the folder unless overridden. */
+/** Puts an accelerator into a model folder, with stand-ins for weights; what it says fits the folder unless overridden. */
 export function writeAccelerator(directory: string, overrides: Readonly<Record<string, unknown>> = {}): Calibration {
   const folder = join(directory, ACCELERATOR_FOLDER);
   mkdirSync(folder, { recursive: true });
   for (const name of ['draft', 'few_step']) writeFileSync(join(folder, `${name}.safetensors`), tinySafetensors([1, 2, 3]));
+  return writeCalibration(directory, overrides);
+}
+
+/** Only its accelerator.json. */
+export function writeCalibration(directory: string, overrides: Readonly<Record<string, unknown>> = {}): Calibration {
   const { sampling } = readManifest(directory);
   const model = hashModel(directory);
   const calibration = {
@@ -79,6 +84,6 @@ export function writeAccelerator(directory: string, overrides: Readonly<Record<s
     auto: { mode: 'relaxed', few_step: 1 },
     ...overrides,
   };
-  writeFileSync(join(folder, CALIBRATION_FILE), JSON.stringify(calibration));
+  writeFileSync(join(directory, ACCELERATOR_FOLDER, CALIBRATION_FILE), JSON.stringify(calibration));
   return calibration as Calibration;
 }

@@ -3,7 +3,10 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { MODE_KEYS } from '../../src/model/accelerator.js';
+import { calibratedMode, writeCalibration } from './accelerator-folder.js';
 import { valueOf } from './exposition.js';
+import { writeUntrainedWeights } from './untrained-accelerator.js';
 import { until } from './until.js';
 import { ADDON_PATH, PACKAGE_ROOT } from '../../src/engine/native.js';
 
@@ -35,10 +38,11 @@ export class ServerProcess {
     this.exited = new Promise((resolve) => child.once('exit', resolve));
   }
 
-  /** With the tiny golden model, or with none named: then the server takes the bundled one. */
-  static async start(flags: readonly string[] = [], model: 'tiny' | 'bundled' = 'tiny'): Promise<ServerProcess> {
+  /** With the tiny golden model, alone or with an accelerator, or with none named: then the server takes the bundled one. */
+  static async start(flags: readonly string[] = [], model: 'tiny' | 'accelerated' | 'bundled' = 'tiny'): Promise<ServerProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'ardiff-e2e-'));
-    const modelFlags = model === 'tiny' ? ['--model', writeTinyModel(directory)] : [];
+    const modelFlags = model === 'bundled' ? [] : ['--model', writeTinyModel(directory)];
+    if (model === 'accelerated') await writeTinyAccelerator(join(directory, 'tiny'));
     const entry = join(PACKAGE_ROOT, 'src', 'main.ts');
     const child = spawn(process.execPath, ['--import', 'tsx', entry, '--port', '0', '--host', '127.0.0.1', ...modelFlags, ...flags], {
       cwd: PACKAGE_ROOT,
@@ -112,6 +116,20 @@ function writeTinyModel(directory: string): string {
   const sampling = { sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] };
   writeFileSync(join(model, 'sampling.json'), JSON.stringify(sampling));
   return model;
+}
+
+/** Of weights that were never trained, in every mode; drafts are accepted now and then. */
+async function writeTinyAccelerator(model: string): Promise<void> {
+  await writeUntrainedWeights(model);
+  const modes = Object.fromEntries(
+    MODE_KEYS.map((key) => {
+      const drafts = !key.startsWith('few_step');
+      const tolerance = key === 'exact' ? 0 : key === 'relaxed' ? 3 : 0.3;
+      const drafting = key.endsWith('2') ? 'parallel' : 'sequential';
+      return [key, calibratedMode(2, drafts ? { drafts, drafting, tolerance, max_draft_tokens: 5, acceptance: 0.6, gate: { kind: 'paper', layer: 0, mean: 0.9, std: 0.1 } } : {})];
+    }),
+  );
+  writeCalibration(model, { modes, auto: { mode: 'relaxed', few_step: 1 } });
 }
 
 /** Runs a server that is expected to end by itself, or by the signal that it gets as soon as it listens. */

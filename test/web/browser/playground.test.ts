@@ -314,11 +314,11 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     expect(await page.locator('#notice').textContent()).toContain('The server refused to stream');
   });
 
-  it('colours drafts that were taken and redrawn, when the server tells of them', async () => {
+  it('colours drafts that were taken and what the model drew, when the server tells of them', async () => {
     const { page } = await visit({}, (page) => mockStream(page, { rowMs: 20, rows: 8, side: 64, withDrafts: true }));
     await draw(page, { prompt: 'red apple' });
     await ended(page);
-    expect(await page.locator('canvas.map').getAttribute('aria-label')).toMatch(/^Tokens: \d+ drafts taken, \d+ redrawn/);
+    expect(await page.locator('canvas.map').getAttribute('aria-label')).toMatch(/^Tokens: \d+ drafts taken, \d+ drawn by the model/);
     expect(await page.locator('.legend').isVisible()).toBe(true);
     expect(await page.locator('.done').textContent()).toContain('relaxed speculation, 44 of 60 drafts taken in 20 rounds');
   });

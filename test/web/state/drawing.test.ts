@@ -39,7 +39,7 @@ describe('reduce', () => {
 
   it('marks tokens once: a replay from token 0 unmarks nothing', () => {
     const state = run(start(2), [tokens(0, 3, [true, false, true]), tokens(0, 1), tokens(1, 4, null, 1), { type: 'started', batchSize: 1, ts: 5 }]);
-    expect(state.pictures[0]?.marks).toEqual([Mark.accepted, Mark.rejected, Mark.accepted, Mark.none]);
+    expect(state.pictures[0]?.marks).toEqual([Mark.accepted, Mark.target, Mark.accepted, Mark.none]);
     expect(state.pictures[1]?.marks).toEqual([Mark.none, Mark.drawn, Mark.drawn, Mark.drawn]);
     expect(tokensDrawn(state)).toBe(6);
     expect(hasDrafts(state)).toBe(true);

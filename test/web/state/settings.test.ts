@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Model } from '../../../web/src/protocol/http.js';
-import { captionOf, curlOf, fragmentOf, INITIAL, requestOf, rollSeed, seedsOf, settingsOfFragment, tokensOf, type Settings } from '../../../web/src/state/settings.js';
+import { accelerationChoices, captionOf, curlOf, fragmentOf, INITIAL, requestOf, rollSeed, seedsOf, settingsOfFragment, tokensOf, type Settings } from '../../../web/src/state/settings.js';
 
 const MODEL: Model = {
   id: 'm',
@@ -11,6 +11,10 @@ const MODEL: Model = {
   limits: { n: 10, num_inference_steps: 200, guidance_scale: 30, seed: Number.MAX_SAFE_INTEGER, prompt_characters: 50 },
   styles: [{ name: 'Default', suffix: '' }, { name: 'Flat', suffix: ', flat style' }],
   example_prompts: [],
+  accelerations: [
+    { mode: 'relaxed', few_step: 1, speedup: 4.52, passed: true },
+    { mode: 'off', few_step: 2, speedup: 3, passed: false },
+  ],
 };
 const settings = (change: Partial<Settings> = {}): Settings => ({ ...INITIAL, prompt: 'red apple', seed: 7, ...change });
 
@@ -29,6 +33,28 @@ describe('requestOf', () => {
   it('appends a style once', () => {
     expect(captionOf({ prompt: ' red apple ', style: ', flat style' })).toBe('red apple, flat style');
     expect(captionOf({ prompt: 'red apple, flat style', style: ', flat style' })).toBe('red apple, flat style');
+  });
+});
+
+describe('ways of drawing', () => {
+  it('are those that the model offers, and its own sampler', () => {
+    expect(accelerationChoices(MODEL)).toEqual([
+      { key: 'relaxed:1', label: 'relaxed drafts, 1-step head · 4.5×' },
+      { key: 'off:2', label: '2-step head · 3.0×, looks worse' },
+      { key: 'off:0', label: 'the model’s own sampler, no drafts' },
+    ]);
+    expect(accelerationChoices({ ...MODEL, accelerations: [] })).toEqual([]);
+  });
+
+  it('are named in the request only where one was chosen', () => {
+    expect(requestOf(settings({ acceleration: 'relaxed:1' }), MODEL).acceleration).toEqual({ mode: 'relaxed', few_step: 1 });
+    expect(requestOf(settings(), MODEL)).not.toHaveProperty('acceleration');
+  });
+
+  it('come with a link where the model has them', () => {
+    const made = settings({ acceleration: 'off:2', isSeedLocked: true });
+    expect(settingsOfFragment(fragmentOf(made), MODEL)).toEqual(made);
+    expect(settingsOfFragment('#prompt=x&way=exact:4', MODEL)?.acceleration).toBeNull();
   });
 });
 

@@ -26,9 +26,10 @@ describe('words', () => {
 
   it('says what was done, from usage alone', () => {
     const off = { mode: 'off', few_step: 0, rounds: 0, draft_tokens: 0, accepted_tokens: 0, gate_stops: 0 };
-    const done = (acceleration: typeof off) => accelerationInWords(reduce(start(), { type: 'completed', usage: { total_tokens: 0, input_tokens: 0, output_tokens: 0, acceleration }, timings: null }, 0));
+    const done = (acceleration: typeof off & { throughput?: true }) => accelerationInWords(reduce(start(), { type: 'completed', usage: { total_tokens: 0, input_tokens: 0, output_tokens: 0, acceleration }, timings: null }, 0));
     expect(accelerationInWords(start())).toBeNull();
     expect(done(off)).toBe('drawn without acceleration');
-    expect(done({ ...off, mode: 'relaxed', few_step: 4, rounds: 9, draft_tokens: 40, accepted_tokens: 31 })).toBe('relaxed speculation, 31 of 40 drafts taken in 9 rounds · 4-step head');
+    expect(done({ ...off, mode: 'relaxed', few_step: 4, rounds: 9, draft_tokens: 40, accepted_tokens: 31 })).toBe('relaxed speculation, 31 of 40 drafts taken in 9 rounds, 4.4 tokens a round · 4-step head');
+    expect(done({ ...off, few_step: 1, throughput: true })).toBe('1-step head · chosen by the load');
   });
 });

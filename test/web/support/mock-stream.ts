@@ -7,7 +7,7 @@ export interface MockOptions {
   /** Token grid of one picture, and its side in pixels. */
   rows: number;
   side: number;
-  /** Send drafts that were taken or redrawn with the tokens. */
+  /** Send which tokens were drafts that were taken. */
   withDrafts?: boolean;
 }
 

@@ -153,10 +153,7 @@ describe('schedule, speculating sequences', () => {
 });
 
 describe('schedule, crowded batches', () => {
-  const underLoad = (spec: SequenceSpec): SequenceSpec => {
-    const { speculation: _drafts, ...rest } = spec;
-    return { ...rest, fewStep: 1, promptRows: rest.promptRows.slice(0, 1) };
-  };
+  const underLoad = ({ id, promptRows }: SequenceSpec): SequenceSpec => sequenceSpec(id, { gridHeight: 4, gridWidth: 4, fewStep: 1, promptRows: promptRows.slice(0, 1) });
 
   it('draws those who come into a full batch in their other way, and says so', async () => {
     const { state, submit, settle, engine } = await createHarness({ crowdedFrom: 2, maxStepTokens: 256 });

@@ -10,7 +10,10 @@ export interface ImagesRequest {
   negative_prompt?: string;
   guidance_scale?: number;
   num_inference_steps?: number;
+  acceleration?: { mode: AccelerationMode; few_step: number };
 }
+
+export type AccelerationMode = 'off' | 'exact' | 'relaxed';
 
 export type ClientFrame =
   | { t: 'hello'; resume: ResumePoint[]; preview: { format: 'png'; max_px: number; min_interval_ms: number }; window: number }
@@ -55,6 +58,8 @@ export interface Acceleration {
   draft_tokens: number;
   accepted_tokens: number;
   gate_stops: number;
+  /** Drawn in the way of a crowded server. */
+  throughput?: true;
 }
 
 /** Milliseconds. */

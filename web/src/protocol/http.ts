@@ -1,6 +1,6 @@
 import { bytesFromBase64 } from './base64.js';
 import { localError, type DrawEvent, type Drawing, type DrawListener } from './events.js';
-import type { ApiError, ImagesRequest, Timings, Usage } from './frames.js';
+import type { AccelerationMode, ApiError, ImagesRequest, Timings, Usage } from './frames.js';
 import { SseParser, type SseEvent } from './sse-parser.js';
 
 /** What the page shows of GET /v1/models. */
@@ -13,6 +13,16 @@ export interface Model {
   limits: { n: number; num_inference_steps: number; guidance_scale: number; seed: number; prompt_characters: number };
   styles: { name: string; suffix: string }[];
   example_prompts: string[];
+  /** Ways of drawing that are calibrated, fastest first; servers of before say nothing. */
+  accelerations?: CalibratedAcceleration[];
+}
+
+export interface CalibratedAcceleration {
+  mode: AccelerationMode;
+  few_step: number;
+  /** Of one picture at a time, against `off`. */
+  speedup: number;
+  passed: boolean;
 }
 
 /** As many whole pictures on the way as OpenAI's API has. */

@@ -3,8 +3,8 @@ import type { ApiError, Timings, Usage } from '../protocol/frames.js';
 
 export type Phase = 'sent' | 'queued' | 'drawing' | 'done' | 'failed' | 'cancelled';
 
-/** How an image token came to be: not yet, drawn, a draft that was taken, a draft that was redrawn. */
-export const Mark = { none: 0, drawn: 1, accepted: 2, rejected: 3 } as const;
+/** How an image token came to be: not yet, drawn, a draft that was taken, drawn by the model itself between drafts. */
+export const Mark = { none: 0, drawn: 1, accepted: 2, target: 3 } as const;
 
 export interface PictureState {
   /** The request's, until the server says. */
@@ -151,6 +151,6 @@ function marked(marks: readonly number[], { from, to, accepted }: Extract<DrawEv
   return marks.map((mark, i) => {
     if (i < from || i >= to || mark !== Mark.none) return mark;
     const taken = accepted?.[i - from];
-    return taken === undefined ? Mark.drawn : taken ? Mark.accepted : Mark.rejected;
+    return taken === undefined ? Mark.drawn : taken ? Mark.accepted : Mark.target;
   });
 }

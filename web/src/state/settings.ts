@@ -1,4 +1,4 @@
-import type { ImagesRequest } from '../protocol/frames.js';
+import type { AccelerationMode, ImagesRequest } from '../protocol/frames.js';
 import type { Model } from '../protocol/http.js';
 
 /** What the form holds. Null: the model's own default. */
@@ -14,6 +14,8 @@ export interface Settings {
   guidance: number | null;
   timesteps: number | null;
   negativePrompt: string;
+  /** `mode:few_step` of one that the model offers; null: the server chooses. Pictures remembered before there was a choice lack it. */
+  acceleration?: string | null;
 }
 
 export const INITIAL: Settings = {
@@ -26,6 +28,7 @@ export const INITIAL: Settings = {
   guidance: null,
   timesteps: null,
   negativePrompt: '',
+  acceleration: null,
 };
 
 /** Seeds that a person can read out; the server takes any up to 2^53 - 1. */
@@ -43,7 +46,7 @@ export function captionOf({ prompt, style }: Pick<Settings, 'prompt' | 'style'>)
 
 /** The body as sent. The seed is always named, so that the picture can be had again. */
 export function requestOf(settings: Settings, model: Model): ImagesRequest {
-  const { seed, n, size, guidance, timesteps, negativePrompt } = settings;
+  const { seed, n, size, guidance, timesteps, negativePrompt, acceleration } = settings;
   return {
     prompt: captionOf(settings),
     model: model.id,
@@ -54,7 +57,29 @@ export function requestOf(settings: Settings, model: Model): ImagesRequest {
     ...(timesteps === null ? {} : { num_inference_steps: timesteps }),
     // Without guidance there is nothing to steer away from, and the server says so with a 400.
     ...(negativePrompt.trim() === '' || guidance === 1 ? {} : { negative_prompt: negativePrompt.trim() }),
+    ...(acceleration == null ? {} : { acceleration: accelerationOf(acceleration) }),
   };
+}
+
+/** Ways of drawing to choose from, by their keys in settings; none where there is nothing to choose. */
+export function accelerationChoices({ accelerations = [] }: Model): { key: string; label: string }[] {
+  if (accelerations.length === 0) return [];
+  const calibrated = accelerations.map(({ mode, few_step: fewStep, speedup, passed }) => ({
+    key: `${mode}:${fewStep}`,
+    label: `${wayInWords(mode, fewStep)} · ${speedup.toFixed(1)}×${passed ? '' : ', looks worse'}`,
+  }));
+  return [...calibrated, { key: 'off:0', label: 'the model’s own sampler, no drafts' }];
+}
+
+function wayInWords(mode: AccelerationMode, fewStep: number): string {
+  const drafts = mode === 'off' ? [] : [`${mode} drafts`];
+  const head = fewStep === 0 ? [] : [`${fewStep}-step head`];
+  return [...drafts, ...head].join(', ');
+}
+
+function accelerationOf(key: string): { mode: AccelerationMode; few_step: number } {
+  const [mode, fewStep] = key.split(':');
+  return { mode: mode as AccelerationMode, few_step: Number(fewStep) };
 }
 
 /** Seeds of the pictures, as the server counts them: one up each, modulo 2^53. */
@@ -79,6 +104,7 @@ export function fragmentOf(settings: Settings): string {
   if (settings.guidance !== null) fields.set('guidance', String(settings.guidance));
   if (settings.timesteps !== null) fields.set('timesteps', String(settings.timesteps));
   if (settings.negativePrompt !== '') fields.set('not', settings.negativePrompt);
+  if (settings.acceleration != null) fields.set('way', settings.acceleration);
   return fields.toString();
 }
 
@@ -101,6 +127,7 @@ export function settingsOfFragment(fragment: string, model: Model): Settings | n
     guidance: numberIn(fields.get('guidance'), 1, limits.guidance_scale, false),
     timesteps: numberIn(fields.get('timesteps'), 1, limits.num_inference_steps, true),
     negativePrompt: fields.get('not') ?? '',
+    acceleration: accelerationChoices(model).find(({ key }) => key === fields.get('way'))?.key ?? null,
   };
 }
 

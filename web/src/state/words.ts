@@ -64,6 +64,12 @@ export function accelerationInWords(state: DrawingState): string | null {
   const done = state.usage?.acceleration;
   if (done === undefined) return null;
   if (done.mode === 'off' && done.few_step === 0) return 'drawn without acceleration';
-  const parts = [done.mode === 'off' ? null : `${done.mode} speculation, ${done.accepted_tokens} of ${done.draft_tokens} drafts taken in ${done.rounds} rounds`, done.few_step === 0 ? null : `${done.few_step}-step head`];
+  // One token a round is the model's own.
+  const perRound = ((done.rounds + done.accepted_tokens) / Math.max(1, done.rounds)).toFixed(1);
+  const parts = [
+    done.mode === 'off' ? null : `${done.mode} speculation, ${done.accepted_tokens} of ${done.draft_tokens} drafts taken in ${done.rounds} rounds, ${perRound} tokens a round`,
+    done.few_step === 0 ? null : `${done.few_step}-step head`,
+    done.throughput === true ? 'chosen by the load' : null,
+  ];
   return parts.filter((part) => part !== null).join(' · ');
 }

@@ -1,5 +1,5 @@
 import type { Model } from '../protocol/http.js';
-import { INITIAL, rollSeed, type Settings } from '../state/settings.js';
+import { accelerationChoices, INITIAL, rollSeed, type Settings } from '../state/settings.js';
 import { byId, h, setText } from './dom.js';
 import { setIcon } from './icons.js';
 
@@ -18,6 +18,7 @@ export class Composer {
   private readonly guidance = byId('guidance', HTMLInputElement);
   private readonly timesteps = byId('timesteps', HTMLInputElement);
   private readonly negative = byId('negative', HTMLInputElement);
+  private readonly way = byId('acceleration', HTMLSelectElement);
   private model: Model | null = null;
   /** The shown seed has been drawn with: it stays to be seen and kept, and the next drawing rolls another. */
   private isSeedUsed = false;
@@ -57,6 +58,9 @@ export class Composer {
     this.timesteps.max = String(Math.min(limits.num_inference_steps, Math.max(SLIDER_SPAN.timesteps, defaults.num_inference_steps)));
     this.size.replaceChildren(...model.sizes.map((size) => h('option', { value: size }, size.replace('x', ' × '))));
     byId('size-field', HTMLElement).hidden = model.sizes.length < 2;
+    const ways = accelerationChoices(model);
+    this.way.replaceChildren(h('option', { value: '' }, 'as the server chooses'), ...ways.map(({ key, label }) => h('option', { value: key }, label)));
+    byId('acceleration-field', HTMLElement).hidden = ways.length === 0;
     this.showExamples(model);
     this.showStyles(model);
     this.showDefaults();
@@ -75,6 +79,7 @@ export class Composer {
       guidance: unlessDefault(Number(this.guidance.value), model?.defaults.guidance_scale),
       timesteps: unlessDefault(Number(this.timesteps.value), model?.defaults.num_inference_steps),
       negativePrompt: this.negative.value,
+      acceleration: this.way.value === '' ? null : this.way.value,
     };
   }
 
@@ -97,6 +102,7 @@ export class Composer {
       this.timesteps.value = String(settings.timesteps ?? model.defaults.num_inference_steps);
     }
     this.negative.value = settings.negativePrompt;
+    this.way.value = settings.acceleration ?? '';
     this.showSliders();
   }
 

@@ -18,7 +18,7 @@ export class DrawingCard {
   private readonly bar = h('progress', { max: 1, value: 0 });
   private readonly status = h('p', { class: 'status' });
   private readonly done = h('p', { class: 'done soft', hidden: true });
-  private readonly legend = h('p', { class: 'legend soft', hidden: true }, h('span', { class: 'key accepted' }), 'draft taken', h('span', { class: 'key rejected' }), 'redrawn', h('span', { class: 'key drawn' }), 'no draft');
+  private readonly legend = h('p', { class: 'legend soft', hidden: true }, h('span', { class: 'key accepted' }), 'draft taken', h('span', { class: 'key target' }), 'drawn by the model');
   private readonly cancel: HTMLButtonElement;
   private readonly copies: readonly HTMLButtonElement[];
 

@@ -11,7 +11,7 @@ export interface TileShape {
   rows: number;
 }
 
-const MARK_COLOURS = ['--mark-none', '--mark-drawn', '--mark-accepted', '--mark-rejected'] as const;
+const MARK_COLOURS = ['--mark-none', '--mark-drawn', '--mark-accepted', '--mark-target'] as const;
 
 /** One picture: strips as they come, smoothed, then the picture itself with a way to keep it. */
 export class PictureTile {
@@ -123,7 +123,7 @@ export class PictureTile {
       context.fillRect(i % columns, Math.floor(i / columns), 1, 1);
     });
     const count = (wanted: number): number => marks.filter((mark) => mark === wanted).length;
-    this.map.setAttribute('aria-label', `Tokens: ${count(Mark.accepted)} drafts taken, ${count(Mark.rejected)} redrawn, ${count(Mark.drawn)} drawn without a draft`);
+    this.map.setAttribute('aria-label', `Tokens: ${count(Mark.accepted)} drafts taken, ${count(Mark.target)} drawn by the model`);
   }
 }
 
