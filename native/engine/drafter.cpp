@@ -20,12 +20,17 @@ TensorView upload_index(Backend& backend, Scratch& scratch, const std::vector<in
 
 }  // namespace
 
-void TokenStore::write(const TensorView& x, std::span<const Sequence* const> sequences, std::span<const int64_t> tokens) const {
+void TokenStore::write(const TensorView& x, std::span<const Sequence* const> sequences, std::span<const int64_t> tokens, Place place) const {
   std::vector<int32_t> from[2], to[2];  // plain, normalised
   for (size_t i = 0; i < sequences.size(); ++i) {
-    const auto kind = static_cast<size_t>(sequences[i]->spec.use_norm);
-    from[kind].push_back(static_cast<int32_t>(i));
-    to[kind].push_back(sequences[i]->token_rows[static_cast<size_t>(tokens[i])]);
+    const Sequence& sequence = *sequences[i];
+    const auto kind = static_cast<size_t>(sequence.spec.use_norm), token = static_cast<size_t>(tokens[i]);
+    const auto add = [&](const std::vector<int32_t>& rows) {
+      from[kind].push_back(static_cast<int32_t>(i));
+      to[kind].push_back(rows[token]);
+    };
+    if (place != Place::kPicture) add(sequence.token_rows);
+    if (place != Place::kContext && !sequence.picture_rows.empty()) add(sequence.picture_rows);
   }
   const Scratch::Frame frame(scratch_);
   for (size_t kind = 0; kind < 2; ++kind) {
@@ -156,7 +161,7 @@ void ModelDrafter::sample(std::span<const DraftRequest> requests, std::span<cons
     PathRecord record{p_.scratch.take(DType::kF32, {recorded, d}), p_.scratch.take(DType::kF32, {recorded, d}), {}};
     if (!few_step) record.noise = p_.scratch.take(DType::kF32, {recorded, d});
     sampler.sample(draws, condition, x, &record);
-    p_.store.write(x, sequences, tokens);
+    p_.store.write(x, sequences, tokens, TokenStore::Place::kContext);
 
     std::vector<float> host(static_cast<size_t>(recorded * d));
     const auto share = [&](const TensorView& from, std::vector<float> Drafts::* to) {

@@ -40,11 +40,12 @@ class Drafter {
 };
 
 // Tokens as the model sees them: layer-normalised where the sequence asks for it, into the token pool. x: (S, D) f32, row
-// i is `token[i]` of sequences[i].
+// i is tokens[i] of sequences[i].
 class TokenStore {
  public:
+  enum class Place { kContext, kPicture, kBoth };
   TokenStore(Backend& backend, Scratch& scratch, RowPool& pool) : backend_(backend), scratch_(scratch), pool_(pool) {}
-  void write(const TensorView& x, std::span<const Sequence* const> sequences, std::span<const int64_t> tokens) const;
+  void write(const TensorView& x, std::span<const Sequence* const> sequences, std::span<const int64_t> tokens, Place place) const;
 
  private:
   Backend& backend_;

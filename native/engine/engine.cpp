@@ -123,6 +123,7 @@ void Engine::admit(const SequenceSpec& spec) {
   if (spec.speculation) {
     sequence.draft_timesteps = (spec.few_step > 0 ? *few_step_ : *draft_head_).timesteps(sequence.spec.sampler);
     sequence.speculation.emplace();
+    if (spec.few_step == 1) sequence.picture_rows = tokens_->take(num_tokens);
     sequence.speculation->attempts.resize(static_cast<size_t>(num_tokens));
     sequence.speculation->target_entropy = speculation::initial_average(spec.speculation->gate);
   }
@@ -153,6 +154,7 @@ void Engine::release(uint32_t id) {
   const auto found = sequences_.find(id);
   tokens_->give_back(found->second.input_rows);
   tokens_->give_back(found->second.token_rows);
+  tokens_->give_back(found->second.picture_rows);
   hidden_->give_back(found->second.hidden_rows);
   cancel_flags_.remove(id);
   sequences_.erase(found);

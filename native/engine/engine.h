@@ -82,6 +82,7 @@ class Engine {
   void run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result);
   void fill_pairs(const FlatBatch& flat, const TensorView& x, const TensorView& block_tables);
   void verify_drafts(std::vector<Drawing>& drawing, StepResult& result);
+  void show_target_tokens(const Sequence& sequence, const Judgement& judgement);
   static void settle(Drawing& drawing, Judgement&& judgement);
 
   void read_tokens(const StepPlan& plan, StepResult& result);

@@ -6,7 +6,7 @@ namespace ardiff {
 
 void Engine::gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out) {
   if (end == begin) return;
-  const std::vector<int32_t> rows(sequence.token_rows.begin() + begin, sequence.token_rows.begin() + end);
+  const std::vector<int32_t> rows(sequence.shown_rows().begin() + begin, sequence.shown_rows().begin() + end);
   backend_.gather_rows(tokens_->view(), upload_index(rows), out);
 }
 

@@ -98,7 +98,7 @@ void Engine::draw_pending(std::vector<Drawing>& drawing, StepResult& result) {
       backend_.gather_rows(hidden_->view(), upload_index(hidden_rows), hidden);
       result.flow_head_evaluations += sampler.sample(draws, conditions_->embed(hidden, numbers, sampler.head()), x);
     }
-    store_->write(x, sequences, tokens);
+    store_->write(x, sequences, tokens, TokenStore::Place::kBoth);
   }
   // A flag seen from here on is too late for this token: decide once, so that state and answer agree.
   std::erase_if(drawing, [](const Drawing& one) { return one.is_cancelled(); });
@@ -258,9 +258,24 @@ void Engine::verify_drafts(std::vector<Drawing>& drawing, StepResult& result) {
     if (requests.empty()) continue;
     any = true;
     std::vector<Judgement> judgements = verification_->judge(requests, few_step ? *few_step_ : *sampler_, result.flow_head_evaluations);
-    for (size_t i = 0; i < owners.size(); ++i) settle(*owners[i], std::move(judgements[i]));
+    for (size_t i = 0; i < owners.size(); ++i) {
+      show_target_tokens(*owners[i]->sequence, judgements[i]);
+      settle(*owners[i], std::move(judgements[i]));
+    }
   }
   if (any) result.timings.verify += watch.seconds();
+}
+
+// The drafts that stay are context only; the picture gets what the target would have drawn in their place.
+void Engine::show_target_tokens(const Sequence& sequence, const Judgement& judgement) {
+  if (judgement.target_tokens.empty()) return;
+  const Scratch::Frame frame(scratch_);
+  const TensorView x = scratch_.take(DType::kF32, {judgement.accepted, info_.token_size});
+  backend_.upload(x, judgement.target_tokens.data());
+  const std::vector<const Sequence*> owners(static_cast<size_t>(judgement.accepted), &sequence);
+  std::vector<int64_t> tokens(owners.size());
+  std::iota(tokens.begin(), tokens.end(), sequence.emitted);
+  store_->write(x, owners, tokens, TokenStore::Place::kPicture);
 }
 
 // The round's outcome into the sequence and its record. Keys, values and states beyond the accepted drafts are stale from

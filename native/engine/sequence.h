@@ -44,10 +44,14 @@ struct Sequence {
   // Hidden pool. A speculating sequence keeps all states that tokens are drawn from (its draft catches up on them):
   // num_tokens per guidance row, the first one of the prompt's last position; others keep the last state only.
   std::vector<int32_t> hidden_rows;
-  std::vector<int32_t> token_rows;   // token pool, one per image token
+  std::vector<int32_t> token_rows;   // token pool, one per image token: what the backbone sees
+  // Token pool, what the picture shows, where that may differ: a kept draft stays in the context, but the target's own
+  // token for the same noise is known. Empty: the picture shows token_rows.
+  std::vector<int32_t> picture_rows;
   std::vector<int32_t> input_rows;   // token pool, tokens of the input picture
   int64_t emitted = 0;               // image tokens drawn
 
+  const std::vector<int32_t>& shown_rows() const { return picture_rows.empty() ? token_rows : picture_rows; }
   int32_t hidden_row(size_t row, int64_t position) const {
     if (!speculation) return hidden_rows[row];
     return hidden_rows[row * static_cast<size_t>(num_tokens()) + static_cast<size_t>(position - prompt_length(row) + 1)];

@@ -125,6 +125,7 @@ Judgement Verification::decide(const VerifyRequest& request, const float* veloci
     return out;
   }
   out.accepted = speculation::accepted_prefix(out.statistic, spec.tolerance);
+  if (sequence.spec.few_step == 1) out.target_tokens.assign(next, next + out.accepted * d);
   if (sequence.spec.few_step == 1 && (out.accepted < drafts.tokens || has_bonus(request))) {
     out.pending_step = 1;
     out.pending_state.assign(next + out.accepted * d, next + (out.accepted + 1) * d);

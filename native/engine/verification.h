@@ -18,6 +18,8 @@ struct Judgement {
   // How the token after the accepted ones begins: SpeculationState::pending_step and pending_state.
   int64_t pending_step = 0;
   std::vector<float> pending_state;
+  // With a single jump: the target's own tokens for the accepted positions, (accepted, D) before use_norm; else empty.
+  std::vector<float> target_tokens;
   std::vector<double> statistic;  // per draft: relaxed, what is compared with the tolerance; exact, the path gap D
 };
 
