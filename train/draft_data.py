@@ -61,6 +61,7 @@ class Features:
                 x = torch.cat([net.embed_tokens(self.ids[part].to(where)), drawn], 1)
                 mask = nextstep.causal_mask(self.padded(part).to(where))
                 h, before = net.hidden(x, mask, tap=len(net.layers) - 3)
+                before = x if before is None else before                 # a target of two layers: the penultimate is the first
                 features.append(h.half().cpu())
                 table = rotary(net.config, x.shape[1], where)
                 entropy.append(attention_entropy(layer, before, table, mask, self.width, self.length).float().cpu())

@@ -28,7 +28,7 @@ class SamplerB:
     def __init__(self, timesteps, shift):
         grid = torch.tensor(time_grid(timesteps, shift))
         t, dt = grid[:-1], grid.diff()
-        self.t = t.float()
+        self.t, self.dt = t.float(), dt.float()
         self.weight = ((1 + t) ** 2 * dt / (2 * (1 - t))).clamp_max(MAX_WEIGHT).float()
 
 

@@ -15,11 +15,13 @@ import shutil
 import numpy as np
 import torch
 
+import draft_model
 import few_step
 import model as nextstep
 import philox
 import safetensors_io
 import vae
+from draft_data import causal, rotary
 from export import SAMPLING, bf16, config_of, write_json
 from sample import Pipeline
 from tokenizer import PromptTokenizer
@@ -48,7 +50,16 @@ def write_random_model(folder, tokenizer_path):
         p.data += 0.1 * torch.randn_like(p)
     os.makedirs(os.path.join(folder, "accelerator"), exist_ok=True)
     few_step.save(student, os.path.join(folder, "accelerator", few_step.FILE))
+    write_random_draft(network, os.path.join(folder, "accelerator"))
     shutil.copy(tokenizer_path, os.path.join(folder, "tokenizer.json"))
+
+
+def write_random_draft(network, folder):
+    """As training starts it, with something in all that starts at zero."""
+    draft = draft_model.DraftModel(network.config, layers=2, head_width=48, head_blocks=2).initialise(network)
+    for p in draft.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    draft_model.save(draft, os.path.join(folder, draft_model.FILE))
 
 
 def noise_of(seed, tokens, timesteps, width):
@@ -130,8 +141,43 @@ def few_step_cases(pipeline):
     return cases, tensors
 
 
+@torch.no_grad()
+def draft_cases(network, draft):
+    """The network on pairs and, behind them, mask rows with the last pair's feature: features and attention entropies; then its head.
+
+    Pairs are at positions 0 on; entropies (rows from first_key on, layers) are over keys from first_key on, 0 where a row sees one.
+    """
+    torch.manual_seed(5)
+    h, pairs, masked, first = network.config["hidden_size"], 9, 3, 4
+    rows = pairs + masked
+    features = network.norm(torch.randn(1, pairs, h))
+    ids, tokens = torch.tensor([7, 300, 12, 5]), torch.randn(pairs - 4, network.image_in_projector.weight.shape[1])
+    inputs = torch.cat([network.embed_tokens(ids), network.image_in_projector(tokens)])[None]
+    mask, table = causal(rows, features.device), rotary(network.config, rows, features.device)
+    given = torch.cat([features, features[:, -1:].expand(-1, masked, -1)], 1)
+    asked = torch.cat([inputs, draft.mask_token.expand(1, masked, -1)], 1)
+    out, _ = draft(given, asked, table, mask)
+    x, entropy = draft.fuse(given, asked), []
+    for layer in draft.layers:
+        entropy.append(draft_model.attention_entropy(layer, x, table, mask, first, rows - first)[0])
+        x = layer(x, table, mask)
+    tensors = dict(draft_features=features[0], draft_inputs=inputs[0], draft_out=out[0], draft_entropy=torch.stack(entropy, 1))
+    cases = [dict(name="draft model, pairs and mask rows", kind="draft", features="draft_features", inputs="draft_inputs", masked=masked, first_key=first,
+                  expect=dict(draft_out=2e-5, draft_entropy=2e-5))]
+    if draft.head is not None:
+        token_size = tokens.shape[1]
+        x, t, condition = torch.randn(5, token_size), torch.rand(5), torch.randn(5, h)
+        tensors.update(dh_x=x, dh_t=t, dh_c=condition, dh_out=draft.head.net(x, t, condition))
+        cases.append(dict(name="draft head", kind="draft_head", x="dh_x", t="dh_t", condition="dh_c", expect=dict(dh_out=1e-5)))
+    return cases, tensors
+
+
 def write_accelerator_cases(folder):
-    cases, tensors = few_step_cases(Pipeline.load(folder))
+    pipeline = Pipeline.load(folder)
+    cases, tensors = few_step_cases(pipeline)
+    if os.path.exists(os.path.join(folder, "accelerator", draft_model.FILE)):
+        more, added = draft_cases(pipeline.network, draft_model.load(os.path.join(folder, "accelerator"), pipeline.network.config))
+        cases, tensors = cases + more, {**tensors, **added}
     safetensors_io.save(tensors, os.path.join(folder, "accelerator", "fixtures.safetensors"))
     write_json(dict(family="nextstep", vae="../vae", tolerance="|a - b| <= tol * max(1, max|expected|)", cases=cases), folder, "accelerator", "manifest.json")
 

@@ -12,6 +12,10 @@ import numpy as np
 import torch
 
 import data as emoji
+import draft_checks
+import draft_data
+import draft_model
+import draft_report
 import export
 import few_step_checks
 import golden
@@ -23,6 +27,7 @@ import safetensors_io
 import style_adherence
 import tokenizer
 import train
+import train_draft
 import train_few_step
 import train_vae
 import trajectories
@@ -70,6 +75,23 @@ def distil(data, folder):
     quality.main(["--model", model, "--few-step", "2", "--fd-count", "64"])
 
 
+def draft(data, folder):
+    """Pictures drawn by jumps, a draft model on them (both ways of drafting, own features, a restart), its report by both samplers."""
+    at, model = lambda *names: os.path.join(folder, *names), os.path.join(folder, "model")
+    draft_data.main(["--data", data, "--model", model, "--few-step", "1", "--pictures", "40", "--out", at("drawn.safetensors")])
+    run = ["--model", model, "--drawn", at("drawn.safetensors"), "--few-step", at("model", "accelerator"), "--run", at("draft"), "--batch", "8",
+           "--held-out", "8", "--log-steps", "2", "--head-width", "32", "--head-rows", "128"]
+    train_draft.main(run + ["--minutes", "0.03"])
+    first = torch.load(at("draft", "last.pt"))["step"]
+    train_draft.main(run + ["--minutes", "0.06", "--unroll-from", "0"])
+    assert torch.load(at("draft", "last.pt"))["step"] > first > 0, "a second call resumes"
+    shutil.copy(at("draft", draft_model.FILE), at("model", "accelerator"))
+    report = ["--model", model, "--draft", at("model", "accelerator"), "--drawn", at("drawn.safetensors"), "--pictures", "8", "--places", "2", "--drafts", "3"]
+    draft_report.main(report + ["--out", at("report.csv")])
+    draft_report.main(report + ["--sampler"])
+    assert os.path.getsize(at("report.csv")) > 0
+
+
 def check_preview(data, folder):
     """The stored map gives the training pictures' thumbnails back as well as it says."""
     preview.main(["--data", data, "--model", folder])
@@ -101,6 +123,7 @@ def main():
     check_files(folder)
     check_sampling(folder)
     few_step_checks.main()
+    draft_checks.main()
     check_preview(data, at("model"))
     quality_pack.main(common + ["--out", at("model", "quality"), "--epochs", "2"])
     pack = quality.Pack(at("model", "quality"))
@@ -109,6 +132,7 @@ def main():
     assert hits.all(), "a training picture is its own neighbour"
     quality.main(["--model", at("model"), "--timesteps", "2", "--fd-count", "64"])
     distil(data, folder)
+    draft(data, folder)
     golden.main(["--model", at("model")])
     np.save(at("drawn.npy"), pack_pictures)
     style_adherence.main(["--data", data, "--model", at("model"), "--pictures", at("drawn.npy")])
