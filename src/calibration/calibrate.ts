@@ -23,6 +23,8 @@ export interface CalibrationOptions {
   tolerances: number;
   resamples: number;
   gate: GateChoice;
+  /** Try all tolerances, although looser ones than the first that fails are never stored. */
+  explore: boolean;
   /** Which modes; all that the folder can do where it is empty. */
   only: readonly ModeKey[];
 }
@@ -126,10 +128,11 @@ class Session {
       this.log(`${key}: tolerance ${tolerance.toPrecision(3)}, ${tuned.best.speedup.toFixed(2)}x, ${tuned.best.tokensPerRound.toFixed(2)} tokens a round`);
       const verdict = await this.judge(key, wayOf(combination, tuned.best.settings));
       tried.push({ tuned, verdict });
-      if (!verdict.passed) break;
+      if (!verdict.passed && !this.options.explore) break;
     }
-    // The last that passed; where none did, the strictest, so that the file says why.
-    const { tuned, verdict } = tried.filter((entry) => entry.verdict.passed).at(-1) ?? tried[0]!;
+    // The last before the first fault; where none passed, the strictest, so that the file says why.
+    const firstFault = tried.findIndex((entry) => !entry.verdict.passed);
+    const { tuned, verdict } = tried[firstFault < 0 ? tried.length - 1 : Math.max(0, firstFault - 1)]!;
     return {
       key,
       combination,

@@ -1,4 +1,5 @@
 import type { EntropyGate } from '../engine/native-types.js';
+import { quantile } from '../quality/frechet.js';
 import { areaUnderCurve } from './auc.js';
 import { fitLogistic, probability } from './logistic.js';
 import { mean } from './least-squares.js';
@@ -14,6 +15,8 @@ const LEAST_STATISTIC = 1e-6;
 export interface GateReport {
   drafts: number;
   acceptance: number;
+  /** What acceptance depends on: exact, the path gap D between draft and target; relaxed, the distance that is compared with the tolerance. */
+  statistic: { median: number; p90: number };
   /** Of each draft layer's entropy (and its difference to the target's) alone, and the sign that was learned. */
   layers: { layer: number; auc: number; entropy_weight: number; mean: number; std: number }[];
   /** Draft number, position and last statistic, no entropy. */
@@ -71,6 +74,7 @@ export function fitGate(pictures: readonly (readonly JudgedDraft[])[], numTokens
     report: {
       drafts: drafts.length,
       acceptance: mean(labels.map(Number)),
+      statistic: spreadOf(drafts.map(({ statistic }) => statistic)),
       layers,
       auc_without_entropy: unseenAuc(all.map((row) => row.slice(2)), labels, folds),
       auc_with_entropy: unseenAuc(all, labels, folds),
@@ -80,6 +84,11 @@ export function fitGate(pictures: readonly (readonly JudgedDraft[])[], numTokens
     logistic: usable ? { layer: best.layer, weights: [...fitLogistic(all, labels).weights] } : null,
     paper: { kind: 'paper', layer: penultimate(layerCount), ...pickStatistics(layers[penultimate(layerCount)]!) },
   };
+}
+
+function spreadOf(values: readonly number[]): { median: number; p90: number } {
+  const sorted = [...values].sort((a, b) => a - b);
+  return { median: quantile(sorted, 0.5), p90: quantile(sorted, 0.9) };
 }
 
 /** The layer that the entropy loss is put on in training. */

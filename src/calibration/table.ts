@@ -2,7 +2,7 @@ import type { CalibratedMode, CalibrationResult } from './calibrate.js';
 
 /** A table of the modes for people: what each gives, what it costs in quality, and whether that passed. */
 export function calibrationTable({ modes, spread, auto }: CalibrationResult): string {
-  const head = ['mode', 'speedup', 'tokens/round', 'accepted', 'tolerance', 'γ max', 'drafting', 'gate', 'FD', 'Δ FD (95 %)', 'adherence', 'diversity', 'guard'];
+  const head = ['mode', 'speedup', 'tokens/round', 'accepted', 'gap', 'tolerance', 'γ max', 'drafting', 'gate', 'FD', 'Δ FD (95 %)', 'adherence', 'diversity', 'guard'];
   const lines = [head, ...modes.map(rowOf)];
   const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
   const vanilla = modes[0]?.verdict.vanilla;
@@ -25,6 +25,7 @@ function rowOf({ key, verdict, speedup, settings, trial, gate }: CalibratedMode)
     `${speedup.toFixed(2)}x`,
     trial === null ? '' : trial.tokensPerRound.toFixed(2),
     settings === null ? '' : settings.acceptance.toFixed(3),
+    gate === null ? '' : gate.statistic.median.toPrecision(3),
     settings === null || settings.tolerance === 0 ? '' : settings.tolerance.toPrecision(3),
     settings === null ? '' : String(settings.maxDraftTokens),
     settings?.drafting ?? '',

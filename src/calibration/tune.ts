@@ -42,7 +42,7 @@ export interface Tuned {
 }
 
 /** γ at which rounds are timed, and the largest γ that is offered to the adaptive rule. */
-const TIMED_LENGTHS = [1, 2, 4, 7];
+const TIMED_LENGTHS = [1, 3, 6];
 const MAX_DRAFTS = [1, 2, 4, 8];
 const DRAFTINGS = ['sequential', 'parallel'] as const;
 const TRACED_LENGTH = 4;
@@ -67,11 +67,19 @@ export async function tune(studio: Studio, combination: Acceleration, tolerance:
       }
     }
   }
-  const timed = await timeTrials(studio, combination, trials, options);
+  const timed = await timeTrials(studio, combination, worthTiming(trials), options);
   const chosen = chooseTrial(timed);
   // Timed anew: the fastest of many is always a little lucky, and luck is not stored.
   const [best] = await timeTrials(studio, combination, [chosen], { ...options, repetitions: 2 * options.repetitions });
   return { best: best!, trials: timed, gate: gate!, costError };
+}
+
+/** The cost model is right to some percent, so what it puts far behind need not be timed; where nothing should draft, one will do. */
+export function worthTiming<T extends { predicted: number; settings: Pick<SpeculationSettings, 'costs'> }>(trials: readonly T[]): T[] {
+  const CLOSE = 0.85;
+  const best = Math.max(...trials.map(({ predicted }) => predicted));
+  const drafting = trials.filter(({ predicted, settings }) => predicted >= CLOSE * best && predicted > 1 / settings.costs.plain);
+  return drafting.length > 0 ? drafting : trials.slice(0, 1);
 }
 
 /** Below this, times of two settings are the same; then the simpler one is taken, which is the earlier. */

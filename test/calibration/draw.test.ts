@@ -3,7 +3,7 @@ import { fastest } from '../../src/calibration/calibrate.js';
 import { assignBlocks, drawGroup, prefillChunks } from '../../src/calibration/draw.js';
 import { combinationsOf, specAs } from '../../src/calibration/combination.js';
 import { toleranceCandidates } from '../../src/calibration/tolerance.js';
-import { chooseTrial } from '../../src/calibration/tune.js';
+import { chooseTrial, worthTiming } from '../../src/calibration/tune.js';
 import { wrapEngine } from '../../src/engine/engine.js';
 import { modeKeyOf } from '../../src/model/accelerator.js';
 import { FakeEngine } from '../support/fake-engine.js';
@@ -73,6 +73,12 @@ describe('choices', () => {
     expect(fastest([mode(few, 3, false)])).toEqual(off);
     expect(fastest([mode(few, 1.01)])).toEqual(off);
     expect(fastest([])).toEqual(off);
+  });
+
+  it('only what the cost model puts close to the best is timed, and of none that drafts one', () => {
+    const trial = (id: number, predicted: number) => ({ id, predicted, settings: { costs: { plain: 0.5, round: 1, draft: 0, verify: 0 } } });
+    expect(worthTiming([trial(0, 2.6), trial(1, 2), trial(2, 3)]).map(({ id }) => id)).toEqual([0, 2]);
+    expect(worthTiming([trial(0, 2), trial(1, 2)]).map(({ id }) => id)).toEqual([0]);
   });
 
   it('of settings that are equally fast the first is taken', () => {

@@ -23,6 +23,8 @@ describe('fitGate', () => {
   it.each([1, -1])('finds the layer that tells, and its sign %i', (sign) => {
     const { report, logistic } = fitGate(pictures(sign), TOKENS);
     expect(report).toMatchObject({ layer: 1, usable: true, drafts: 2400 });
+    expect(report.statistic.median).toBeCloseTo(0.5, 1);
+    expect(report.statistic.p90).toBeCloseTo(0.9, 1);
     expect(report.layers[0]!.auc).toBeLessThan(0.55);
     expect(report.layers[1]!.auc).toBeGreaterThan(0.8);
     expect(Math.sign(report.layers[1]!.entropy_weight)).toBe(sign);

@@ -20,6 +20,7 @@ const FLAGS = {
   quick: onOff('a first look in a few minutes: fewer pictures, fewer tolerances. Too little to trust'),
   modes: text(`only these, separated by commas: ${MODE_KEYS.join(', ')}`, { placeholder: 'LIST' }),
   gate: choice('which entropy gate to use; auto: the one that is fastest by the clock', ['auto', 'off', 'paper', 'logistic']),
+  explore: onOff('try looser tolerances also after one that did not pass; they are recorded, never chosen'),
   pictures: integer('pictures that FD is measured with (default 2000)', [64, 2000]),
   threads: integer('compute threads; default: one per physical core', [1, 1024]),
   'dry-run': onOff('print the table, leave accelerator.json alone'),
@@ -42,6 +43,7 @@ const FULL: CalibrationOptions = {
   tolerances: 6,
   resamples: 300,
   gate: 'auto',
+  explore: false,
   only: [],
 };
 
@@ -104,6 +106,7 @@ function optionsOf(values: FlagValues<typeof FLAGS>): CalibrationOptions {
     ...base,
     guard: { ...base.guard, ...(values.pictures === undefined ? {} : { fdPictures: values.pictures }) },
     gate: values.gate ?? 'auto',
+    explore: values.explore ?? false,
     only: (values.modes ?? '').split(',').filter((name) => name !== '').map(modeKey),
   };
 }

@@ -1,0 +1,37 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UNMEASURED, wayOf, fewStepWay } from '../../src/calibration/settings.js';
+import { compareLaws, drawSet, hasDraft, openLawBench, worst, type DrawnSet, type LawBench } from '../support/exact-law.js';
+
+/**
+ * Exact speculation draws by the law of the model's own sampler, on the bundled model: few pictures here, 2,000 in test/long.
+ * A fixed γ, because the adaptive rule may rightly never draft on a small model.
+ */
+const PICTURES = 128;
+const SETTINGS = { drafting: 'sequential', maxDraftTokens: 3, ...UNMEASURED } as const;
+
+describe.skipIf(!hasDraft)('exact speculation', () => {
+  let bench: LawBench;
+  let vanilla: DrawnSet;
+
+  beforeAll(async () => {
+    bench = await openLawBench();
+    vanilla = await drawSet(bench, PICTURES, fewStepWay(0), 1);
+  });
+
+  afterAll(() => {
+    bench.close();
+  });
+
+  it('keeps the law of the pictures, and accepts drafts on the way', async () => {
+    const exact = await drawSet(bench, PICTURES, wayOf({ mode: 'exact', fewStep: 0 }, { ...SETTINGS, tolerance: 0 }, { adaptive: false }), 2);
+    expect(exact.rounds.some(({ accepted }) => accepted > 0)).toBe(true);
+    const { name, p } = worst(compareLaws(vanilla, exact, false));
+    expect(p, name).toBeGreaterThan(1e-5);
+  });
+
+  it('is told from accepting every draft', async () => {
+    const lax = await drawSet(bench, PICTURES, wayOf({ mode: 'relaxed', fewStep: 0 }, { ...SETTINGS, tolerance: 1e9 }, { adaptive: false }), 2);
+    expect(lax.rounds.every(({ drafted, accepted }) => accepted === drafted)).toBe(true);
+    expect(worst(compareLaws(vanilla, lax, false)).p).toBeLessThan(1e-6);
+  });
+});
