@@ -20,6 +20,9 @@ const FLAGS = {
   guidance: decimal('how closely the words are followed; 1: off', [1, LIMITS.guidanceScale]),
   steps: integer('timesteps per image token: more is slower and cleaner', [1, LIMITS.timesteps]),
   negative: text('what the picture should not be; needs --guidance above 1'),
+  acceleration: choice('how tokens are drafted (default: as the model was calibrated)', ['auto', 'off', 'exact', 'relaxed'] as const),
+  'few-step': choice('jumps of the few-step head per token; 0: the model\'s own sampler', ['0', '1', '2', '4'] as const),
+  drafts: integer('tokens drafted at once, at most', [0, 64]),
   format: choice('default: by the ending of --out, else png', FORMATS),
   compression: integer('quality of jpeg and webp (default 100)', [0, 100]),
   model: text('here: model folder (default: the bundled one); with --url: name of a served model', { placeholder: 'MODEL' }),
@@ -39,6 +42,7 @@ prompt, seed and settings give the same bytes, here and there.
 
   fast-ardiff generate "red apple" -o apple.png --seed 7
   fast-ardiff generate "a cat, 3d style" -n 4 --format webp -o cat.webp        cat-0.webp … cat-3.webp
+  fast-ardiff generate "a rose" --acceleration relaxed --few-step 1
   fast-ardiff generate "blue car" --url http://localhost:8080 -o - > car.png
 
 ${describeFlags(FLAGS)}
@@ -80,8 +84,20 @@ export function readRequest(values: Values, positionals: readonly string[]): Tas
     ...(values.steps === undefined ? {} : { num_inference_steps: values.steps }),
     ...(values.negative === undefined ? {} : { negative_prompt: values.negative }),
     ...(values.compression === undefined ? {} : { output_compression: values.compression }),
+    ...accelerationOf(values),
   };
   return { request, format, fileOf: (index) => fileName(values.out, format, n, index) };
+}
+
+function accelerationOf({ acceleration: mode, 'few-step': fewStep, drafts }: Values): Pick<ImagesRequest, 'acceleration'> {
+  if (mode === undefined && fewStep === undefined && drafts === undefined) return {};
+  return {
+    acceleration: {
+      ...(mode === undefined ? {} : { mode }),
+      ...(fewStep === undefined ? {} : { few_step: Number(fewStep) as 0 | 1 | 2 | 4 }),
+      ...(drafts === undefined ? {} : { max_draft_tokens: drafts }),
+    },
+  };
 }
 
 function chooseDraw(values: Values, terminal: Terminal): Draw {

@@ -83,12 +83,23 @@ function megabytes(files: readonly string[]): string {
   return (files.reduce((sum, file) => sum + statSync(file).size, 0) / 1e6).toFixed(1);
 }
 
+/** One line a mode, the fastest first. */
+function accelerationsOf({ accelerations }: ModelDescription): string {
+  if (accelerations.length === 0) return 'none';
+  const lines = accelerations.map(({ mode, few_step: fewStep, speedup, passed, max_draft_tokens: drafts }) => {
+    const way = [...(mode === 'off' ? [] : [`${mode}, up to ${drafts} drafts`]), ...(fewStep === 0 ? [] : [`few_step ${fewStep}`])].join(', ');
+    return `${speedup.toFixed(2)}x ${way}${passed ? '' : ' (worse than vanilla, only by name)'}`;
+  });
+  return lines.join(`\n${' '.repeat(16)}`);
+}
+
 function print({ model, details }: Entry): string {
   const { defaults } = model;
   const lines = {
     prompt: `${model.prompt_mode}, at most ${model.max_prompt_tokens} tokens`,
     sizes: model.sizes.join(', '),
     defaults: `${defaults.num_inference_steps} timesteps, guidance ${defaults.guidance_scale}, sampler ${defaults.sampler}`,
+    accelerations: accelerationsOf(model),
     ...details,
   };
   return `${model.id}\n${Object.entries(lines).map(([name, value]) => `  ${name.padEnd(13)} ${value}\n`).join('')}`;

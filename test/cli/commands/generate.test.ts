@@ -38,6 +38,13 @@ describe('generate --url', () => {
     expect(readFileSync(file('cat.png')).toString('base64')).toBe(reply.json<{ data: { b64_json: string }[] }>().data[0]!.b64_json);
   });
 
+  it('asks for what the server has not calibrated, and says its answer', async () => {
+    const { status, err } = await runCli(['generate', 'x', '-o', file('x.png'), '--acceleration', 'relaxed', '--few-step', '1', '--drafts', '3', '--url', url]);
+    expect([status, err]).toEqual([1, expect.stringContaining('This model has no few-step head')]);
+    expect((await runCli(['generate', 'x', '-o', file('x.png'), '--acceleration', 'auto', '--few-step', '0', '--url', url])).status).toBe(0);
+    expect((await runCli(['generate', 'x', '--few-step', '3', '--url', url])).status).toBe(2);
+  });
+
   it('numbers several pictures, in the format of the ending', async () => {
     const { status, out } = await runCli(['generate', 'x', '-n', '3', '-o', file('a.b.jpg'), '--seed', '7', '--negative', 'y', '--quiet', '--url', url]);
     expect(status).toBe(0);

@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import type { ModelDescription } from '../../../src/gateway/schemas.js';
+import { writeAccelerator } from '../../support/accelerator-folder.js';
 import { createGateway } from '../../support/gateway-harness.js';
 import { writeModelFolder } from '../../support/model-folder.js';
 import { runCli } from '../../support/terminal.js';
@@ -21,6 +22,16 @@ describe('models', () => {
     expect(out).toMatch(/^tiny$/m);
     expect(out).toMatch(/^ {2}weights +missing$/m);
     expect(out).toMatch(/^ {2}vae +missing/m);
+    folder.remove();
+  });
+
+  it('shows what was calibrated, fastest first', async () => {
+    const folder = writeModelFolder();
+    expect((await runCli(['models', folder.directory])).out).toMatch(/^ {2}accelerations none$/m);
+    writeAccelerator(folder.directory);
+    const { out } = await runCli(['models', folder.directory]);
+    expect(out).toMatch(/^ {2}accelerations 4\.50x relaxed, up to 6 drafts, few_step 1\n {16}3\.50x few_step 1$/m);
+    expect(out).toMatch(/2\.00x few_step 4 \(worse than vanilla, only by name\)$/m);
     folder.remove();
   });
 
