@@ -215,6 +215,10 @@ ProbeRequest to_probe_request(const Napi::Value& value) {
     out.tensors.emplace(name, std::move(array));
   }
   if (out.kind == "sampler") read_sampler(field.at("params"), out.settings);
+  if (out.kind == "draft") {
+    out.parallel = field.at("params").at("parallel").integer(0, kMaxDraftTokens);
+    out.first_key = field.at("params").at("firstKey").integer(0, INT32_MAX);
+  }
   if (out.kind == "tokens") out.sequence = field.at("params").at("sequence").id();
   return out;
 }

@@ -148,6 +148,16 @@ HostArrays run_probe(Engine& engine, const ProbeRequest& request) {
   if (request.kind == "flow_head") {
     return {{"out", engine.probe_flow_head(tensor(request, "x"), tensor(request, "t"), tensor(request, "condition"))}};
   }
+  if (request.kind == "few_step") {
+    return {{"out", engine.probe_few_step(tensor(request, "x"), tensor(request, "t"), tensor(request, "r"), tensor(request, "condition"))}};
+  }
+  if (request.kind == "draft") {
+    auto [features, entropy] = engine.probe_draft(tensor(request, "features"), tensor(request, "inputs"), request.parallel, request.first_key);
+    return {{"features", std::move(features)}, {"entropy", std::move(entropy)}};
+  }
+  if (request.kind == "draft_head") {
+    return {{"out", engine.probe_draft_head(tensor(request, "x"), tensor(request, "t"), tensor(request, "condition"))}};
+  }
   if (request.kind == "sampler") {
     return {{"out", engine.probe_sampler(tensor(request, "condition"), tensor(request, "noise"), request.settings)}};
   }

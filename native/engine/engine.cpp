@@ -29,10 +29,7 @@ Engine::Engine(Backend& backend, const std::filesystem::path& directory, const L
   conditions_ = std::make_unique<Conditions>(backend_, scratch_, config_, *backbone_->weights().image_out);
   store_ = std::make_unique<TokenStore>(backend_, scratch_, *tokens_);
   verification_ = std::make_unique<Verification>(backend_, scratch_, *conditions_, *hidden_, config_.image.token_size());
-  if (draft_) {
-    drafter_ = std::make_unique<ModelDrafter>(DraftParts{backend_, scratch_, *draft_, *backbone_->weights().image_in, *conditions_, *store_, *kv_,
-                                                         *hidden_, *tokens_, draft_head_.get(), few_step_.get()});
-  }
+  if (draft_) drafter_ = std::make_unique<ModelDrafter>(draft_parts());
 
   info_.family = "nextstep";
   info_.hidden_size = config_.backbone.hidden_size;
@@ -64,7 +61,8 @@ void Engine::load_accelerator(const std::filesystem::path& directory) {
     const Checkpoint checkpoint(directory, "draft");
     draft_ = std::make_unique<DraftModel>(backend_, config_.backbone, load_draft(backend_, checkpoint, config_));
     info.draft_layers = draft_->num_layers();
-    info.draft_head = static_cast<bool>(checkpoint.find("head.net.cond_embed.weight"));
+    // By any of its tensors: a head of which one is missing is an error.
+    info.draft_head = checkpoint.find("head.net.cond_embed.weight") || checkpoint.count_numbered("head.net.res_blocks.") > 0;
     if (info.draft_head) {
       draft_head_ = std::make_unique<TokenSampler>(backend_, scratch_, FlowHead(backend_, load_accelerator_head(backend_, checkpoint, "head.net.", config_)));
       check(!draft_head_->head().is_few_step(), ErrorCode::kInvalidModel, checkpoint.label(), ": the draft's head is a few-step head");
@@ -78,6 +76,10 @@ void Engine::load_accelerator(const std::filesystem::path& directory) {
     info.few_step = true;
     info.parameters += checkpoint.parameters();
   }
+}
+
+DraftParts Engine::draft_parts() {
+  return {backend_, scratch_, *draft_, *backbone_->weights().image_in, *conditions_, *store_, *kv_, *hidden_, *tokens_, draft_head_.get(), few_step_.get()};
 }
 
 PlanLimits Engine::limits() const {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -49,14 +50,21 @@ class Engine {
   // dropped every sequence.
   StepResult step(const StepPlan& plan);
 
-  // Puts another drafter in the place of the draft model's, for tests. Between steps only.
-  void set_drafter(std::unique_ptr<Drafter> drafter) { drafter_ = std::move(drafter); }
+  // Puts another drafter in the place of the draft model's, made of what that one works with: for tests. Between steps
+  // only, with a draft model loaded.
+  void set_drafter(const std::function<std::unique_ptr<Drafter>(const DraftParts&)>& make) { drafter_ = make(draft_parts()); }
 
   // Thread safe.
   void cancel(uint32_t sequence) { cancel_flags_.set(sequence); }
 
   // Parts of the model on given inputs (golden cases); shapes as in ProbeRequest of native-types.ts.
   HostArray probe_flow_head(const HostArray& x, const HostArray& t, const HostArray& condition);
+  // The average velocity from t to r.
+  HostArray probe_few_step(const HostArray& x, const HostArray& t, const HostArray& r, const HostArray& condition);
+  HostArray probe_draft_head(const HostArray& x, const HostArray& t, const HostArray& condition);
+  // Pairs at positions 0 … T - 1, then `parallel` mask rows: predicted features of positions 1 … T + parallel, and of the
+  // rows from `first_key` on the attention entropy over the keys from there on, in each layer of the draft.
+  std::pair<HostArray, HostArray> probe_draft(const HostArray& features, const HostArray& inputs, int64_t parallel, int64_t first_key);
   HostArray probe_sampler(const HostArray& condition, const HostArray& noise, const SequenceSpec& settings);
   // ids (T), then embeddings (S, H) as further positions: hidden states of both.
   std::pair<HostArray, HostArray> probe_backbone(const HostArray& ids, const HostArray& step_embedding);
@@ -65,11 +73,13 @@ class Engine {
   HostArray probe_tokens(uint32_t sequence);
 
  private:
+  HostArray probe_head(const FlowHead& head, const HostArray& x, const HostArray& t, const std::vector<float>& r, const HostArray& condition);
   TensorView upload_array(const HostArray& array, const char* name, const Shape& shape);
   HostArray download_array(const TensorView& view, std::vector<int64_t> shape);
   void admit(const SequenceSpec& spec);
   void release(uint32_t id);
   void load_accelerator(const std::filesystem::path& directory);
+  DraftParts draft_parts();
   const TokenSampler& sampler_for(const Sequence& sequence) const { return sequence.spec.few_step > 0 ? *few_step_ : *sampler_; }
   TokenSampler& sampler_for(const Sequence& sequence) { return sequence.spec.few_step > 0 ? *few_step_ : *sampler_; }
 

@@ -48,7 +48,9 @@ void check_speculation(const SequenceSpec& spec, const PlanLimits& limits) {
   argument(limits.accelerator.draft_layers > 0, spec.id, "speculates, but no draft model is loaded");
   argument(speculation.max_draft_tokens >= 1 && speculation.max_draft_tokens <= kMaxDraftTokens, spec.id, speculation.max_draft_tokens,
            " draft tokens outside [1, ", kMaxDraftTokens, "]");
-  argument(speculation.tolerance >= 0.0, spec.id, "tolerance ", speculation.tolerance, " is negative or not a number");
+  // Infinity would accept what is not a number, too.
+  argument(speculation.tolerance >= 0.0 && std::isfinite(speculation.tolerance), spec.id, "tolerance ", speculation.tolerance,
+           " is negative or not finite");
   argument(plain > 0.0 && round >= 0.0 && draft >= 0.0 && verify >= 0.0 && std::isfinite(plain + round + draft + verify), spec.id,
            "a cost of speculation is out of range");
   argument(in_unit_interval(speculation.acceptance), spec.id, "acceptance ", speculation.acceptance, " outside [0, 1]");

@@ -46,20 +46,76 @@ HostArray Engine::download_array(const TensorView& view, std::vector<int64_t> sh
   return out;
 }
 
-HostArray Engine::probe_flow_head(const HostArray& x, const HostArray& t, const HostArray& condition) {
+HostArray Engine::probe_head(const FlowHead& head, const HostArray& x, const HostArray& t, const std::vector<float>& r, const HostArray& condition) {
   scratch_.reset();
-  const int64_t r = dim(x, "x", 0, 2), d = info_.token_size, w = sampler_->head().width();
-  std::vector<int32_t> identity(static_cast<size_t>(r));
+  const int64_t n = dim(x, "x", 0, 2), d = info_.token_size, w = head.width();
+  std::vector<int32_t> identity(static_cast<size_t>(n));
   for (size_t i = 0; i < identity.size(); ++i) identity[i] = static_cast<int32_t>(i);
   const TensorView rows = upload_index(identity);
-  const TensorView tau = scratch_.take(DType::kF32, {r, w}), embedded = scratch_.take(DType::kF32, {r, w});
-  const TensorView modulation = scratch_.take(DType::kF32, {r, sampler_->head().modulation_size()}), v = scratch_.take(DType::kF32, {r, d});
-  check(static_cast<int64_t>(t.data.size()) == r, ErrorCode::kInvalidArgument, "t has ", t.data.size(), " numbers, expected ", r);
-  sampler_->head().embed_times(t.data, {}, tau, scratch_);
-  sampler_->head().embed_condition(upload_array(condition, "condition", {r, info_.hidden_size}), embedded);
-  sampler_->head().modulate(tau, rows, embedded, rows, modulation, scratch_);
-  sampler_->head().velocity(upload_array(x, "x", {r, d}), rows, modulation, v, scratch_);
-  return download_array(v, {r, d});
+  const TensorView tau = scratch_.take(DType::kF32, {n, w}), embedded = scratch_.take(DType::kF32, {n, w});
+  const TensorView modulation = scratch_.take(DType::kF32, {n, head.modulation_size()}), v = scratch_.take(DType::kF32, {n, d});
+  check(static_cast<int64_t>(t.data.size()) == n, ErrorCode::kInvalidArgument, "t has ", t.data.size(), " numbers, expected ", n);
+  head.embed_times(t.data, r, tau, scratch_);
+  head.embed_condition(upload_array(condition, "condition", {n, info_.hidden_size}), embedded);
+  head.modulate(tau, rows, embedded, rows, modulation, scratch_);
+  head.velocity(upload_array(x, "x", {n, d}), rows, modulation, v, scratch_);
+  return download_array(v, {n, d});
+}
+
+HostArray Engine::probe_flow_head(const HostArray& x, const HostArray& t, const HostArray& condition) {
+  return probe_head(sampler_->head(), x, t, {}, condition);
+}
+
+HostArray Engine::probe_few_step(const HostArray& x, const HostArray& t, const HostArray& r, const HostArray& condition) {
+  check(few_step_ != nullptr, ErrorCode::kInvalidArgument, "no few-step head is loaded");
+  check(r.data.size() == t.data.size(), ErrorCode::kInvalidArgument, "r has ", r.data.size(), " numbers, expected ", t.data.size());
+  return probe_head(few_step_->head(), x, t, r.data, condition);
+}
+
+HostArray Engine::probe_draft_head(const HostArray& x, const HostArray& t, const HostArray& condition) {
+  check(draft_head_ != nullptr, ErrorCode::kInvalidArgument, "no draft head is loaded");
+  return probe_head(draft_head_->head(), x, t, {}, condition);
+}
+
+std::pair<HostArray, HostArray> Engine::probe_draft(const HostArray& features, const HostArray& inputs, int64_t parallel, int64_t first_key) {
+  check(draft_ != nullptr, ErrorCode::kInvalidArgument, "no draft model is loaded");
+  scratch_.reset();
+  const int64_t t = dim(features, "features", 0, 2), h = info_.hidden_size, m = t + parallel;
+  check(t >= 1 && parallel >= 0 && m <= info_.max_positions, ErrorCode::kInvalidArgument, t, " pairs and ", parallel,
+        " mask rows exceed the model's positions");
+  check(first_key >= 0 && first_key < m, ErrorCode::kInvalidArgument, "first key ", first_key, " of ", m, " rows");
+  const int64_t num_layers = draft_->num_layers(), num_blocks = KvCache::blocks_for(m);
+  BackboneConfig layers = config_.backbone;
+  layers.num_layers = 0;
+  KvCache kv(backend_, layers, num_blocks, num_layers);  // its own pool: a probe never disturbs live sequences
+  std::vector<int32_t> table(static_cast<size_t>(num_blocks));
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
+  std::vector<int32_t> positions, slots, lengths, feature_rows, first_keys;
+  for (int64_t position = 0; position < m; ++position) {
+    first_keys.push_back(static_cast<int32_t>(std::min(first_key, position + 1)));
+    positions.push_back(static_cast<int32_t>(position));
+    slots.push_back(KvCache::slot(table, position));
+    lengths.push_back(static_cast<int32_t>(position + 1));
+    feature_rows.push_back(static_cast<int32_t>(std::min(position, t - 1)));  // mask rows have the last true feature
+  }
+  const TensorView g = scratch_.take(DType::kF32, {m, h}), e = scratch_.take(DType::kF32, {m, h}), out = scratch_.take(DType::kF32, {m, h});
+  backend_.gather_rows(upload_array(features, "features", {t, h}), upload_index(feature_rows), g);
+  backend_.convert(upload_array(inputs, "inputs", {t, h}), e.row_slice(0, t));  // same dtype: a copy
+  if (parallel > 0) backend_.gather_rows(draft_->mask_token(), upload_index(std::vector<int32_t>(static_cast<size_t>(parallel), 0)), e.row_slice(t, m));
+  const TensorView tables = upload_index(table).reshape({1, num_blocks});
+  const BackboneBatch batch{upload_index(positions), upload_index(slots),
+                            {tables, upload_index(std::vector<int32_t>(static_cast<size_t>(m), 0)), upload_index(lengths)}};
+  EntropyProbe probe{upload_index(first_keys), {}};
+  for (int64_t layer = 0; layer < num_layers; ++layer) probe.entropy.push_back(scratch_.take(DType::kF32, {m}));
+  draft_->forward(g, e, batch, kv.draft_layers(), out, scratch_, &probe);
+  HostArray entropy{std::vector<float>(static_cast<size_t>((m - first_key) * num_layers)), {m - first_key, num_layers}};
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    const HostArray column = download_array(probe.entropy[static_cast<size_t>(layer)], {m});
+    for (int64_t row = first_key; row < m; ++row) {
+      entropy.data[static_cast<size_t>((row - first_key) * num_layers + layer)] = column.data[static_cast<size_t>(row)];
+    }
+  }
+  return {download_array(out, {m, h}), std::move(entropy)};
 }
 
 HostArray Engine::probe_sampler(const HostArray& condition, const HostArray& noise, const SequenceSpec& settings) {

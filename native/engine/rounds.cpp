@@ -130,7 +130,10 @@ void Engine::draft_tokens(std::vector<Drawing>& drawing, StepResult& result) {
   }
   if (requests.empty()) return;
   std::vector<Drafts> drafts = drafter_->draft(requests);
-  for (size_t i = 0; i < owners.size(); ++i) owners[i]->drafts = std::move(drafts[i]);
+  for (size_t i = 0; i < owners.size(); ++i) {
+    // Whose flag was seen meanwhile has drafts that were not computed to their end.
+    if (!owners[i]->is_cancelled()) owners[i]->drafts = std::move(drafts[i]);
+  }
   result.timings.draft += watch.seconds();
 }
 
@@ -321,12 +324,12 @@ void Engine::settle(Drawing& one, Judgement&& judgement) {
   }
   state.pending_step = judgement.pending_step;
   state.pending_state = std::move(judgement.pending_state);
-  if (drafted == 0) {
+  if (drafted == 0 && !one.drafts.gate_stopped) {
     speculation::observe_plain(state.history, 1);
   } else {
     speculation::observe_round(state.history, drafted, accepted);
-    state.last_gap = judgement.statistic[static_cast<size_t>(std::min(accepted, drafted - 1))];
   }
+  if (drafted > 0) state.last_gap = judgement.statistic[static_cast<size_t>(std::min(accepted, drafted - 1))];
   // Of the tokens that stay: the one before the drafts and the accepted ones.
   for (int64_t j = 0; j < std::min<int64_t>(accepted + 1, static_cast<int64_t>(one.target_entropy.size())); ++j) {
     speculation::observe_entropy(spec.gate, one.target_entropy[static_cast<size_t>(j)], state.target_entropy);

@@ -1,5 +1,8 @@
 #include "io/checkpoint.h"
 
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <cstring>
 #include <set>
 
@@ -83,6 +86,19 @@ HostTensor Checkpoint::require(const std::string& name, const Shape& shape) cons
   HostTensor tensor = optional(name, shape);
   check(static_cast<bool>(tensor), ErrorCode::kInvalidModel, label_, ": tensor '", name, "' of shape ", shape.text(), " is missing");
   return tensor;
+}
+
+int64_t Checkpoint::count_numbered(const std::string& prefix) const {
+  int64_t count = 0;
+  for (const auto& entry : tensors_) {
+    const std::string& name = entry.first;
+    if (!name.starts_with(prefix)) continue;
+    int64_t number = 0;
+    const char* end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, number);
+    if (error == std::errc() && number >= 0 && number < INT32_MAX && stop != end && *stop == '.') count = std::max(count, number + 1);
+  }
+  return count;
 }
 
 int64_t Checkpoint::parameters() const {

@@ -27,6 +27,9 @@ class Checkpoint {
   // Any shape; empty when absent.
   HostTensor find(const std::string& name) const;
 
+  // One more than the largest number n of a tensor named prefix + n + "." + anything; 0 without any.
+  int64_t count_numbered(const std::string& prefix) const;
+
   // Sum over all tensors.
   int64_t parameters() const;
   size_t bytes() const;

@@ -120,8 +120,7 @@ FlowHeadWeights load_accelerator_head(Backend& backend, const Checkpoint& checkp
         "cond_embed.weight' is missing or not a matrix");
   const int64_t w = condition.shape[0];
   check(w >= 1 && w <= (1 << 16), ErrorCode::kInvalidModel, checkpoint.label(), ": a head of width ", w);
-  int64_t blocks = 0;
-  while (checkpoint.find(prefix + "res_blocks." + std::to_string(blocks) + ".in_ln.weight")) ++blocks;
+  const int64_t blocks = checkpoint.count_numbered(prefix + "res_blocks.");
   FlowHeadWeights out = load_head(backend, checkpoint, {prefix, w, blocks, config.image.token_size(), config.backbone.hidden_size});
   if (checkpoint.find(prefix + "interval_embed.mlp.0.weight")) {
     out.interval_in = linear(backend, checkpoint, prefix + "interval_embed.mlp.0", kTimeFeatures, w);
@@ -136,11 +135,9 @@ DraftWeights load_draft(Backend& backend, const Checkpoint& checkpoint, const Ne
   out.feature_norm = vector(backend, checkpoint, "feature_norm.weight", h);
   out.token_norm = vector(backend, checkpoint, "token_norm.weight", h);
   out.fuse = linear(backend, checkpoint, "fc", 2 * h, h);
-  size_t layers = 0;
-  while (checkpoint.find("layers." + std::to_string(layers) + ".input_layernorm.weight")) {
-    out.blocks.layers.push_back(load_layer(backend, checkpoint, config.backbone, layers++));
-  }
+  const int64_t layers = checkpoint.count_numbered("layers.");
   check(layers >= 1, ErrorCode::kInvalidModel, checkpoint.label(), ": a draft model without layers");
+  for (int64_t i = 0; i < layers; ++i) out.blocks.layers.push_back(load_layer(backend, checkpoint, config.backbone, static_cast<size_t>(i)));
   out.blocks.norm = vector(backend, checkpoint, "norm.weight", h);
   out.out = linear(backend, checkpoint, "out", h, h);
   const Tensor mask = vector(backend, checkpoint, "mask_token", h);

@@ -324,12 +324,13 @@ export interface Tensor {
 
 /** Runs one part of the model on given inputs: golden cases, calibration. Never part of serving. */
 export interface ProbeRequest {
-  kind: 'flow_head' | 'few_step' | 'draft' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode' | 'tokens';
+  kind: 'flow_head' | 'few_step' | 'draft' | 'draft_head' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode' | 'tokens';
   /**
-   * flow_head: x (R, D), t (R), condition (R, H) -> out (R, D).
+   * flow_head, draft_head: x (R, D), t (R), condition (R, H) -> out (R, D).
    * few_step: x (R, D), t (R), r (R), condition (R, H) -> out (R, D): the average velocity from t to r.
    * draft: features (T, H) of positions 0 … T - 1, inputs (T, H) embeddings of positions 1 … T; params.parallel = n
-   * mask rows behind them -> features (T + n, H) of positions 1 … T + n.
+   * mask rows behind them -> features (T + n, H) of positions 1 … T + n; entropy (T + n - f, draft layers) of the
+   * attention over keys from params.firstKey = f on, of the rows from there on.
    * sampler: condition (rows, H), noise (draws, D) -> out (D).
    * backbone: ids (T), step_embedding (S, H) -> prefill (T, H), step (S, H).
    * vae_decode: latent (B, C, h, w) -> image (B, 3, H, W). vae_encode: pixels (B, 3, H, W) -> latent (B, C, h, w).

@@ -71,6 +71,13 @@ HostArray unpatchify(const HostArray& tokens, int64_t h, int64_t w, int64_t c, i
 SequenceSpec settings(const json& params) {
   SequenceSpec spec;
   spec.id = 1;
+  spec.use_norm = params.value("use_norm", false);
+  if (params.contains("grid")) {
+    spec.grid_height = params["grid"][0];
+    spec.grid_width = params["grid"][1];
+  }
+  spec.few_step = params.value("few_step", 0);
+  if (spec.few_step > 0) return spec;
   spec.sampler.sampler = parse_sampler(params.at("sampler"));
   spec.sampler.timesteps = params.at("timesteps");
   spec.sampler.shift = params.at("timestep_shift");
@@ -78,11 +85,6 @@ SequenceSpec settings(const json& params) {
   spec.guidance_scale = params.at("guidance_scale");
   spec.image_guidance_scale = params.value("image_guidance_scale", 1.0);
   spec.guidance_schedule = parse_guidance_schedule(params.value("guidance_schedule", "constant"));
-  spec.use_norm = params.value("use_norm", false);
-  if (params.contains("grid")) {
-    spec.grid_height = params["grid"][0];
-    spec.grid_width = params["grid"][1];
-  }
   return spec;
 }
 
@@ -118,6 +120,12 @@ std::vector<HostArray> run_case(Engine& engine, const Fixtures& fixtures, const 
   const std::string kind = c.at("kind");
   const auto fixture = [&](const char* key) { return fixtures.get(c.at(key)); };
   if (kind == "flow_head") return {engine.probe_flow_head(fixture("x"), fixture("t"), fixture("condition"))};
+  if (kind == "few_step") return {engine.probe_few_step(fixture("x"), fixture("t"), fixture("r"), fixture("condition"))};
+  if (kind == "draft_head") return {engine.probe_draft_head(fixture("x"), fixture("t"), fixture("condition"))};
+  if (kind == "draft") {
+    auto [features, entropy] = engine.probe_draft(fixture("features"), fixture("inputs"), c.at("masked"), c.at("first_key"));
+    return {features, entropy};
+  }
   if (kind == "sampler") return {engine.probe_sampler(fixture("condition"), fixture("noise"), settings(c.at("params")))};
   if (kind == "vae_decode") return {engine.probe_vae_decode(fixture("latent"))};
   if (kind == "vae_encode") return {engine.probe_vae_encode(fixture("pixels"))};
@@ -171,7 +179,10 @@ std::vector<Outcome> run(const std::filesystem::path& directory, Backend& backen
   const json manifest = json::parse(text, text + manifest_file.bytes().size());
   check(manifest.value("family", "") == "nextstep", ErrorCode::kInvalidArgument, "family '", manifest.value("family", ""), "' is not supported");
   const Fixtures fixtures(directory / "fixtures.safetensors");
-  Engine engine(backend, directory, {.kv_blocks = 64, .max_step_tokens = 512});
+  // Cases of an accelerator lie in its folder, inside that of the model.
+  const bool accelerated = !std::filesystem::exists(directory / "config.json");
+  const auto model = accelerated ? directory.parent_path() : directory;
+  Engine engine(backend, model, {.kv_blocks = 64, .max_step_tokens = 512, .accelerator = accelerated ? directory.string() : ""});
   const VaeConfig vae = read_vae_config(directory / manifest.value("vae", "vae"));
   std::vector<Outcome> out;
   for (const json& c : manifest.at("cases")) {

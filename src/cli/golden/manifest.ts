@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { GuidanceSchedule, SamplerName, Tensor } from '../../engine/native-types.js';
 import { readJsonFile, readObject, type JsonObject } from '../../model/json-file.js';
 import { readSafetensors } from '../safetensors.js';
@@ -20,6 +20,8 @@ export interface CaseParams {
   guidance_schedule: GuidanceSchedule;
   use_norm: boolean;
   grid: [number, number];
+  /** Jumps of the few-step head; 0: the model's sampler. */
+  few_step: 0 | 1 | 2 | 4;
 }
 
 /** One case as the manifest has it: names of input tensors, parameters, tolerance per expected tensor. */
@@ -28,6 +30,9 @@ export interface GoldenCase {
   kind: string;
   /** Input tensor names by role, e.g. `x`, `condition`, `noise`. */
   inputs: Readonly<Record<string, string>>;
+  /** Of a draft's case: mask rows behind the pairs, and the first key that entropies are taken over. */
+  masked: number;
+  firstKey: number;
   rows: readonly string[];
   params: CaseParams;
   expect: readonly { tensor: string; tolerance: number }[];
@@ -37,6 +42,10 @@ export interface GoldenCase {
 
 export interface GoldenFolder {
   directory: string;
+  /** Folder of the model the cases are of. */
+  model: string;
+  /** Where the cases are an accelerator's: its folder, which is `directory`, inside that of the model. */
+  accelerator: string | null;
   cases: readonly GoldenCase[];
   fixtures: ReadonlyMap<string, Tensor>;
 }
@@ -51,6 +60,7 @@ const DEFAULTS: CaseParams = {
   guidance_schedule: 'constant',
   use_norm: false,
   grid: [1, 1],
+  few_step: 0,
 };
 
 export function readGoldenFolder(directory: string): GoldenFolder {
@@ -61,8 +71,11 @@ export function readGoldenFolder(directory: string): GoldenFolder {
     throw new GoldenUsageError(`${path}: family ${JSON.stringify(manifest['family'])} is not supported yet; supported: "nextstep"`);
   }
   if (!Array.isArray(manifest['cases']) || manifest['cases'].length === 0) throw new GoldenUsageError(`${path}: no cases`);
+  const accelerated = !existsSync(join(directory, 'config.json'));
   return {
     directory,
+    model: accelerated ? dirname(resolve(directory)) : directory,
+    accelerator: accelerated ? directory : null,
     cases: manifest['cases'].map((value: unknown, i) => readCase(`${path}: case ${i}`, value)),
     fixtures: readSafetensors(join(directory, 'fixtures.safetensors')),
   };
@@ -77,6 +90,8 @@ function readCase(where: string, value: unknown): GoldenCase {
     name: String(json['name']),
     kind: String(json['kind']),
     inputs: Object.fromEntries(strings.filter(([key]) => key !== 'name' && key !== 'kind')),
+    masked: Number(json['masked'] ?? 0),
+    firstKey: Number(json['first_key'] ?? 0),
     rows: Array.isArray(rows) ? rows.map(String) : [],
     params: { ...DEFAULTS, ...(readObject(`${where}: params`, json['params'] ?? {}) as Partial<CaseParams>) },
     origin: readOrigin(json),

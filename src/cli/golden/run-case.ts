@@ -1,5 +1,5 @@
 import type { EngineModel } from '../../engine/engine.js';
-import type { SequenceSpec, Tensor } from '../../engine/native-types.js';
+import type { ProbeRequest, SequenceSpec, Tensor } from '../../engine/native-types.js';
 import type { ModelManifest } from '../../model/manifest.js';
 import type { PromptTokenizer } from '../../model/tokenizer.js';
 import { drawTokens } from './draw.js';
@@ -21,16 +21,21 @@ let nextSequence = 1;
 export async function runCase(run: GoldenRun, goldenCase: GoldenCase): Promise<Float32Array[] | null> {
   const { folder, model } = run;
   const input = (role: string): Tensor => inputOf(folder, goldenCase, role);
-  const probe = async (kind: 'flow_head' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode', roles: string[], outputs: string[]) => {
+  const probe = async (kind: ProbeRequest['kind'], roles: string[], outputs: string[], params: ProbeRequest['params'] = {}) => {
     const tensors = Object.fromEntries(roles.map((role) => [role, input(role)]));
-    const answer = await model.probe({ kind, tensors, params: kind === 'sampler' ? samplerSettings(goldenCase) : {} });
+    const answer = await model.probe({ kind, tensors, params });
     return outputs.map((name) => answer[name]?.data ?? new Float32Array());
   };
   switch (goldenCase.kind) {
     case 'flow_head':
-      return probe('flow_head', ['x', 't', 'condition'], ['out']);
+    case 'draft_head':
+      return probe(goldenCase.kind, ['x', 't', 'condition'], ['out']);
+    case 'few_step':
+      return probe('few_step', ['x', 't', 'r', 'condition'], ['out']);
+    case 'draft':
+      return probe('draft', ['features', 'inputs'], ['features', 'entropy'], { parallel: goldenCase.masked, firstKey: goldenCase.firstKey });
     case 'sampler':
-      return probe('sampler', ['condition', 'noise'], ['out']);
+      return probe('sampler', ['condition', 'noise'], ['out'], samplerSettings(goldenCase));
     case 'backbone':
       return probe('backbone', ['ids', 'step_embedding'], ['prefill', 'step']);
     case 'vae_decode':
@@ -112,6 +117,7 @@ function specOf({ folder }: GoldenRun, goldenCase: GoldenCase, inputImageTokens:
     gridHeight: params.grid[0],
     gridWidth: params.grid[1],
     seed: 0,
+    fewStep: params.few_step,
     ...samplerSettings(goldenCase),
     noise: inputOf(folder, goldenCase, 'noise').data,
   };

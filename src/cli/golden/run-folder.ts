@@ -18,9 +18,13 @@ const MAX_STEP_TOKENS = 512;
 
 /** Loads the folder's model and runs its cases in order, reporting every expected tensor. */
 export async function runGoldenFolder(engine: Engine, folder: GoldenFolder, report: Report): Promise<void> {
-  const manifest = readManifest(folder.directory);
+  const manifest = readManifest(folder.model);
   const tokenizer = folder.cases.some(({ origin }) => origin !== null) ? loadTokenizer(manifest) : null;
-  const model = await engine.load(folder.directory, { kvBlocks: blocksNeeded(folder), maxStepTokens: MAX_STEP_TOKENS });
+  const model = await engine.load(folder.model, {
+    kvBlocks: blocksNeeded(folder),
+    maxStepTokens: MAX_STEP_TOKENS,
+    ...(folder.accelerator === null ? {} : { accelerator: folder.accelerator }),
+  });
   try {
     const run: GoldenRun = { folder, manifest, tokenizer, model, maxStepTokens: MAX_STEP_TOKENS };
     for (const goldenCase of folder.cases) {
