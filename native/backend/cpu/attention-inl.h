@@ -1,8 +1,9 @@
-// Attention of one row and one kv head. Positions are taken in cache order, kLanes at a time and never across
+// Attention of some rows of one sequence and one kv head. Positions are taken in cache order, kLanes at a time and never across
 // a block's end; each score is one chain over the head's elements, each output element one chain over positions.
 //
 // Where a processor can, bf16 keys and values are read as pairs: elements of even and odd index in two vectors,
-// against a query split the same way. Whether it is done depends on the head size alone.
+// against a query split the same way. Whether it is done depends on the head size alone. Heads and rows that see the
+// same positions then share what is read: two at a time for scores, four for values. Each is added up as if alone.
 
 // Scores of `count` <= kLanes positions from `keys` on; the last one stands in for those past the end.
 template <typename Kv, bool kPaired>
@@ -50,13 +51,14 @@ inline void all_scores(const AttentionTask& t) {
   }
 }
 
-// Calls visit(values of the position, its weight) for every position in order.
+// Calls visit(values of the position, position) for the positions [begin, end) in order.
 template <typename Kv, typename Visit>
-inline void for_values(const AttentionTask& t, const float* weights, Visit visit) {
-  for (int position = 0; position < t.length;) {
-    const int count = t.block_tokens < t.length - position ? t.block_tokens : t.length - position;
-    const Kv* values = static_cast<const Kv*>(t.values) + t.blocks[position / t.block_tokens] * t.block_stride;
-    for (int j = 0; j < count; ++j, values += t.head_dim) visit(values, set(weights[position + j]));
+inline void for_values(const AttentionTask& t, int begin, int end, Visit visit) {
+  for (int position = begin; position < end;) {
+    const int offset = position % t.block_tokens;
+    const int count = t.block_tokens - offset < end - position ? t.block_tokens - offset : end - position;
+    const Kv* values = static_cast<const Kv*>(t.values) + t.blocks[position / t.block_tokens] * t.block_stride + static_cast<int64_t>(offset) * t.head_dim;
+    for (int j = 0; j < count; ++j, values += t.head_dim) visit(values, position + j);
     position += count;
   }
 }
@@ -74,7 +76,8 @@ template <typename Kv, int kVectors>
 inline void weighted_values(const AttentionTask& t, const float* weights, float inverse_sum, int begin, Count last, int64_t out_at) {
   Vec sums[kVectors];
   for (int c = 0; c < kVectors; ++c) sums[c] = set(0.0f);
-  for_values<Kv>(t, weights, [&](const Kv* values, Vec weight) {
+  for_values<Kv>(t, 0, t.length, [&](const Kv* values, int position) {
+    const Vec weight = set(weights[position]);
     for (int c = 0; c < kVectors - 1; ++c) sums[c] = fma(weight, load(values + begin + c * kLanes), sums[c]);
     sums[kVectors - 1] = fma(weight, load(values + begin + (kVectors - 1) * kLanes, last), sums[kVectors - 1]);
   });
@@ -98,45 +101,132 @@ inline void head_output(const AttentionTask& t, const float* weights, float inve
 }
 
 #if defined(ARDIFF_SIMD_PAIRS)
-template <int kPairs>
-inline void paired_values(const AttentionTask& t, const float* weights, float inverse_sum, int begin, int64_t out_at) {
-  VecPair sums[kPairs];
-  for (int c = 0; c < kPairs; ++c) sums[c] = {set(0.0f), set(0.0f)};
-  for_values<uint16_t>(t, weights, [&](const uint16_t* values, Vec weight) {
-    for (int c = 0; c < kPairs; ++c) {
-      const VecPair v = load_pair(values + begin + 2 * c * kLanes);
-      sums[c] = {fma(weight, v.even, sums[c].even), fma(weight, v.odd, sums[c].odd)};
+// Query head `index` of the task counted over its rows: its query, scores, length and output.
+struct HeadOfRow {
+  const float* q;
+  float* scores;
+  int length;
+  int64_t out_at;
+};
+
+inline HeadOfRow head_of_row(const AttentionTask& t, int index) {
+  const int row = index / t.heads, at = index % t.heads * t.head_dim;
+  return {t.q + row * t.q_stride + at, t.scores + index * t.score_stride, t.lengths[row], row * t.out_stride + at};
+}
+
+// Scores of two heads for `count` <= kLanes / 2 positions from `keys` on: half a vector each.
+inline Vec chunk_scores_of_two(const float* q, const float* r, int head_dim, const uint16_t* keys, int count) {
+  constexpr int kHalf = kLanes / 2;
+  Vec sums[kLanes];
+#pragma GCC unroll 16
+  for (int j = 0; j < kLanes; ++j) sums[j] = set(0.0f);
+  for (int i = 0; i < head_dim; i += 2 * kLanes) {
+    const VecPair query = split(load(q + i), load(q + i + kLanes)), other = split(load(r + i), load(r + i + kLanes));
+#pragma GCC unroll 8
+    for (int j = 0; j < kHalf; ++j) {
+      const VecPair k = load_pair(keys + (j < count ? j : count - 1) * static_cast<int64_t>(head_dim) + i);
+      sums[j] = fma(query.odd, k.odd, fma(query.even, k.even, sums[j]));
+      sums[kHalf + j] = fma(other.odd, k.odd, fma(other.even, k.even, sums[kHalf + j]));
     }
-  });
-  for (int c = 0; c < kPairs; ++c) {
-    Vec low, high;
-    join(sums[c], low, high);
-    store_output(t, out_at + 2 * c * kLanes, low * set(inverse_sum), first(kLanes));
-    store_output(t, out_at + (2 * c + 1) * kLanes, high * set(inverse_sum), first(kLanes));
+  }
+  return reduce_each(sums);
+}
+
+inline void scores_of_two(const AttentionTask& t, const HeadOfRow& a, const HeadOfRow& b) {
+  constexpr int kHalf = kLanes / 2;
+  const int length = a.length > b.length ? a.length : b.length;
+  for (int position = 0; position < length;) {
+    const int offset = position % t.block_tokens;
+    int count = t.block_tokens - offset < kHalf ? t.block_tokens - offset : kHalf;
+    if (count > length - position) count = length - position;
+    const uint16_t* keys = static_cast<const uint16_t*>(t.keys) + t.blocks[position / t.block_tokens] * t.block_stride + static_cast<int64_t>(offset) * t.head_dim;
+    alignas(64) float both[kLanes];
+    store(both, chunk_scores_of_two(a.q, b.q, t.head_dim, keys, count) * set(t.scale));
+    for (int j = 0; j < count; ++j) a.scores[position + j] = both[j];
+    for (int j = 0; j < count; ++j) b.scores[position + j] = both[kHalf + j];
+    position += count;
   }
 }
 
-inline void paired_head_output(const AttentionTask& t, const float* weights, float inverse_sum, int64_t out_at) {
+// Elements [begin, begin + 2 * kPairs * kLanes) of the outputs of `kHeads` heads from the task's head `index` on.
+template <int kHeads, int kPairs>
+inline void paired_values(const AttentionTask& t, int index, const float* inverse_sums, int begin) {
+  VecPair sums[kHeads][kPairs];
+  HeadOfRow heads[kHeads];
+  int common = head_of_row(t, index).length;
+  for (int h = 0; h < kHeads; ++h) {
+    heads[h] = head_of_row(t, index + h);
+    if (heads[h].length < common) common = heads[h].length;
+    for (int c = 0; c < kPairs; ++c) sums[h][c] = {set(0.0f), set(0.0f)};
+  }
+  for_values<uint16_t>(t, 0, common, [&](const uint16_t* values, int position) {
+#pragma GCC unroll 2
+    for (int c = 0; c < kPairs; ++c) {
+      const VecPair v = load_pair(values + begin + 2 * c * kLanes);
+#pragma GCC unroll 4
+      for (int h = 0; h < kHeads; ++h) {
+        const Vec weight = set(heads[h].scores[position]);
+        sums[h][c] = {fma(weight, v.even, sums[h][c].even), fma(weight, v.odd, sums[h][c].odd)};
+      }
+    }
+  });
+#pragma GCC unroll 4
+  for (int h = 0; h < kHeads; ++h) {
+    for_values<uint16_t>(t, common, heads[h].length, [&](const uint16_t* values, int position) {
+      const Vec weight = set(heads[h].scores[position]);
+      for (int c = 0; c < kPairs; ++c) {
+        const VecPair v = load_pair(values + begin + 2 * c * kLanes);
+        sums[h][c] = {fma(weight, v.even, sums[h][c].even), fma(weight, v.odd, sums[h][c].odd)};
+      }
+    });
+    for (int c = 0; c < kPairs; ++c) {
+      Vec low, high;
+      join(sums[h][c], low, high);
+      const int64_t at = heads[h].out_at + begin + 2 * c * kLanes;
+      store_output(t, at, low * set(inverse_sums[h]), first(kLanes));
+      store_output(t, at + kLanes, high * set(inverse_sums[h]), first(kLanes));
+    }
+  }
+}
+
+template <int kHeads>
+inline void paired_outputs(const AttentionTask& t, int index, const float* inverse_sums) {
   int begin = 0;
-  for (; begin + 4 * kLanes <= t.head_dim; begin += 4 * kLanes) paired_values<2>(t, weights, inverse_sum, begin, out_at + begin);
-  for (; begin < t.head_dim; begin += 2 * kLanes) paired_values<1>(t, weights, inverse_sum, begin, out_at + begin);
+  for (; begin + 4 * kLanes <= t.head_dim; begin += 4 * kLanes) paired_values<kHeads, 2>(t, index, inverse_sums, begin);
+  for (; begin < t.head_dim; begin += 2 * kLanes) paired_values<kHeads, 1>(t, index, inverse_sums, begin);
+}
+
+inline void paired_attention(const AttentionTask& t) {
+  const int heads = t.rows * t.heads;
+  for (int index = 0; index < heads; index += 2) {
+    const HeadOfRow a = head_of_row(t, index);
+    scores_of_two(t, a, index + 1 < heads ? head_of_row(t, index + 1) : a);
+  }
+  for (int index = 0; index < heads;) {
+    const int together = heads - index >= 4 ? 4 : heads - index >= 2 ? 2 : 1;
+    float inverse_sums[4];
+    for (int h = 0; h < together; ++h) {
+      const HeadOfRow head = head_of_row(t, index + h);
+      inverse_sums[h] = 1.0f / softmax_row(head.scores, 1.0f, head.length);
+    }
+    switch (together) {
+      case 4: paired_outputs<4>(t, index, inverse_sums); break;
+      case 2: paired_outputs<2>(t, index, inverse_sums); break;
+      default: paired_outputs<1>(t, index, inverse_sums); break;
+    }
+    index += together;
+  }
 }
 #endif
 
-template <typename Kv, bool kPaired>
+// One row alone.
+template <typename Kv>
 inline void attention_of(const AttentionTask& t) {
-  all_scores<Kv, kPaired>(t);
+  all_scores<Kv, false>(t);
   for (int h = 0; h < t.heads; ++h) {
     float* weights = t.scores + h * t.score_stride;
     const float inverse_sum = 1.0f / softmax_row(weights, 1.0f, t.length);
-    const int64_t out_at = static_cast<int64_t>(h) * t.head_dim;
-#if defined(ARDIFF_SIMD_PAIRS)
-    if constexpr (kPaired) {
-      paired_head_output(t, weights, inverse_sum, out_at);
-      continue;
-    }
-#endif
-    head_output<Kv>(t, weights, inverse_sum, out_at);
+    head_output<Kv>(t, weights, inverse_sum, static_cast<int64_t>(h) * t.head_dim);
   }
 }
 
@@ -181,7 +271,21 @@ inline auto by_reading(const AttentionTask& t, Run run) {
 }
 
 void attention(const AttentionTask& t) {
-  by_reading(t, [&](auto r) { attention_of<typename decltype(r)::Element, decltype(r)::paired>(t); });
+  by_reading(t, [&](auto r) {
+#if defined(ARDIFF_SIMD_PAIRS)
+    if constexpr (decltype(r)::paired) {
+      paired_attention(t);
+      return;
+    }
+#endif
+    for (int row = 0; row < t.rows; ++row) {
+      AttentionTask alone = t;
+      alone.q = t.q + row * t.q_stride;
+      alone.out = static_cast<char*>(t.out) + row * t.out_stride * (t.out_bf16 ? 2 : 4);
+      alone.length = t.lengths[row];
+      attention_of<typename decltype(r)::Element>(alone);
+    }
+  });
 }
 
 float attention_entropy(const AttentionTask& t) {

@@ -19,6 +19,8 @@ AttentionTask common_task(const TensorView& q, const KvLayer& kv, const PagedCon
   const Shape& cache = kv.keys.shape;
   const int32_t* lengths = indices(context.context_lengths);
   AttentionTask task{};
+  task.rows = 1;
+  task.q_stride = q.row_stride;
   task.heads = static_cast<int>(q.cols() / cache[3] / cache[1]);
   task.head_dim = static_cast<int>(cache[3]);
   task.scale = 1.0f / std::sqrt(static_cast<float>(cache[3]));
@@ -29,14 +31,27 @@ AttentionTask common_task(const TensorView& q, const KvLayer& kv, const PagedCon
   return task;
 }
 
-// The query heads of row m that share a kv head.
+// The query heads of rows from m on that share a kv head.
 void set_head(AttentionTask& task, const TensorView& q, const KvLayer& kv, const PagedContext& context, int64_t m, int64_t kv_head) {
   const size_t head_at = static_cast<size_t>(kv_head * task.block_tokens * task.head_dim) * dtype_size(kv.keys.dtype);
   task.q = row_floats(q, m) + kv_head * task.heads * task.head_dim;
   task.keys = kv.keys.data + head_at;
   task.values = kv.values.data + head_at;
   task.blocks = indices(context.block_tables) + indices(context.table_rows)[m] * context.block_tables.cols();
-  task.length = indices(context.context_lengths)[m];
+  task.lengths = indices(context.context_lengths) + m;
+  task.length = task.lengths[0];
+}
+
+// Rows that stand together and see the same sequence share what is read of the cache, up to this many.
+constexpr int64_t kRowsTogether = 8;
+
+// One past the last row of the group that begins at m.
+int64_t group_end(const PagedContext& context, int64_t m, int64_t most_rows) {
+  const int32_t* tables = indices(context.table_rows);
+  const int64_t most = std::min(m + most_rows, context.table_rows.shape[0]);
+  int64_t end = m + 1;
+  while (end < most && tables[end] == tables[m]) ++end;
+  return end;
 }
 
 }  // namespace
@@ -48,19 +63,27 @@ void CpuBackend::paged_attention(const TensorView& q, const KvLayer& kv, const P
   AttentionTask shared = common_task(q, kv, context);
   shared.out_bf16 = is_bf16(out);
   const int64_t group_width = static_cast<int64_t>(shared.heads) * shared.head_dim;
-  float* scores = scores_.get<float>(shared.score_stride * shared.heads * threads());
+  float* scores = scores_.get<float>(kRowsTogether * shared.score_stride * shared.heads * threads());
 
   int64_t positions = 0;
   for (int64_t m = 0; m < q.rows(); ++m) positions += indices(context.context_lengths)[m];
-  const int64_t items = q.rows() * kv_heads;  // one row and one kv head each
-  constexpr int64_t kPasses = 2;              // keys and values
+  // Not so many that threads would be left without any. Who shares changes no bit.
+  const int64_t most_rows = std::clamp<int64_t>(q.rows() * kv_heads / threads(), 1, kRowsTogether);
+  attention_groups_.clear();
+  for (int64_t m = 0; m < q.rows(); m = group_end(context, m, most_rows)) attention_groups_.push_back(m);
+  attention_groups_.push_back(q.rows());
+  const int64_t items = (static_cast<int64_t>(attention_groups_.size()) - 1) * kv_heads;  // one group and one kv head each
+  constexpr int64_t kPasses = 2;                                                          // keys and values
   const int64_t worthwhile = kPasses * positions * q.cols() / ThreadPool::kElementsPerChunk;
   const int64_t chunks = std::clamp<int64_t>(worthwhile, 1, std::min(items, ThreadPool::kChunksPerThread * threads()));
   pool_.run(chunks, [&](int64_t chunk, int worker) {
     AttentionTask task = shared;
-    task.scores = scores + worker * task.heads * task.score_stride;
+    task.scores = scores + worker * kRowsTogether * task.heads * task.score_stride;
+    task.out_stride = out.row_stride;
     for (int64_t item = items * chunk / chunks; item < items * (chunk + 1) / chunks; ++item) {
-      const int64_t m = item / kv_heads, kv_head = item % kv_heads;
+      const int64_t group = item / kv_heads, kv_head = item % kv_heads;
+      const int64_t m = attention_groups_[static_cast<size_t>(group)];
+      task.rows = static_cast<int>(attention_groups_[static_cast<size_t>(group + 1)] - m);
       set_head(task, q, kv, context, m, kv_head);
       task.out = row_bytes(out, m) + static_cast<size_t>(kv_head * group_width) * dtype_size(out.dtype);
       kernels_->attention(task);

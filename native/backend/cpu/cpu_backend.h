@@ -108,6 +108,7 @@ class CpuBackend final : public Backend {
   cpu::ReusableMemory scores_;       // attention scores of every thread
   cpu::ReusableMemory packed_;       // keys and values of dense attention as panels
   cpu::ReusableMemory sums_;         // group norm; oneDNN's scratchpads
+  std::vector<int64_t> attention_groups_;  // first rows of what paged_attention takes together
   std::map<std::pair<float, int64_t>, std::vector<float>> rope_frequencies_;  // by theta and pairs
   std::map<int64_t, std::vector<float>> timestep_frequencies_;                // by half width
 };

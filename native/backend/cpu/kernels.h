@@ -63,9 +63,11 @@ struct WinogradTask {
   float* products;        // of this thread: 16 * kWinogradTiles * panel_columns
 };
 
-// Attention of the query heads that share one kv head of one row, over its cached positions (from 0 on; entropy: from first on).
+// Attention of the query heads that share one kv head, of rows that share their cached positions.
 struct AttentionTask {
-  const float* q;           // heads * head_dim
+  int rows;                 // entropy: always one
+  const float* q;           // rows of heads * head_dim
+  int64_t q_stride;
   int heads;
   int head_dim;
   float scale;
@@ -74,12 +76,14 @@ struct AttentionTask {
   bool kv_bf16;
   int64_t block_stride;     // elements from block to block
   int block_tokens;
-  const int32_t* blocks;    // of this row
-  int first;                // positions seen: [first, length)
+  const int32_t* blocks;    // of these rows
+  const int32_t* lengths;   // row m sees the positions [0, lengths[m])
+  int first;                // entropy: positions seen are [first, length)
   int length;
-  float* scores;            // heads * score_stride
+  float* scores;            // rows * heads * score_stride
   int64_t score_stride;     // length rounded up to 16
-  void* out;                // heads * head_dim
+  void* out;                // rows of heads * head_dim
+  int64_t out_stride;       // elements
   bool out_bf16;
 };
 
