@@ -11,9 +11,9 @@ namespace ardiff::bench {
 
 class TimedBackend final : public Backend {
  public:
-  enum Kind { kLinear, kAttention, kNorm, kRope, kActivation, kRows, kRandom, kConv, kGroupNorm, kUpsample, kDenseAttention, kPixels, kKinds };
+  enum Kind { kLinear, kAttention, kNorm, kRope, kActivation, kRows, kRandom, kConv, kGroupNorm, kDenseAttention, kPixels, kKinds };
   static constexpr std::array<const char*, kKinds> kNames = {"linear", "attention", "norm", "rope", "activation", "rows",
-                                                             "random", "conv", "group norm", "upsample", "dense attention", "pixels"};
+                                                             "random", "conv", "group norm", "dense attention", "pixels"};
 
   explicit TimedBackend(Backend& inner) : inner_(inner) {}
 
@@ -67,7 +67,7 @@ class TimedBackend final : public Backend {
   void group_norm(View x, View w, View b, int64_t groups, float eps, bool silu, View y) override {
     timed(kGroupNorm, [&] { inner_.group_norm(x, w, b, groups, eps, silu, y); });
   }
-  void upsample_nearest2x(View x, View y) override { timed(kUpsample, [&] { inner_.upsample_nearest2x(x, y); }); }
+  void upsample_conv2d(View x, const Conv2d& w, View y) override { timed(kConv, [&] { inner_.upsample_conv2d(x, w, y); }); }
   void dense_attention(View q, View k, View v, float scale, View out) override { timed(kDenseAttention, [&] { inner_.dense_attention(q, k, v, scale, out); }); }
   void unpatchify(View tokens, int64_t grid_height, float scaling, float shift, View z) override {
     timed(kPixels, [&] { inner_.unpatchify(tokens, grid_height, scaling, shift, z); });

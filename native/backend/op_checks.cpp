@@ -271,10 +271,11 @@ void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, i
   expect_shape({"group_norm", "y", y}, {s[0], s[1], s[2], s[3]}, kActivation);
 }
 
-void upsample_nearest2x(const TensorView& x, const TensorView& y) {
-  expect_shape({"upsample_nearest2x", "x", x}, {kAny, kAny, kAny, kAny}, kF32);
+void upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y) {
+  expect_shape({"upsample_conv2d", "x", x}, {kAny, kAny, kAny, w.in_channels}, kF32);
   const Shape& s = x.shape;
-  expect_shape({"upsample_nearest2x", "y", y}, {s[0], 2 * s[1], 2 * s[2], s[3]}, kActivation);
+  expect(w.padding == ConvPadding::kSame, "upsample_conv2d", "a convolution that keeps the size", static_cast<int64_t>(w.padding));
+  expect_shape({"upsample_conv2d", "y", y}, {s[0], 2 * s[1], 2 * s[2], w.out_channels}, kF32);
 }
 
 void dense_attention(const TensorView& q, const TensorView& k, const TensorView& v, const TensorView& out) {

@@ -41,7 +41,7 @@ void philox_normal(const TensorView& keys, const TensorView& y);
 
 void conv2d(const TensorView& x, const Conv2d& w, const TensorView& y, const Epilogue& epilogue);
 void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, const TensorView& y);
-void upsample_nearest2x(const TensorView& x, const TensorView& y);
+void upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y);
 void dense_attention(const TensorView& q, const TensorView& k, const TensorView& v, const TensorView& out);
 // Either direction of the patch permutation; returns the patch size.
 int64_t patches(const char* op, const TensorView& tokens, int64_t grid_height, const TensorView& z);

@@ -161,8 +161,9 @@ class Ops {
   // GroupNorm over (H, W, C/groups) per image, then silu if asked. x f32; w, b (C) f32; y f32/act.
   virtual void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, float eps, bool silu,
                           const TensorView& y) = 0;
-  // Nearest neighbour: y[i][j] = x[i/2][j/2]. x (B, H, W, C) f32; y (B, 2H, 2W, C) f32/act.
-  virtual void upsample_nearest2x(const TensorView& x, const TensorView& y) = 0;
+  // y = conv2d(u), u[i][j] = x[i/2][j/2]: the nearest neighbour at twice the size. x: (B, H, W, in) f32; y: (B, 2H, 2W, out) f32;
+  // w with ConvPadding::kSame.
+  virtual void upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y) = 0;
   // Single head over all pixels of one image: softmax(q kᵀ * scale) v. q, k, v: (T, C) f32; out: (T, C) act.
   virtual void dense_attention(const TensorView& q, const TensorView& k, const TensorView& v, float scale, const TensorView& out) = 0;
   // z[i p + a][j p + b][c] = tok[i w + j][c p² + a p + b] / scaling + shift (nextstep.md 8). tokens: (h w, C p²) f32;

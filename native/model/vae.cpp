@@ -195,9 +195,9 @@ void Vae::decode(const TensorView& z, const TensorView& pixels, Scratch& scratch
   for (const Level& level : decoder_.levels) {
     for (const ResBlock& block : level.blocks) h = res_block(block, h, scratch);
     if (level.resample) {
-      const TensorView wide = scratch.take(backend_.activation_dtype(), {1, 2 * h.shape[1], 2 * h.shape[2], h.shape[3]});
-      backend_.upsample_nearest2x(h, wide);
-      h = conv(*level.resample, wide, scratch);
+      const TensorView wide = scratch.take(DType::kF32, {1, 2 * h.shape[1], 2 * h.shape[2], h.shape[3]});
+      backend_.upsample_conv2d(h, *level.resample, wide);
+      h = wide;
     }
   }
   finish(decoder_, h, pixels, scratch);

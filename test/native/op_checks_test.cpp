@@ -55,7 +55,11 @@ TEST_P(OpChecks, WrongArguments) {
   expect_refused(internal, "a block of the cache, got 4", [&] { b.copy_blocks(kv, std::vector<int32_t>{0, 4}); });
   expect_refused(internal, "pairs of blocks, got 3", [&] { b.copy_blocks(kv, std::vector<int32_t>{0, 1, 2}); });
   expect_refused(internal, "channels in whole groups, got 20", [&] { b.group_norm(zeros({1, 2, 2, 20}), zeros({20}), zeros({20}), 32, 1e-6f, true, zeros({1, 2, 2, 20})); });
-  expect_refused(internal, "expected y [1, 4, 6, 5]", [&] { b.upsample_nearest2x(zeros({1, 2, 3, 5}), zeros({1, 4, 4, 5})); });
+  const std::vector<float> taps(static_cast<size_t>(5 * 5 * 9)), none(5);
+  const auto conv = [&](ConvPadding padding) { return b.prepare_conv2d(host(taps, {5, 5, 3, 3}), host(none, {5}), padding); };
+  const auto same = conv(ConvPadding::kSame), down = conv(ConvPadding::kDownsample);
+  expect_refused(internal, "expected y [1, 4, 6, 5]", [&] { b.upsample_conv2d(zeros({1, 2, 3, 5}), *same, zeros({1, 4, 4, 5})); });
+  expect_refused(internal, "a convolution that keeps the size", [&] { b.upsample_conv2d(zeros({1, 2, 3, 5}), *down, zeros({1, 4, 6, 5})); });
   expect_refused(internal, "rectangular token grid", [&] { b.unpatchify(zeros({5, 16}), 2, 1.0f, 0.0f, zeros({1, 4, 4, 4})); });
   expect_refused(internal, "an even width, got 3", [&] { b.timestep_features(zeros({1}), zeros({1, 3})); });
   expect_refused(internal, "expected y [3, 3, 2]", [&] { b.convert(zeros({3, 3, 2}), zeros({3, 2, 3})); });

@@ -206,4 +206,21 @@ void CpuBackend::conv2d(const TensorView& x, const Conv2d& w, const TensorView& 
   check(!failed, ErrorCode::kInternal, "conv2d: oneDNN failed on ", x.shape.text());
 }
 
+void CpuBackend::upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y) {
+  op_checks::upsample_conv2d(x, w, y);
+  check(typeid(w) == typeid(CpuConv2d), ErrorCode::kInternal, "upsample_conv2d: weights of another backend");
+  const Shape& s = x.shape;
+  const auto& prepared = static_cast<const CpuConv2d&>(w);
+  if (prepared.winograd && y.shape.size() > 0) {
+    const TensorView pixels(x.data, x.dtype, {s[0] * s[1] * s[2], s[3]});
+    const void* input = product_input(pixels, s[3]).first;
+    prepared.winograd->run(pool_, sums_, static_cast<const bf16_t*>(input), s[0], s[1], s[2], /*upsampled=*/true, /*adds=*/false, floats(y));
+    return;
+  }
+  const Shape doubled{s[0], 2 * s[1], 2 * s[2], s[3]};
+  const TensorView wide(doubled_.get<std::byte>(doubled.size() * static_cast<int64_t>(dtype_size(info_.dtype))), info_.dtype, doubled);
+  upsample(x, wide);
+  conv2d(wide, w, y, Epilogue::store());
+}
+
 }  // namespace ardiff

@@ -78,7 +78,7 @@ class CpuBackend final : public Backend {
   void conv2d(const TensorView& x, const Conv2d& w, const TensorView& y, const Epilogue& epilogue) override;
   void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, float eps, bool silu,
                   const TensorView& y) override;
-  void upsample_nearest2x(const TensorView& x, const TensorView& y) override;
+  void upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y) override;
   void dense_attention(const TensorView& q, const TensorView& k, const TensorView& v, float scale, const TensorView& out) override;
   void unpatchify(const TensorView& tokens, int64_t grid_height, float scaling, float shift, const TensorView& z) override;
   void patchify(const TensorView& z, int64_t grid_height, float scaling, float shift, const TensorView& tokens) override;
@@ -93,6 +93,8 @@ class CpuBackend final : public Backend {
   void run_product(cpu::DnnlProduct& product, const TensorView& x, const cpu::GemmTask& task);
   // x with rows as the products read them: own dtype, depth readable. May be a copy in `activations_`.
   std::pair<const void*, int64_t> product_input(const TensorView& x, int64_t depth);
+  // y[i][j] = x[i/2][j/2]. x f32, y in this backend's dtype.
+  void upsample(const TensorView& x, const TensorView& y);
   // Row m of x in this backend's dtype.
   void load_product_row(const TensorView& x, int64_t m, std::byte* to) const;
 
@@ -107,7 +109,8 @@ class CpuBackend final : public Backend {
   cpu::ReusableMemory results_;      // products made by oneDNN on their way to the epilogue
   cpu::ReusableMemory scores_;       // attention scores of every thread
   cpu::ReusableMemory packed_;       // keys and values of dense attention as panels
-  cpu::ReusableMemory sums_;         // group norm; oneDNN's scratchpads
+  cpu::ReusableMemory sums_;         // group norm; working memory of convolutions
+  cpu::ReusableMemory doubled_;      // upsampled pictures
   std::vector<int64_t> attention_groups_;  // first rows of what paged_attention takes together
   std::map<std::pair<float, int64_t>, std::vector<float>> rope_frequencies_;  // by theta and pairs
   std::map<int64_t, std::vector<float>> timestep_frequencies_;                // by half width

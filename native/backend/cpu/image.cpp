@@ -11,8 +11,7 @@ namespace ardiff {
 
 using namespace cpu;
 
-void CpuBackend::upsample_nearest2x(const TensorView& x, const TensorView& y) {
-  op_checks::upsample_nearest2x(x, y);
+void CpuBackend::upsample(const TensorView& x, const TensorView& y) {
   const int64_t width = x.shape[2], channels = x.shape[3];
   const size_t pixel = static_cast<size_t>(channels) * dtype_size(y.dtype);
   const size_t row_size = 2 * static_cast<size_t>(width) * pixel;

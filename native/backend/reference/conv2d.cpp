@@ -71,4 +71,18 @@ void ReferenceBackend::conv2d(const TensorView& x, const Conv2d& w, const Tensor
   }
 }
 
+void ReferenceBackend::upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y) {
+  op_checks::upsample_conv2d(x, w, y);
+  const int64_t height = y.shape[1], width = y.shape[2], channels = w.in_channels;
+  std::vector<float> doubled(static_cast<size_t>(y.shape[0] * height * width * channels));
+  float* to = doubled.data();
+  for (int64_t row = 0; row < y.shape[0] * height; ++row) {
+    for (int64_t column = 0; column < width; ++column) {
+      const int64_t from = (row / 2 * (width / 2) + column / 2) * channels;  // height is even: row / 2 stays in the image
+      for (int64_t c = 0; c < channels; ++c) *to++ = reference::load(x, from + c);
+    }
+  }
+  conv2d(TensorView(doubled.data(), DType::kF32, {y.shape[0], height, width, channels}), w, y, Epilogue::store());
+}
+
 }  // namespace ardiff

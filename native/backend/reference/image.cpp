@@ -45,18 +45,6 @@ void ReferenceBackend::group_norm(const TensorView& x, const TensorView& w, cons
   }
 }
 
-void ReferenceBackend::upsample_nearest2x(const TensorView& x, const TensorView& y) {
-  op_checks::upsample_nearest2x(x, y);
-  const int64_t height = y.shape[1], width = y.shape[2], channels = y.shape[3];
-  for (int64_t row = 0; row < y.shape[0] * height; ++row) {
-    for (int64_t column = 0; column < width; ++column) {
-      const int64_t to = (row * width + column) * channels;
-      const int64_t from = (row / 2 * (width / 2) + column / 2) * channels;  // height is even: row / 2 stays in the image
-      for (int64_t c = 0; c < channels; ++c) store(y, to + c, load(x, from + c));
-    }
-  }
-}
-
 void ReferenceBackend::unpatchify(const TensorView& tokens, int64_t grid_height, float scaling, float shift, const TensorView& z) {
   const int64_t patch = op_checks::patches("unpatchify", tokens, grid_height, z);
   for_each_patch_element(z, patch, [&](int64_t token, int64_t column, int64_t element) {

@@ -50,7 +50,7 @@ class ReferenceBackend final : public Backend {
   void conv2d(const TensorView& x, const Conv2d& w, const TensorView& y, const Epilogue& epilogue) override;
   void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, float eps, bool silu,
                   const TensorView& y) override;
-  void upsample_nearest2x(const TensorView& x, const TensorView& y) override;
+  void upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y) override;
   void dense_attention(const TensorView& q, const TensorView& k, const TensorView& v, float scale, const TensorView& out) override;
   void unpatchify(const TensorView& tokens, int64_t grid_height, float scaling, float shift, const TensorView& z) override;
   void patchify(const TensorView& z, int64_t grid_height, float scaling, float shift, const TensorView& tokens) override;
