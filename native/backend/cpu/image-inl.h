@@ -24,11 +24,14 @@ template <typename Y>
 inline void scale_shift_to(const float* x, const float* mean, const float* scale, const float* shift, int64_t pixels, int64_t channels,
                            bool with_silu, Y* y) {
   for (int64_t p = 0; p < pixels; ++p) {
-    for_vectors(channels, [&](int64_t c, Count count) {
+    const auto vector = [&](int64_t c, auto... count) {
       const int64_t at = p * channels + c;
-      const Vec v = fma(load(x + at, count) - load(mean + c, count), load(scale + c, count), load(shift + c, count));
-      store(y + at, with_silu ? silu(v) : v, count);
-    });
+      const Vec v = fma(load(x + at, count...) - load(mean + c, count...), load(scale + c, count...), load(shift + c, count...));
+      store(y + at, with_silu ? silu(v) : v, count...);
+    };
+    int64_t c = 0;
+    for (; c + kLanes <= channels; c += kLanes) vector(c);
+    if (c < channels) vector(c, first(channels - c));
   }
 }
 
