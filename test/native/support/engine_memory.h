@@ -84,7 +84,9 @@ class EngineMemory {
       const Sequence& sequence = *w_.sequences.at(picture->spec.id);
       const std::vector<int32_t> rows = valid_hidden(sequence);
       hidden.insert(hidden.end(), rows.begin(), rows.end());
-      tokens.insert(tokens.end(), sequence.token_rows.begin(), sequence.token_rows.begin() + sequence.emitted);
+      for (const std::vector<int32_t>* drawn : {&sequence.token_rows, &sequence.shown_rows()}) {
+        tokens.insert(tokens.end(), drawn->begin(), drawn->begin() + sequence.emitted);
+      }
     }
     spoil_rows(w_.parts.hidden.view(), hidden);
     spoil_rows(w_.parts.tokens.view(), tokens);

@@ -91,7 +91,7 @@ class TargetDrafter final : public Drafter {
     const PathPoints points{&sequence, table.get(), token, 0, num_rows, 0};
     sampler.evaluate({&points, 1}, condition, states, velocity, {});
     const Sequence* owner = &sequence;
-    p_.store.write(x, {&owner, 1}, {&token, 1});
+    p_.store.write(x, {&owner, 1}, {&token, 1}, TokenStore::Place::kContext);
     append(states, out.states);
     append(velocity, out.velocity);
     if (record.noise) append(noise, out.noise);
