@@ -100,9 +100,13 @@ function pickStatistics({ mean: average, std }: { mean: number; std: number }): 
   return { mean: average, std };
 }
 
-/** AUC of out-of-fold predictions. 0.5 where one of the classes is missing. */
+/** Fewer accepted (or rejected) drafts than that tell nothing about the others. */
+const LEAST_OF_A_CLASS = 20;
+
+/** AUC of out-of-fold predictions. 0.5 where one of the classes is as good as missing. */
 function unseenAuc(rows: readonly (readonly number[])[], labels: readonly boolean[], folds: readonly number[]): number {
-  if (labels.every(Boolean) || !labels.some(Boolean)) return 0.5;
+  const accepted = labels.filter(Boolean).length;
+  if (Math.min(accepted, labels.length - accepted) < LEAST_OF_A_CLASS) return 0.5;
   const scores = new Array<number>(rows.length).fill(0);
   for (let fold = 0; fold < FOLDS; fold += 1) {
     const seen = rows.map((_, i) => i).filter((i) => folds[i] !== fold);

@@ -91,14 +91,16 @@ export function chooseTrial<T extends { speedup: number }>(trials: readonly T[])
 }
 
 async function timeLengths(studio: Studio, combination: Acceleration, tolerance: number, { timingPrompts, repetitions }: TuneOptions) {
-  const ways: Record<string, Way> = { vanilla: fewStepWay(0), plain: fewStepWay(combination.fewStep) };
+  const ways: Record<string, Way> = { vanilla: fewStepWay(0) };
+  // Without jumps a plain step is vanilla's, and 1 by definition.
+  if (combination.fewStep > 0) ways['plain'] = fewStepWay(combination.fewStep);
   for (const drafting of DRAFTINGS) {
     for (const length of TIMED_LENGTHS) {
       ways[`${drafting}:${length}`] = wayOf(combination, { drafting, maxDraftTokens: length, tolerance, ...UNMEASURED }, { adaptive: false });
     }
   }
   const { vanilla, plain, ...rounds } = await timeWays(studio, ways, timingPrompts, repetitions);
-  return { vanilla: vanilla!, plain: plain!, rounds };
+  return { vanilla: vanilla!, plain: plain ?? vanilla!, rounds };
 }
 
 interface Traced {

@@ -27,7 +27,8 @@ describe.skipIf(!hasDraft)('exact speculation, 2,000 pictures', () => {
     const settings = { drafting, maxDraftTokens: 4, tolerance: 0, ...UNMEASURED };
     // Other seeds for each: one fresh sample per comparison.
     const exact = await drawSet(bench, PICTURES, wayOf({ mode: 'exact', fewStep: 0 }, settings, { adaptive: false }), drafting === 'sequential' ? 2 : 3);
-    expect(exact.rounds.some(({ accepted }) => accepted > 0)).toBe(true);
+    // Where draft and target lie far apart all drafts may be rejected; then it is the corrections that are tested.
+    expect(exact.rounds.filter(({ drafted }) => drafted > 0).length).toBeGreaterThan(exact.rounds.length / 2);
     const { name, p } = worst(compareLaws(vanilla, exact, true));
     console.log(`${drafting}: smallest p after Bonferroni ${p.toPrecision(3)} (${name})`);
     expect(p, name).toBeGreaterThan(1e-5);
