@@ -1,4 +1,5 @@
-// Convolutions: by Winograd's algorithm where it suits (winograd.h), else through oneDNN in strips of rows that the thread pool shares out:
+// Convolutions: by Winograd's algorithm where it suits (winograd.h), else through oneDNN in strips of rows that the
+// thread pool shares out:
 //
 //   rows of x   0 1 2 3 4 5 ...        a strip of output rows reads its own rows and those its kernel reaches;
 //   strip 0    [0 1 2 3]4              the picture's padding belongs to the first and last strip
@@ -128,7 +129,7 @@ std::unique_ptr<Conv2d> CpuBackend::prepare_conv2d(const HostTensor& weight, con
   prepared->dtype = info_.dtype;
   prepared->bias.resize(static_cast<size_t>(s[0]));
   read_f32(bias, 0, s[0], prepared->bias.data());
-  // On AMX oneDNN's direct convolutions are faster.
+  // Where there is AMX, multiplications are cheap and oneDNN's direct convolutions make them on its tiles.
   if (bf16() && !dnnl_products_ && Winograd::suits(*kernels_, s, padding)) {
     std::vector<float> values(static_cast<size_t>(s.size()));
     read_f32(weight, 0, s.size(), values.data());

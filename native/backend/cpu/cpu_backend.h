@@ -1,9 +1,9 @@
-// The cpu backend: SIMD kernels chosen at run time (kernels.h) on its own threads (thread_pool.h); oneDNN for
-// convolutions and, where the processor has AMX, for the larger matrix products.
+// The cpu backend: SIMD kernels chosen at run time (kernels.h) on its own threads (thread_pool.h); oneDNN for the
+// convolutions that are not made by Winograd's algorithm and, where the processor has AMX, for larger matrix products.
 //
 //   float32   weights, activations and cache in float32
-//   bfloat16  matrix products take bf16 inputs and weights and accumulate in float32; norms, residual stream,
-//             softmax and the sampler stay in float32; keys and values are cached in bf16
+//   bfloat16  matrix products, those of convolutions too, take bf16 inputs and weights and accumulate in float32; norms,
+//             residual stream, softmax and the sampler stay in float32; keys and values are cached in bf16
 #pragma once
 
 #include <map>
