@@ -7,6 +7,8 @@ import { compareLaws, drawSet, hasDraft, openLawBench, worst, type DrawnSet, typ
  * A fixed γ, because the adaptive rule may rightly never draft on a small model.
  */
 const PICTURES = 128;
+/** Hundreds of pictures, on machines that do other things too. */
+const TIMEOUT_MS = 300_000;
 const SETTINGS = { drafting: 'sequential', maxDraftTokens: 3, ...UNMEASURED } as const;
 
 describe.skipIf(!hasDraft)('exact speculation', () => {
@@ -16,7 +18,7 @@ describe.skipIf(!hasDraft)('exact speculation', () => {
   beforeAll(async () => {
     bench = await openLawBench();
     vanilla = await drawSet(bench, PICTURES, fewStepWay(0), 1);
-  });
+  }, TIMEOUT_MS);
 
   afterAll(() => {
     bench.close();
@@ -28,11 +30,11 @@ describe.skipIf(!hasDraft)('exact speculation', () => {
     expect(exact.rounds.filter(({ drafted }) => drafted > 0).length).toBeGreaterThan(exact.rounds.length / 2);
     const { name, p } = worst(compareLaws(vanilla, exact, false));
     expect(p, name).toBeGreaterThan(1e-5);
-  });
+  }, TIMEOUT_MS);
 
   it('is told from accepting every draft', async () => {
     const lax = await drawSet(bench, PICTURES, wayOf({ mode: 'relaxed', fewStep: 0 }, { ...SETTINGS, tolerance: 1e9 }, { adaptive: false }), 2);
     expect(lax.rounds.every(({ drafted, accepted }) => accepted === drafted)).toBe(true);
     expect(worst(compareLaws(vanilla, lax, false)).p).toBeLessThan(1e-6);
-  });
+  }, TIMEOUT_MS);
 });
