@@ -91,6 +91,17 @@ def fd(pack, pictures, resamples=200):
     return frechet(f.mean(0), np.cov(f.T), pack.reference), np.percentile(values, [2.5, 97.5])
 
 
+def fd_difference(pack, pictures, others, resamples=200):
+    """FD of pictures minus that of others, drawn for the same prompts and resampled together, with its 95 % interval."""
+    f, g = (features(pack.cnn, p) for p in (pictures, others))
+    at = lambda rows: frechet(rows.mean(0), np.cov(rows.T), pack.reference)
+    random, values = np.random.default_rng(0), []
+    for _ in range(resamples):
+        index = random.integers(0, len(f), len(f))
+        values.append(at(f[index]) - at(g[index]))
+    return at(f) - at(g), np.percentile(values, [2.5, 97.5])
+
+
 def read_pictures(path, count):
     from PIL import Image
     if path.endswith((".npz", ".npy")):
@@ -111,6 +122,8 @@ def main(argv=None):
     parser.add_argument("--few-step", type=int, default=0, choices=(0, 1, 2, 4), help="jumps a token by the few-step head, instead of sampler B")
     parser.add_argument("--few-step-head", help="its weights, if not in the folder's accelerator/")
     parser.add_argument("--save", help="write what was drawn here as .npz")
+    parser.add_argument("--save-fd", help="the same for FD's pictures")
+    parser.add_argument("--versus", help="FD's pictures drawn in another way for the same prompts: print the difference too")
     args = parser.parse_args(argv)
     pack = Pack(os.path.join(args.model, "quality"))
     listed = dict(adherence=pack.concepts, fd=pack.fd_prompts)
@@ -139,6 +152,11 @@ def main(argv=None):
         pictures = read_pictures(args.fd_pictures, len(pack.fd_prompts)) if args.fd_pictures else drawn(pack.fd_prompts[:args.fd_count])
         value, (low, high) = fd(pack, pictures)
         print(f"FD {value:.3f}  (95 % {low:.3f} to {high:.3f}, {len(pictures)} pictures)")
+        if args.versus:
+            value, (low, high) = fd_difference(pack, pictures, read_pictures(args.versus, len(pictures)))
+            print(f"FD difference {value:.3f}  (95 % {low:.3f} to {high:.3f}, the same prompts)")
+        if args.save_fd:
+            np.savez_compressed(args.save_fd, pictures=pictures)
 
 
 if __name__ == "__main__":
