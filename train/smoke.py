@@ -2,6 +2,7 @@
 
 Also checks what must hold without training: resuming, export and loading give the same network, figures come out.
 """
+import csv
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import draft_data
 import draft_model
 import draft_report
 import export
+import few_step
 import few_step_checks
 import golden
 import preview
@@ -29,6 +31,7 @@ import tokenizer
 import train
 import train_draft
 import train_few_step
+import train_joint
 import train_vae
 import trajectories
 import vae
@@ -92,6 +95,23 @@ def draft(data, folder):
     assert os.path.getsize(at("report.csv")) > 0
 
 
+def joint(folder):
+    """Draft and head in one process: the rates that were set, the draft first and then the head alone, and both files."""
+    at = lambda *names: os.path.join(folder, *names)
+    config = dict(model=at("model"), paths=[at("paths.safetensors")], drawn=[at("drawn.safetensors")], minutes=0.06,
+                  draft=dict(batch=4, head_width=32, held_out=8, anchors=2, group=3, head_rows=64),
+                  head=dict(batch=64, dmd_batch=32, fake_updates=2, held_out=256))
+    with open(at("joint.json"), "w") as file:
+        json.dump(config, file)
+    train_joint.main(["--config", at("joint.json"), "--run", at("joint"), "--log-steps", "2", "--drafted-pictures", "2", "--refresh", "20"])
+    with open(at("joint", "log.csv")) as file:
+        rows = [{k: float(v or 0) for k, v in row.items()} for row in csv.DictReader(file)]
+    shares = [row["draft_lr"] / row["head_lr"] for row in rows]
+    assert shares[0] > 0 and shares == sorted(shares, reverse=True), "the draft leads"
+    assert rows[-1]["draft_lr"] == 0 == rows[-1]["reg"] and rows[-1]["head_lr"] > 0 and rows[-1]["beta"] == 1, "then it stands still"
+    assert draft_model.load(at("joint"), Pipeline.load(at("model")).network.config) and few_step.load(at("joint"))
+
+
 def check_preview(data, folder):
     """The stored map gives the training pictures' thumbnails back as well as it says."""
     preview.main(["--data", data, "--model", folder])
@@ -133,6 +153,7 @@ def main():
     quality.main(["--model", at("model"), "--timesteps", "2", "--fd-count", "64"])
     distil(data, folder)
     draft(data, folder)
+    joint(folder)
     golden.main(["--model", at("model")])
     np.save(at("drawn.npy"), pack_pictures)
     style_adherence.main(["--data", data, "--model", at("model"), "--pictures", at("drawn.npy")])

@@ -129,9 +129,10 @@ class Trainer:
             loss, report = loss + a.jump * ramp * jump, dict(report, jump=float(jump.detach()))
         return loss, report
 
-    def step(self, data, index, s):
+    def step(self, data, index, s, rate=None):
+        """rate: of the peak learning rate; the usual one for progress s otherwise."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.args.lr * envelope(s)
+            group["lr"] = self.args.lr * (envelope(s) if rate is None else rate)
         loss, report = self.loss(data, index, s)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.draft.parameters(), 1.0)

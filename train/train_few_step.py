@@ -29,7 +29,9 @@ class Paths:
     """
 
     def __init__(self, files, held_out):
-        parts = [safetensors_io.load(file) for file in files]
+        self.split([safetensors_io.load(file) for file in files], held_out)
+
+    def split(self, parts, held_out):
         self.train = self.join([{k: v[:-held_out] for k, v in part.items()} for part in parts])
         self.valid = self.join([{k: v[-held_out:] for k, v in part.items()} for part in parts])
 
@@ -160,13 +162,24 @@ class Distiller:
 
 
 def arguments(parser):
-    parser.add_argument("--model", required=True)
     parser.add_argument("--paths", required=True, nargs="+")
+    options(parser)
+    parser.add_argument("--model", required=True)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--init", help="few-step weights to start from, instead of the teacher's")
+    parser.add_argument("--guidance-scale", type=float, help="of distribution matching; the model's default otherwise. --paths have their own")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--trajectories-only", action="store_true", help="beta = 0 throughout: stage 1 alone")
     parser.add_argument("--begin", type=float, default=0.0, help="progress s at which the run begins; 0.35: distribution matching at once")
+    parser.add_argument("--log-steps", type=int, default=100)
+    parser.add_argument("--save-minutes", type=float, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true")
+
+
+def options(parser):
+    """What Distiller and Paths read."""
+    parser.add_argument("--init", help="few-step weights to start from, instead of the teacher's")
     parser.add_argument("--held-out", type=int, default=1024, help="rows of each file for validation")
     parser.add_argument("--batch", type=int, default=2048, help="rows of a step, a quarter of them again for the consistency loss")
     parser.add_argument("--dmd-batch", type=int, default=1024)
@@ -177,11 +190,6 @@ def arguments(parser):
     parser.add_argument("--draft-share", type=float, default=0.3, help="rows whose condition is the draft's, where --paths have it")
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--clip", type=float, default=1.0)
-    parser.add_argument("--log-steps", type=int, default=100)
-    parser.add_argument("--save-minutes", type=float, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--no-bf16", action="store_true")
 
 
@@ -193,7 +201,7 @@ def main(argv=None):
     where = device()
     os.makedirs(args.run, exist_ok=True)
     pipeline = Pipeline.load(args.model)
-    teacher = Teacher(pipeline.network.image_head.net.to(where), pipeline.defaults["guidance_scale"])
+    teacher = Teacher(pipeline.network.image_head.net.to(where), args.guidance_scale or pipeline.defaults["guidance_scale"])
     torch.manual_seed(args.seed)
     distiller, step, clock, last = Distiller(teacher, args, where), 0, Clock(), os.path.join(args.run, "last.pt")
     if os.path.exists(last):
