@@ -8,7 +8,8 @@ import { ratiosOf, show, spreadOf } from './stats.js';
 
 const PROMPTS = ['red apple', 'cat face', 'rocket, 3d style', 'four leaf clover', 'snowman', 'pizza', 'sun behind cloud', 'blue heart'];
 
-const bodyOf = (index: number): object => ({ prompt: PROMPTS[index % PROMPTS.length], seed: index });
+/** Unaccelerated, as the engine alone draws beside it. */
+const bodyOf = (index: number): object => ({ prompt: PROMPTS[index % PROMPTS.length], seed: index, acceleration: { mode: 'off' } });
 
 /** What HTTP, validation, tokenising, scheduling and the answer add to the engine's own time. */
 export async function benchOverhead(bench: Bench): Promise<PartReport> {
