@@ -6,7 +6,8 @@ import { until } from '../support/until.js';
 let server: ServerProcess;
 
 afterEach(async () => {
-  await server.stop();
+  // Undefined after a test whose server did not come up.
+  await (server as ServerProcess | undefined)?.stop();
 });
 
 const ACCELERATIONS = [

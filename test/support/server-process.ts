@@ -54,12 +54,17 @@ export class ServerProcess {
     child.stderr.on('data', (chunk) => (errors += String(chunk)));
     const port = await listeningPort(child, () => errors);
     const server = new ServerProcess(child, directory, port);
-    await server.ready();
+    // One that does not come up is not left behind.
+    await server.ready().catch(async (error: unknown) => {
+      child.kill('SIGKILL');
+      await server.stop();
+      throw error;
+    });
     return server;
   }
 
   async ready(): Promise<void> {
-    await until(async () => (await this.get('/readyz')).status === 200, 'readiness', 30_000);
+    await until(async () => (await this.get('/readyz')).status === 200, 'readiness', 60_000);
   }
 
   /** POST /v1/images/generations; `signal` closes the socket. */
