@@ -123,7 +123,7 @@ TEST(ResidualControls, ReflectionOfUnequalNoiseIsFound) {
   RandomStream random(12);
   std::vector<double> along;
   constexpr double kGap = 0.8, kWide = 1.3;
-  for (int64_t n = 0; n < samples(40000); ++n) {
+  for (int64_t n = 0; n < full_samples(40000); ++n) {
     const double z = random.normal(), target = (z - kGap) / kWide;
     const double log_ratio = 0.5 * z * z - 0.5 * target * target - std::log(kWide);
     along.push_back(std::log(random.uniform()) < log_ratio ? target : -z);
@@ -133,20 +133,20 @@ TEST(ResidualControls, ReflectionOfUnequalNoiseIsFound) {
 
 TEST(ResidualControls, FreshTargetSampleOnRejectionIsFound) {
   const OneStep step(0.8);
-  const auto [p, acceptance] = step.measure(samples(60000), 13, [&](const DraftedStep& drafted, RandomStream& random) {
+  const auto [p, acceptance] = step.measure(full_samples(60000), 13, [&](const DraftedStep& drafted, RandomStream& random) {
     if (std::log(drafted.uniform) < drafted.letter.log_ratio) return std::pair(true, step.draft_outcome(drafted.z));
     Outcome fresh(kWidth);
     for (double& value : fresh) value = random.normal();
     return std::pair(false, fresh);
   });
   EXPECT_LT(p, kCaught);
-  EXPECT_TRUE(near_share(acceptance, 2.0 * normal_cdf(-0.4), static_cast<double>(samples(60000))));
+  EXPECT_TRUE(near_share(acceptance, 2.0 * normal_cdf(-0.4), static_cast<double>(full_samples(60000))));
 }
 
 // Densities with 42 times the noise accept everything, and the draft's own law comes out.
 TEST(ResidualControls, InflatedNoiseInTheTestIsFound) {
   const OneStep step(0.8);
-  const auto [p, acceptance] = step.measure(samples(40000), 14, [&](const DraftedStep& drafted, RandomStream& random) {
+  const auto [p, acceptance] = step.measure(full_samples(40000), 14, [&](const DraftedStep& drafted, RandomStream& random) {
     const double squares = drafted.letter.gap * drafted.letter.gap, along = drafted.letter.log_ratio + 0.5 * squares;
     constexpr double kInflation = 42.0;
     const double log_ratio = (along - 0.5 * squares) / (kInflation * kInflation);
@@ -188,7 +188,7 @@ TEST(ResidualControls, CoordinateOfAnotherMassIsFound) {
   RandomStream random(16);
   StreamSource source(random);
   std::vector<double> s;
-  for (int64_t i = 0; i < samples(4000); ++i) s.push_back(residual_coordinate(-0.6, 1.0, 0, 0, source));
+  for (int64_t i = 0; i < full_samples(4000); ++i) s.push_back(residual_coordinate(-0.6, 1.0, 0, 0, source));
   EXPECT_LT(ks_p(s, [](double x) { return residual_cdf(0.0, 1.0, x); }), kCaught);
 }
 

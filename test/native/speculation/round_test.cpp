@@ -231,18 +231,18 @@ TEST(Round, IsAFunctionOfItsSeed) {
 
 // A gate that looks at a drafted token and drops it keeps those it likes.
 TEST(RoundControls, GateOnTheTokenItselfIsFound) {
-  EXPECT_LT(compare(samples(20000), 30, {.gate = Gate::kOwnToken}).joint, kCaught);
+  EXPECT_LT(compare(full_samples(20000), 30, {.gate = Gate::kOwnToken}).joint, kCaught);
 }
 
 // The chain's verifier has looked at the noise of discarded positions: drawing them again with it is biased. With a new
 // attempt the same comparison passes.
 TEST(RoundControls, NoiseOfDiscardedPositionsDrawnAgainIsFound) {
-  EXPECT_LT(compare(samples(60000), 31, {.new_attempts = false}).joint, kCaught);
-  EXPECT_GT(compare(samples(60000), 31, {}).joint, kPass);
+  EXPECT_LT(compare(full_samples(60000), 31, {.new_attempts = false}).joint, kCaught);
+  EXPECT_GT(compare(full_samples(60000), 31, {}).joint, kPass);
 }
 
 TEST(RoundControls, AcceptingEveryDraftIsFound) {
-  const Comparison c = compare(samples(20000), 32, {.accept_all = true});
+  const Comparison c = compare(full_samples(20000), 32, {.accept_all = true});
   EXPECT_LT(c.joint, kCaught);
   EXPECT_LT(c.energy, kEnergyPass);
 }

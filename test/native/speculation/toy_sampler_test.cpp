@@ -37,8 +37,8 @@ std::vector<SamplerStep> eta_steps(int count, double eta) {
 
 TEST(ToySampler, EveryNoiseLevelHasTheSameMarginals) {
   for (double eta : {0.0, 0.5, 1.0}) {
-    EXPECT_LT(distance_to_marginal(eta_steps(16, eta), 1.0 - kLast, samples(60000)), 0.045) << "η " << eta;
-    EXPECT_LT(distance_to_marginal(eta_steps(64, eta), 1.0 - kLast, samples(20000)), 0.018) << "η " << eta;
+    EXPECT_LT(distance_to_marginal(eta_steps(16, eta), 1.0 - kLast, full_samples(60000)), 0.045) << "η " << eta;
+    EXPECT_LT(distance_to_marginal(eta_steps(64, eta), 1.0 - kLast, full_samples(20000)), 0.018) << "η " << eta;
   }
 }
 
@@ -48,7 +48,7 @@ TEST(ToySampler, SamplersOfTheModelHaveTheMarginals) {
     auto steps = sampler_steps({sampler, 128});
     const double end = static_cast<double>(steps[122].t);
     steps.resize(122);
-    EXPECT_LT(distance_to_marginal(steps, end, samples(20000)), 0.03) << "sampler " << static_cast<int>(sampler);
+    EXPECT_LT(distance_to_marginal(steps, end, full_samples(20000)), 0.03) << "sampler " << static_cast<int>(sampler);
   }
 }
 
@@ -61,7 +61,7 @@ TEST(ToySamplerControls, AWrongSignOfTheScoreIsFound) {
     step.a = 1.0f + dt;
     step.b = (1.0f - step.t) * dt;
   }
-  EXPECT_GT(distance_to_marginal(steps, end, samples(20000)), 0.1);
+  EXPECT_GT(distance_to_marginal(steps, end, full_samples(20000)), 0.1);
 }
 
 }  // namespace

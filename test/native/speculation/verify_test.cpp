@@ -142,7 +142,7 @@ TEST(Verify, EveryVerifierEmitsTheTargetsLaw) {
 
 // Acceptances of an independent implementation (numpy), 16 ancestral steps.
 TEST(Verify, AcceptsAsOftenAsKnown) {
-  const int64_t count = samples(20000);
+  const int64_t count = full_samples(20000);
   const SingleTokens tokens(ancestral_steps(16, kLast));
   const double known[] = {0.067, 0.551, 0.837, 0.756};
   for (size_t v = 0; v < 4; ++v) {
@@ -152,7 +152,7 @@ TEST(Verify, AcceptsAsOftenAsKnown) {
 }
 
 TEST(Verify, PathTestAcceptsOneMinusTheVariationAndDrawsOnePathAToken) {
-  const int64_t count = samples(30000);
+  const int64_t count = full_samples(30000);
   for (int k : {4, 16}) {
     const Outcome outcome = SingleTokens(ancestral_steps(k, kLast)).emit(Verifier::kPath, count, 300 + static_cast<uint64_t>(k));
     EXPECT_TRUE(near_share(outcome.acceptance, outcome.path_acceptance, static_cast<double>(count))) << outcome.acceptance;
@@ -177,10 +177,10 @@ double tokens_per_round(double path_gap, int64_t steps, int64_t drafts, int64_t 
 }
 
 TEST(Verify, TokensPerRoundOfOneChain) {
-  EXPECT_NEAR(tokens_per_round(0.5, 16, 8, samples(30000)), 4.65, 0.06);
-  EXPECT_NEAR(tokens_per_round(0.25, 16, 8, samples(10000)), 6.44, 0.12);
-  EXPECT_NEAR(tokens_per_round(0.5, 4, 4, samples(10000)), 3.39, 0.07);
-  EXPECT_NEAR(tokens_per_round(1.0, 16, 8, samples(10000)), 2.59, 0.08);
+  EXPECT_NEAR(tokens_per_round(0.5, 16, 8, full_samples(30000)), 4.65, 0.06);
+  EXPECT_NEAR(tokens_per_round(0.25, 16, 8, full_samples(10000)), 6.44, 0.12);
+  EXPECT_NEAR(tokens_per_round(0.5, 4, 4, full_samples(10000)), 3.39, 0.07);
+  EXPECT_NEAR(tokens_per_round(1.0, 16, 8, full_samples(10000)), 2.59, 0.08);
 }
 
 // For fixed letters each hit is independent with probability h_k, computed here from its definition; the cut is the last.
@@ -266,9 +266,9 @@ TEST(VerifyControls, AcceptingEverythingIsFound) {
   for (int k : {4, 16}) {
     const SingleTokens tokens(ancestral_steps(k, kLast));
     const auto blind = [](ToyChain& chain) { chain.target = chain.draft; };
-    const Outcome outcome = tokens.emit(Verifier::kChain, samples(60000), 500, blind);
+    const Outcome outcome = tokens.emit(Verifier::kChain, full_samples(60000), 500, blind);
     EXPECT_NEAR(outcome.acceptance, 1.0, 1e-9);
-    EXPECT_LT(two_sample_p(outcome.ends, tokens.reference(samples(60000), 501)), kCaught) << k << " steps";
+    EXPECT_LT(two_sample_p(outcome.ends, tokens.reference(full_samples(60000), 501)), kCaught) << k << " steps";
   }
 }
 
@@ -278,8 +278,8 @@ TEST(VerifyControls, StaleDraftMeansAreFound) {
   const auto stale = [](ToyChain& chain) {
     for (size_t i = chain.draft.size() - 1; i >= 2; --i) chain.draft[i] = chain.draft[i - 2];
   };
-  const Outcome outcome = tokens.emit(Verifier::kChain, samples(60000), 502, stale);
-  EXPECT_LT(two_sample_p(outcome.ends, tokens.reference(samples(60000), 503)), kCaught);
+  const Outcome outcome = tokens.emit(Verifier::kChain, full_samples(60000), 502, stale);
+  EXPECT_LT(two_sample_p(outcome.ends, tokens.reference(full_samples(60000), 503)), kCaught);
 }
 
 // Going on from the last accepted state with the target's own step: right only if nothing had been rejected.
@@ -293,7 +293,7 @@ TEST(VerifyControls, PlainTargetStepInsteadOfTheResidualIsFound) {
     const double first = random.normal();
     return Point{first, random.normal()};
   };
-  for (int64_t n = 0; n < samples(60000); ++n) {
+  for (int64_t n = 0; n < full_samples(60000); ++n) {
     const ToyPath path = fresh_path(draft, steps, random);
     ToyChain chain(steps);
     chain.add(path, target);
@@ -301,7 +301,7 @@ TEST(VerifyControls, PlainTargetStepInsteadOfTheResidualIsFound) {
     const Point from = kept == steps.size() ? path.end : Point{static_cast<double>(path.states[2 * kept]), static_cast<double>(path.states[2 * kept + 1])};
     ends.push_back(run_path(target, steps, from, kept, noise).end);
   }
-  EXPECT_LT(two_sample_p(ends, SingleTokens(steps).reference(samples(60000), 505)), kCaught);
+  EXPECT_LT(two_sample_p(ends, SingleTokens(steps).reference(full_samples(60000), 505)), kCaught);
 }
 
 }  // namespace

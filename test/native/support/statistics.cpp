@@ -50,11 +50,13 @@ bool long_tests() {
   return set && std::strcmp(set, "0") != 0 && *set;
 }
 
+int64_t full_samples(int64_t count) { return long_tests() ? 10 * count : count; }
+
 int64_t samples(int64_t count) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   return count / 4;
 #else
-  return long_tests() ? 10 * count : count;
+  return full_samples(count);
 #endif
 }
 

@@ -13,8 +13,10 @@ namespace ardiff::test {
 inline constexpr double kPass = 1e-5;
 inline constexpr double kCaught = 1e-6;
 
-// How many samples: `count` in CI, ten times that with ARDIFF_LONG_TESTS=1, a quarter under a sanitizer (which looks for
-// other things than small deviations).
+// How many samples: `count` in CI, ten times that with ARDIFF_LONG_TESTS=1.
+int64_t full_samples(int64_t count);
+// The same, but a quarter under a sanitizer, which looks for other things than small deviations. For tests that fewer
+// samples only make more forgiving: neither controls nor figures with a fixed tolerance.
 int64_t samples(int64_t count);
 bool long_tests();
 
