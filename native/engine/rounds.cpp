@@ -298,7 +298,8 @@ void Engine::settle(Drawing& one, Judgement&& judgement) {
   record.gate_stopped = one.drafts.gate_stopped;
   const auto layers = drafted == 0 ? 0 : static_cast<int64_t>(one.drafts.entropy.size()) / drafted;
   std::vector<double> draft_entropy;
-  for (int64_t j = 0; j < drafted && layers > 0; ++j) draft_entropy.push_back(one.drafts.entropy[static_cast<size_t>(j * layers + spec.gate_layer)]);
+  // Not what was computed for a neighbour only.
+  for (int64_t j = 0; j < drafted && layers > 0 && one.reads_entropy(); ++j) draft_entropy.push_back(one.drafts.entropy[static_cast<size_t>(j * layers + spec.gate_layer)]);
   record.draft_entropy = mean(draft_entropy.begin(), draft_entropy.end());
   record.target_entropy = mean(one.target_entropy.begin(), one.target_entropy.end());
   one.result->rounds.push_back(record);

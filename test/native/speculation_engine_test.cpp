@@ -77,6 +77,21 @@ TEST_P(SpeculationEngine, ToleranceThatNothingExceedsKeepsEveryDraft) {
   }
 }
 
+// With a single jump a kept draft is context only: the picture has the token that would stand there had it been dropped.
+TEST_P(SpeculationEngine, WithOneJumpThePictureShowsTheTargetsTokens) {
+  SequenceSpec spec = speculating(plain_picture(1, "a dog", 8, 1, 1), SpeculationMode::kRelaxed, 1, 1e30);
+  spec.speculation->trace = true;
+  const Drawn kept = draw(spec);
+  ASSERT_FALSE(kept.trace.empty());
+  ASSERT_EQ(kept.accepted[1], 1);
+  spec.speculation->tolerance = 0.999 * static_cast<double>(kept.trace[4]);  // of the first draft
+  const Drawn dropped = draw(spec);
+  ASSERT_EQ(dropped.accepted[1], 0);
+  const auto two = static_cast<std::ptrdiff_t>(2 * engine_.info().token_size);
+  EXPECT_TRUE(std::equal(kept.tokens.begin(), kept.tokens.begin() + two, dropped.tokens.begin()));
+  EXPECT_NE(kept.tokens, dropped.tokens) << "what follows was drawn in another context";
+}
+
 // A round is priced and judged by its own sequence's past, so the same drafts are proposed whether one round or many are
 // run in a step.
 TEST_P(SpeculationEngine, RoundsOfOneStepAreRoundsOfManySteps) {

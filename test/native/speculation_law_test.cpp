@@ -71,7 +71,7 @@ class SpeculationLaw : public SpeculationTest {
 };
 
 TEST_P(SpeculationLaw, ExactPicturesHaveTheLawOfModeOff) {
-  const int64_t count = test::samples(1500);
+  const int64_t count = test::samples(6000);
   const auto plain = draw(tiny(), count, 1'000'000);
   for (const Drafting drafting : {Drafting::kSequential, Drafting::kParallel}) {
     kept_ = drafted_ = 0;

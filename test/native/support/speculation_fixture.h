@@ -56,6 +56,7 @@ inline SequenceSpec plain_picture(uint32_t id, const std::string& text, uint64_t
   spec.seed = seed;
   spec.sampler.timesteps = 3;
   spec.guidance_scale = rows == 1 ? 1.0 : 1.5;
+  if (rows == 2) spec.guidance_schedule = GuidanceSchedule::kLinear;  // another scale at each token
   spec.image_guidance_scale = rows == 3 ? 1.25 : 1.0;
   spec.use_norm = id % 2 == 1;
   spec.few_step = few_step;
