@@ -1,3 +1,4 @@
+import { combinationOf } from '../../src/calibration/combination.js';
 import { fewStepWay, settingsOf, wayOf, type SpeculationSettings } from '../../src/calibration/settings.js';
 import type { Way } from '../../src/calibration/studio.js';
 import { MODE_KEYS, type Acceleration, type CalibratedMode, type Calibration, type ModeKey } from '../../src/model/accelerator.js';
@@ -32,12 +33,6 @@ export function calibratedWays({ modes }: Calibration): Map<ModeKey, BenchWay> {
     ways.set(key, { name: key, combination, settings, mode, way: wayOf(combination, settings) });
   }
   return ways;
-}
-
-function combinationOf(key: ModeKey): Acceleration {
-  const steps = /few_step:([124])$/.exec(key)?.[1];
-  const mode = key === 'exact' ? 'exact' : key.startsWith('relaxed') ? 'relaxed' : 'off';
-  return { mode, fewStep: steps === undefined ? 0 : (Number(steps) as 1 | 2 | 4) };
 }
 
 /** The four columns of the comparison. */

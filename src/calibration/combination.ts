@@ -1,5 +1,5 @@
 import type { FewStep, SequenceSpec, SpeculationSpec } from '../engine/native-types.js';
-import { FEW_STEPS, type Acceleration } from '../model/accelerator.js';
+import { FEW_STEPS, type Acceleration, type ModeKey } from '../model/accelerator.js';
 
 export interface Abilities {
   draft: boolean;
@@ -27,4 +27,11 @@ export function specAs(vanilla: SequenceSpec, fewStep: FewStep, speculation?: Sp
     fewStep,
     ...(speculation === undefined ? {} : { speculation }),
   };
+}
+
+/** The other way round of `modeKeyOf`. */
+export function combinationOf(key: ModeKey): Acceleration {
+  const steps = /few_step:([124])$/.exec(key)?.[1];
+  const mode = key === 'exact' ? 'exact' : key.startsWith('relaxed') ? 'relaxed' : 'off';
+  return { mode, fewStep: steps === undefined ? 0 : (Number(steps) as 1 | 2 | 4) };
 }

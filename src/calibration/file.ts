@@ -1,11 +1,14 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { EngineInfo } from '../engine/native-types.js';
-import { CALIBRATION_FILE, FEW_STEPS, parseCalibration, type Calibration } from '../model/accelerator.js';
+import { CALIBRATION_FILE, FEW_STEPS, MODE_KEYS, parseCalibration, type Calibration } from '../model/accelerator.js';
 import type { ModelManifest } from '../model/manifest.js';
 import { hashModel } from '../model/model-hash.js';
 import type { CalibratedMode, CalibrationOptions, CalibrationResult } from './calibrate.js';
-import { guardPictures } from './calibrate.js';
+import { fastest, guardPictures } from './calibrate.js';
+import { combinationOf } from './combination.js';
 import { OTHER_SEEDS } from './evaluate.js';
 import type { Verdict } from './guard.js';
 import type { Studio } from './studio.js';
@@ -13,8 +16,11 @@ import type { Studio } from './studio.js';
 export const DRAFT_FILE = 'draft.safetensors';
 export const FEW_STEP_FILE = 'few_step.safetensors';
 
-/** The result as accelerator.json says it; what the schema does not know is for people: how every number came about. */
-export function calibrationFile({ served, model }: Studio, engine: EngineInfo, result: CalibrationResult, options: CalibrationOptions, created: Date): Calibration {
+/** accelerator.json as it is written: what the server reads, and for people how every number came about. */
+export type CalibrationFile = Calibration & ReturnType<typeof notes>;
+
+/** `folder`: where draft and few-step head were loaded from. */
+export function calibrationFile({ served, model }: Studio, folder: string, engine: EngineInfo, result: CalibrationResult, options: CalibrationOptions, created: Date): CalibrationFile {
   const { manifest } = served;
   const { accelerator } = model.info;
   const { hash, files } = hashModel(manifest.directory);
@@ -29,8 +35,45 @@ export function calibrationFile({ served, model }: Studio, engine: EngineInfo, r
     few_step: accelerator.fewStep ? { file: FEW_STEP_FILE, steps: [...FEW_STEPS] } : null,
     modes: Object.fromEntries(result.modes.map((mode) => [mode.key, modeEntry(mode, options)])),
     auto: { mode: result.auto.mode, few_step: result.auto.fewStep },
-    ...notes(engine, result, options),
+    ...notes(folder, engine, result, options),
   };
+}
+
+/**
+ * Modes of an earlier file that were not measured this time stay, if all that they depend on is the same: model, sampling, dtype,
+ * the accelerator's weights. Then `auto` is chosen among all of them.
+ */
+export function withKeptModes(fresh: CalibrationFile, before: CalibrationFile | null): CalibrationFile {
+  if (before === null || !SAME_IN_BOTH.every((key) => isDeepStrictEqual(fresh[key], before[key]))) return fresh;
+  const modes = { ...before.modes, ...fresh.modes };
+  const candidates = MODE_KEYS.flatMap((key) => {
+    const mode = modes[key];
+    return mode === undefined ? [] : [{ combination: combinationOf(key), speedup: mode.speedup, verdict: mode.guard }];
+  });
+  const { mode, fewStep } = fastest(candidates);
+  return {
+    ...fresh,
+    modes,
+    auto: { mode, few_step: fewStep },
+    gate_report: { ...before.gate_report, ...fresh.gate_report },
+    trials: { ...before.trials, ...fresh.trials },
+  };
+}
+
+const SAME_IN_BOTH = [
+  'model_hash', 'accelerator_files', 'sampler', 'timesteps', 'timestep_shift', 'guidance_scale', 'guidance_schedule', 'use_norm', 'negative_prompt', 'dtype', 'data',
+] as const satisfies readonly (keyof CalibrationFile)[];
+
+/** The file that is there, if it is one of ours and whole. */
+export function readCalibrationFile(folder: string): CalibrationFile | null {
+  const path = join(folder, CALIBRATION_FILE);
+  if (!existsSync(path)) return null;
+  try {
+    return parseCalibration(path, JSON.parse(readFileSync(path, 'utf8'))) as CalibrationFile;
+  } catch {
+    // Broken or of another version: it is about to be written anew.
+    return null;
+  }
 }
 
 function samplingOf({ sampling }: ModelManifest) {
@@ -85,8 +128,9 @@ function guardEntry({ passed, scores, vanilla, fdDifferenceInterval: { low, high
 }
 
 /** Beside what the server reads. */
-function notes(engine: EngineInfo, { modes, spread }: CalibrationResult, options: CalibrationOptions) {
+function notes(folder: string, engine: EngineInfo, { modes, spread }: CalibrationResult, options: CalibrationOptions) {
   return {
+    accelerator_files: Object.fromEntries([DRAFT_FILE, FEW_STEP_FILE].filter((file) => existsSync(join(folder, file))).map((file) => [file, sha256(join(folder, file))])),
     measured_on: { isa: engine.isa, threads: engine.threads, libraries: engine.libraries },
     /** Differences of vanilla to itself with other seeds, 95 %: what is inside is of equal quality. */
     vanilla_spread: spread,
@@ -99,6 +143,10 @@ function notes(engine: EngineInfo, { modes, spread }: CalibrationResult, options
       ]),
     ),
   };
+}
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
 /** Times and distances are not known to more digits; the bytes of a picture depend on what is stored, not on what was measured. */

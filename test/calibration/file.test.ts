@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CalibratedMode, CalibrationOptions, CalibrationResult } from '../../src/calibration/calibrate.js';
-import { calibrationFile, DRAFT_FILE, FEW_STEP_FILE, saveCalibration } from '../../src/calibration/file.js';
+import { calibrationFile, DRAFT_FILE, FEW_STEP_FILE, readCalibrationFile, saveCalibration, withKeptModes, type CalibrationFile } from '../../src/calibration/file.js';
 import type { Verdict } from '../../src/calibration/guard.js';
 import { openUnaccelerated, type Studio } from '../../src/calibration/studio.js';
 import { calibrationTable } from '../../src/calibration/table.js';
 import type { EngineInfo } from '../../src/engine/native-types.js';
 import { PACKAGE_ROOT } from '../../src/engine/native.js';
-import { CALIBRATION_FILE, parseCalibration, type Calibration } from '../../src/model/accelerator.js';
+import { CALIBRATION_FILE, parseCalibration } from '../../src/model/accelerator.js';
 
 const MODEL = join(PACKAGE_ROOT, 'models', 'nextstep-emoji64');
 const ENGINE: EngineInfo = { backend: 'cpu', dtype: 'bfloat16', threads: 2, isa: 'avx512_bf16', libraries: 'oneDNN 2.6.3' };
@@ -54,13 +54,14 @@ const RESULT: CalibrationResult = { modes: MODES, spread: { fd: NOTHING, adheren
 
 describe('accelerator.json', () => {
   let folder: string;
-  let calibration: Calibration;
+  let calibration: CalibrationFile;
 
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'calibration-'));
     const model = { info: { accelerator: { draftLayers: 2, draftHead: true, fewStep: true, parameters: 1 } } };
     const studio = { served: openUnaccelerated(MODEL), model } as unknown as Studio;
-    calibration = calibrationFile(studio, ENGINE, RESULT, OPTIONS, new Date(0));
+    writeFileSync(join(folder, DRAFT_FILE), 'weights');
+    calibration = calibrationFile(studio, folder, ENGINE, RESULT, OPTIONS, new Date(0));
   });
 
   afterAll(() => {
@@ -97,10 +98,25 @@ describe('accelerator.json', () => {
   it('is not written where the server would refuse it', () => {
     const path = join(folder, CALIBRATION_FILE);
     writeFileSync(path, 'before');
-    const wrong: Calibration = { ...calibration, auto: { mode: 'relaxed', few_step: 1 } };
+    const wrong: CalibrationFile = { ...calibration, auto: { mode: 'relaxed', few_step: 1 } };
     expect(() => saveCalibration(folder, wrong)).toThrow(/guard has not passed/);
     expect(readFileSync(path, 'utf8')).toBe('before');
     expect(existsSync(`${path}.new`)).toBe(false);
+  });
+
+  it('keeps modes that were not measured again, and chooses among all', () => {
+    saveCalibration(folder, calibration);
+    const both = calibration.modes['relaxed:few_step:1']!;
+    const fresh: CalibrationFile = { ...calibration, modes: { 'relaxed:few_step:1': { ...both, guard: { ...both.guard, passed: true } } } };
+    const kept = withKeptModes(fresh, readCalibrationFile(folder));
+    expect(Object.keys(kept.modes).sort()).toEqual(['few_step:1', 'relaxed:few_step:1']);
+    expect(kept.auto).toEqual({ mode: 'relaxed', few_step: 1 });
+  });
+
+  it('keeps nothing that was measured with other weights', () => {
+    const fresh: CalibrationFile = { ...calibration, modes: {}, accelerator_files: { [DRAFT_FILE]: 'another' } };
+    expect(withKeptModes(fresh, calibration).modes).toEqual({});
+    expect(withKeptModes(fresh, null)).toBe(fresh);
   });
 
   it('is a table for people', () => {

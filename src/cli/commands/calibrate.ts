@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { calibrate as runCalibration, type CalibrationOptions } from '../../calibration/calibrate.js';
 import { combinationsOf } from '../../calibration/combination.js';
-import { calibrationFile, DRAFT_FILE, FEW_STEP_FILE, saveCalibration } from '../../calibration/file.js';
+import { calibrationFile, DRAFT_FILE, FEW_STEP_FILE, readCalibrationFile, saveCalibration, withKeptModes } from '../../calibration/file.js';
 import { openUnaccelerated, type Studio } from '../../calibration/studio.js';
 import { calibrationTable } from '../../calibration/table.js';
 import { wrapEngine } from '../../engine/engine.js';
@@ -18,7 +18,7 @@ import { choice, describeFlags, integer, onOff, parseFlags, text, UsageError, ty
 const FLAGS = {
   accelerator: text('folder with draft and few-step head; default: MODEL/accelerator', { placeholder: 'DIR' }),
   quick: onOff('a first look in a few minutes: fewer pictures, fewer tolerances. Too little to trust'),
-  modes: text(`only these, separated by commas: ${MODE_KEYS.join(', ')}`, { placeholder: 'LIST' }),
+  modes: text(`only these, separated by commas: ${MODE_KEYS.join(', ')}. What the file says of others stays, if it was measured alike`, { placeholder: 'LIST' }),
   gate: choice('which entropy gate to use; auto: the one that is fastest by the clock', ['auto', 'off', 'paper', 'logistic']),
   explore: onOff('try looser tolerances also after one that did not pass; they are recorded, never chosen'),
   pictures: integer('pictures that FD is measured with (default 2000)', [64, 2000]),
@@ -92,7 +92,8 @@ async function run(directory: string, values: FlagValues<typeof FLAGS>, terminal
     const result = await runCalibration(studio, pack, combinations, options, log);
     terminal.out(`${calibrationTable(result)}\n`);
     if (values['dry-run'] === true) return 0;
-    const path = saveCalibration(folder, calibrationFile(studio, engine.info, result, options, new Date()));
+    const fresh = calibrationFile(studio, folder, engine.info, result, options, new Date());
+    const path = saveCalibration(folder, withKeptModes(fresh, readCalibrationFile(folder)));
     terminal.out(`wrote ${relative(process.cwd(), path)}\n`);
     return 0;
   } finally {
