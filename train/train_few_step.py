@@ -25,11 +25,15 @@ from trajectories import Teacher
 class Paths:
     """Rows of trajectories.py's files, held in float16. The last of each file are kept for validation.
 
-    draft: the draft model's guess of c, where a file has one.
+    draft: the draft model's guess of c, where a file has one. most: rows of each file at most, drawn at random.
     """
 
-    def __init__(self, files, held_out):
-        self.split([safetensors_io.load(file) for file in files], held_out)
+    def __init__(self, files, held_out, most=None):
+        parts = [safetensors_io.load(file) for file in files]
+        if most:
+            picks = [torch.randperm(len(part["c"]))[:most] for part in parts]
+            parts = [{k: v[pick] for k, v in part.items()} for part, pick in zip(parts, picks)]
+        self.split(parts, held_out)
 
     def split(self, parts, held_out):
         self.train = self.join([{k: v[:-held_out] for k, v in part.items()} for part in parts])
@@ -165,6 +169,7 @@ def arguments(parser):
     parser.add_argument("--paths", required=True, nargs="+")
     options(parser)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--most", type=int, help="rows of each of --paths at most")
     parser.add_argument("--run", required=True)
     parser.add_argument("--guidance-scale", type=float, help="of distribution matching; the model's default otherwise. --paths have their own")
     parser.add_argument("--minutes", type=float, default=30)
@@ -214,7 +219,7 @@ def main(argv=None):
     if args.compile:
         for net in (distiller.student, distiller.ema, distiller.fake, teacher.net):
             net.forward = torch.compile(net.forward, dynamic=True)
-    paths = Paths(args.paths, args.held_out)
+    paths = Paths(args.paths, args.held_out, args.most)
     log = Log(os.path.join(args.run, "log.csv"))
     print(f"{sum(p.numel() for p in distiller.student.parameters()) / 1e6:.2f}M parameters, {len(paths.train['c'])} paths, from step {step}", flush=True)
 

@@ -22,9 +22,15 @@ export interface Verdict {
 /** Diversity may shrink by this share of vanilla's, however certain the shrinking is. */
 const LEAST_DIVERSITY = 0.99;
 
+/** Resolution of a drawn chance. */
+const PARTS = 1 << 20;
+
 /**
  * The null distribution by bootstrap: prompts are drawn with replacement, and for each one a coin says which of the two
  * vanilla samples goes to which side. Both sides then have the same law, and nothing in common but the prompts.
+ *
+ * Of the figures as they are defined: adherence has one picture a concept. That a sample has several seeds of each makes
+ * its own figure more exact; it does not narrow what seeds do to the figure.
  */
 export function vanillaSpread(a: QualitySample, b: QualitySample, reference: Gaussian, resamples: number, below: Below): VanillaSpread {
   const distance = frechetTo(reference);
@@ -32,7 +38,10 @@ export function vanillaSpread(a: QualitySample, b: QualitySample, reference: Gau
   const differences = Array.from({ length: resamples }, () => {
     const [left, right] = swapped(a.features.length, below);
     const [leftConcepts, rightConcepts] = swapped(a.concepts.length, below);
-    const conceptsOf = (indices: readonly number[]): Omit<Scores, 'fd'> => conceptScores(pick([...a.concepts, ...b.concepts], indices));
+    const conceptsOf = (indices: readonly number[]): Omit<Scores, 'fd'> => {
+      const concepts = pick([...a.concepts, ...b.concepts], indices);
+      return conceptScores(concepts.map((concept) => ({ ...concept, adherence: onePicture(concept, below) })));
+    };
     const [x, y] = [conceptsOf(leftConcepts), conceptsOf(rightConcepts)];
     return {
       fd: distance(fitGaussian(pooled, left)) - distance(fitGaussian(pooled, right)),
@@ -42,6 +51,11 @@ export function vanillaSpread(a: QualitySample, b: QualitySample, reference: Gau
   });
   const interval = (score: keyof Scores): Interval => intervalOf(differences.map((difference) => difference[score]));
   return { fd: interval('fd'), adherence: interval('adherence'), diversity: interval('diversity') };
+}
+
+/** Whether one of the concept's pictures, drawn at random, shows it. */
+function onePicture({ adherence }: ConceptSample, below: Below): number {
+  return below(PARTS) < adherence * PARTS ? 1 : 0;
 }
 
 /** Indices into [a, b] of n prompts drawn with replacement: one side, and the other. */
