@@ -34,7 +34,7 @@ struct Letter {
   double log_ratio = 0;  // ℓ
 };
 
-// Whether every step draws noise: what exact verification needs (samplers B, C-sde, C-cps; neither A nor C-ode).
+// Whether every step draws noise: what verification of the model's sampler needs (samplers B and C-sde; the others end without).
 bool is_gaussian(std::span<const SamplerStep> steps);
 
 // Δ of row `row`, width numbers. With target_states the means' whole difference, without it that of the velocities.

@@ -1,5 +1,6 @@
 import type { FewStep, SequenceSpec, SpeculationSpec } from '../engine/native-types.js';
 import { FEW_STEPS, type Acceleration, type ModeKey } from '../model/accelerator.js';
+import type { SamplingDefaults } from '../model/sampling.js';
 
 export interface Abilities {
   draft: boolean;
@@ -17,6 +18,11 @@ export function combinationsOf(has: Abilities): Acceleration[] {
   if (has.draft && has.draftHead && has.noiseInEveryStep) list.push({ mode: 'exact', fewStep: 0 }, { mode: 'relaxed', fewStep: 0 });
   if (has.draft && has.fewStep) list.push(...FEW_STEPS.map((fewStep) => ({ mode: 'relaxed' as const, fewStep })));
   return list;
+}
+
+/** What block verification needs: a normal law in every step. C-cps has none in its last one, C-sde none at level 0. */
+export function hasNoiseInEveryStep({ sampler, samplerLevel }: Pick<SamplingDefaults, 'sampler' | 'samplerLevel'>): boolean {
+  return sampler === 'B' || (sampler === 'C-sde' && samplerLevel > 0);
 }
 
 /** A vanilla spec drawn another way. Guidance is distilled into the few-step head, so it has the caption's row alone. */

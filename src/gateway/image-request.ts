@@ -20,7 +20,7 @@ export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed
   const promptRows = acceleration.fewStep > 0 ? rows.slice(0, 1) : rows;
   const quality = echoQuality(body.quality);
   const timesteps = body.num_inference_steps ?? (lowTimesteps ? sampling.lowTimesteps : sampling.timesteps);
-  if (sampling.sampler === 'A' && timesteps < 2) throw invalid('num_inference_steps', 'must be at least 2 for this model');
+  if ((sampling.sampler === 'A' || sampling.sampler === 'C-sde') && timesteps < 2) throw invalid('num_inference_steps', 'must be at least 2 for this model');
   const format = body.output_format ?? 'png';
   if (format === 'png' && (body.output_compression ?? 100) < 100) {
     throw unsupported('output_compression', 'Compression below 100 needs output_format jpeg or webp; png is lossless.');

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { fastest } from '../../src/calibration/calibrate.js';
 import { assignBlocks, drawGroup, prefillChunks } from '../../src/calibration/draw.js';
-import { combinationsOf, specAs } from '../../src/calibration/combination.js';
+import { combinationsOf, hasNoiseInEveryStep, specAs } from '../../src/calibration/combination.js';
 import { toleranceCandidates } from '../../src/calibration/tolerance.js';
 import { chooseTrial, worthTiming } from '../../src/calibration/tune.js';
 import { wrapEngine } from '../../src/engine/engine.js';
@@ -49,6 +49,12 @@ describe('combinations', () => {
     expect(keys({ draft: true, draftHead: true, fewStep: false, noiseInEveryStep: true })).toEqual(['exact', 'relaxed']);
     expect(keys({ draft: true, draftHead: true, fewStep: true, noiseInEveryStep: false })).toEqual(WITH_FEW_STEPS);
     expect(keys({ draft: true, draftHead: false, fewStep: true, noiseInEveryStep: true })).toEqual(WITH_FEW_STEPS);
+  });
+
+  it('draft for the model\'s sampler only where the engine can verify it: with noise in every step, the last one too', () => {
+    const verified = (['A', 'B', 'C-sde', 'C-cps', 'C-ode'] as const).filter((sampler) => hasNoiseInEveryStep({ sampler, samplerLevel: 0.8 }));
+    expect(verified).toEqual(['B', 'C-sde']);
+    expect(hasNoiseInEveryStep({ sampler: 'C-sde', samplerLevel: 0 })).toBe(false);
   });
 
   it('with few steps have the caption\'s row alone', () => {

@@ -28,8 +28,11 @@ describe('prepareRequest', () => {
     }
   });
 
-  it('refuses one timestep of sampler A, which needs two grid points', () => {
+  it('refuses one timestep of the samplers that need two', () => {
     expect(() => prepare({ num_inference_steps: 1 })).toThrow(expect.objectContaining({ param: 'num_inference_steps' }));
+    const { manifest } = model;
+    const alike = { ...model, manifest: { ...manifest, sampling: { ...manifest.sampling, sampler: 'C-sde' as const } } };
+    expect(() => prepareRequest({ prompt: 'x', num_inference_steps: 1 }, alike, () => 0)).toThrow(expect.objectContaining({ param: 'num_inference_steps' }));
   });
 
   it('fills every default in', () => {

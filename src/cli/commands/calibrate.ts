@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { calibrate as runCalibration, type CalibrationOptions } from '../../calibration/calibrate.js';
-import { combinationsOf } from '../../calibration/combination.js';
+import { combinationsOf, hasNoiseInEveryStep } from '../../calibration/combination.js';
 import { calibrationFile, DRAFT_FILE, FEW_STEP_FILE, readCalibrationFile, saveCalibration, withKeptModes } from '../../calibration/file.js';
 import { openUnaccelerated, type Studio } from '../../calibration/studio.js';
 import { calibrationTable } from '../../calibration/table.js';
 import { wrapEngine } from '../../engine/engine.js';
 import { ADDON_PATH, loadNativeModule, PACKAGE_ROOT } from '../../engine/native.js';
-import type { SamplerName } from '../../engine/native-types.js';
 import { ACCELERATOR_FOLDER, MODE_KEYS, type ModeKey } from '../../model/accelerator.js';
 
 import { readQualityPack } from '../../quality/pack.js';
@@ -82,7 +81,7 @@ async function run(directory: string, values: FlagValues<typeof FLAGS>, terminal
       draft: accelerator.draftLayers > 0,
       draftHead: accelerator.draftHead,
       fewStep: accelerator.fewStep,
-      noiseInEveryStep: hasNoiseInEveryStep(served.manifest.sampling.sampler),
+      noiseInEveryStep: hasNoiseInEveryStep(served.manifest.sampling),
     });
     terminal.err(`${served.manifest.id}: ${engine.info.backend}, ${engine.info.dtype}, ${engine.info.isa}, ${engine.info.threads} threads\n`);
     const begin = performance.now();
@@ -116,9 +115,4 @@ function modeKey(name: string): ModeKey {
   const found = MODE_KEYS.find((key) => key === name);
   if (found === undefined) throw new UsageError(`--modes: unknown ${JSON.stringify(name)}; there are ${MODE_KEYS.join(', ')}`);
   return found;
-}
-
-/** Block verification needs a normal law in every step (docs/speculation.md, Exact). */
-function hasNoiseInEveryStep(sampler: SamplerName): boolean {
-  return sampler === 'B' || sampler === 'C-sde' || sampler === 'C-cps';
 }

@@ -90,6 +90,7 @@ TEST(Gap, OnlyNoisySamplersAreGaussian) {
   EXPECT_TRUE(is_gaussian(sampler_steps({Sampler::kCSde, 8})));
   EXPECT_FALSE(is_gaussian(sampler_steps({Sampler::kA, 8})));
   EXPECT_FALSE(is_gaussian(sampler_steps({Sampler::kCOde, 8})));
+  EXPECT_FALSE(is_gaussian(sampler_steps({Sampler::kCCps, 8})));
   EXPECT_THROW(letter_of({0.5f, 1.0f, 0.5f, 0.0f}, 0.1f), Error);
 }
 
