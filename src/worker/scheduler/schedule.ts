@@ -17,21 +17,24 @@ import { preempt, type SchedulerState } from './state.js';
  * What a plan does is known before it runs (a decode draws the tokens it says), so the state is moved on at once and
  * the next plan can be made while this one runs. The engine's answer brings pictures and is checked (apply-step.ts).
  * Speculating sequences are the exception: what they have drawn is in the answer, so they sit out the plans made
- * meanwhile, and room is reserved for all they may draw.
+ * meanwhile, and room is reserved for all they may draw. All of them decode in the same steps: one that becomes ready
+ * while others are in flight waits for them, or there would be two half batches from then on, in turns.
  *
  * `burst`: rounds a sequence may run in this step, each of one token or one attempt at several. More than one only while
  * nobody else would have to wait for it: with a sequence waiting or prefilling, everyone runs one.
  */
 export function schedule(state: SchedulerState, burst = 1): StepPlan {
+  const isOpen = state.running.some(({ inFlight }) => inFlight);
   const draft: Draft = {
     prefill: [],
     decode: [],
     admit: [],
     copies: [],
     // Decodes of the running batch come first: a long prompt may fill a step, but not delay the others' tokens.
-    prefillBudget: state.limits.maxStepTokens - decodeRows(state),
+    prefillBudget: state.limits.maxStepTokens - decodeRows(state, isOpen),
     promptsInProgress: promptsInProgress(state),
     burst: state.waiting.size === 0 && state.running.every(isReadyToDecode) ? burst : 1,
+    isOpen,
   };
   for (const sequence of [...state.running]) {
     if (sequence.status === 'running') planSequence(state, sequence, draft);
@@ -79,12 +82,18 @@ interface Draft {
   promptsInProgress: Set<string>;
   /** Rounds of a decode entry at most. */
   burst: number;
+  /** A step of speculating sequences is in flight. */
+  isOpen: boolean;
 }
 
 function planSequence(state: SchedulerState, sequence: Sequence, draft: Draft): void {
   if (sequence.inFlight) return;
-  if (isReadyToDecode(sequence)) planDecode(state, sequence, draft);
-  else planPrefill(state, sequence, draft);
+  if (!isReadyToDecode(sequence)) planPrefill(state, sequence, draft);
+  else if (mayDecode(sequence, draft.isOpen)) planDecode(state, sequence, draft);
+}
+
+function mayDecode({ spec, inFlight }: Sequence, isOpen: boolean): boolean {
+  return !inFlight && (spec.speculation === undefined || !isOpen);
 }
 
 function planDecode(state: SchedulerState, sequence: Sequence, draft: Draft): void {
@@ -161,8 +170,8 @@ function isCrowded({ running, limits }: SchedulerState): boolean {
   return running.length >= (limits.crowdedFrom ?? Infinity);
 }
 
-function decodeRows(state: SchedulerState): number {
-  const decoding = state.running.filter((sequence) => !sequence.inFlight && isReadyToDecode(sequence));
+function decodeRows(state: SchedulerState, isOpen: boolean): number {
+  const decoding = state.running.filter((sequence) => mayDecode(sequence, isOpen) && isReadyToDecode(sequence));
   return decoding.reduce((sum, { spec }) => sum + rowsPerRound(spec), 0);
 }
 

@@ -47,6 +47,26 @@ describe('schedule, speculating sequences', () => {
     while ((await settle()).length > 0);
   });
 
+  it('draws all that speculate in the same steps, whenever they came', async () => {
+    const { state, submit, settle } = await createHarness({ maxStepTokens: 256 });
+    const long = { gridHeight: 8, gridWidth: 8 };
+    addSequence(state, speculating(1, long));
+    submit();
+    await settle();
+    addSequence(state, speculating(2, long));
+    // One runs, one waits behind it, as the step loop keeps them.
+    expect(decoded(submit())).toEqual([1]);
+    expect(decoded(submit())).toEqual([]);
+    await settle();
+    expect(decoded(submit())).toEqual([1, 2]);
+    await settle();
+    await settle();
+    for (let step = 0; step < 3; step += 1) {
+      expect(decoded(submit())).toEqual([1, 2]);
+      await settle();
+    }
+  });
+
   it('gives a sequence its share of a step by all it may draft', async () => {
     const { state, submit, settle } = await createHarness({ maxStepTokens: 24, maxRunning: 2 });
     addSequence(state, speculating(1));
