@@ -1,11 +1,10 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { EngineInfo } from '../engine/native-types.js';
 import { CALIBRATION_FILE, FEW_STEPS, MODE_KEYS, parseCalibration, type Calibration } from '../model/accelerator.js';
 import type { ModelManifest } from '../model/manifest.js';
-import { hashModel } from '../model/model-hash.js';
+import { hashFile, hashModel } from '../model/model-hash.js';
 import type { CalibratedMode, CalibrationOptions, CalibrationResult } from './calibrate.js';
 import { fastest, guardPictures } from './calibrate.js';
 import { combinationOf } from './combination.js';
@@ -28,6 +27,7 @@ export function calibrationFile({ served, model }: Studio, folder: string, engin
     version: 1,
     model_hash: hash,
     model_files: { ...files },
+    accelerator_files: Object.fromEntries([DRAFT_FILE, FEW_STEP_FILE].filter((file) => existsSync(join(folder, file))).map((file) => [file, hashFile(join(folder, file))])),
     created: created.toISOString(),
     ...samplingOf(manifest),
     dtype: engine.dtype,
@@ -35,7 +35,7 @@ export function calibrationFile({ served, model }: Studio, folder: string, engin
     few_step: accelerator.fewStep ? { file: FEW_STEP_FILE, steps: [...FEW_STEPS] } : null,
     modes: Object.fromEntries(result.modes.map((mode) => [mode.key, modeEntry(mode, options)])),
     auto: { mode: result.auto.mode, few_step: result.auto.fewStep },
-    ...notes(folder, engine, result, options),
+    ...notes(engine, result, options),
   };
 }
 
@@ -128,9 +128,8 @@ function guardEntry({ passed, scores, vanilla, fdDifferenceInterval: { low, high
 }
 
 /** Beside what the server reads. */
-function notes(folder: string, engine: EngineInfo, { modes, spread }: CalibrationResult, options: CalibrationOptions) {
+function notes(engine: EngineInfo, { modes, spread }: CalibrationResult, options: CalibrationOptions) {
   return {
-    accelerator_files: Object.fromEntries([DRAFT_FILE, FEW_STEP_FILE].filter((file) => existsSync(join(folder, file))).map((file) => [file, sha256(join(folder, file))])),
     measured_on: { isa: engine.isa, threads: engine.threads, libraries: engine.libraries },
     /** Differences of vanilla to itself with other seeds, 95 %: what is inside is of equal quality. */
     vanilla_spread: spread,
@@ -143,10 +142,6 @@ function notes(folder: string, engine: EngineInfo, { modes, spread }: Calibratio
       ]),
     ),
   };
-}
-
-function sha256(path: string): string {
-  return createHash('sha256').update(readFileSync(path)).digest('hex');
 }
 
 /** Times and distances are not known to more digits; the bytes of a picture depend on what is stored, not on what was measured. */

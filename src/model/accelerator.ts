@@ -4,7 +4,7 @@ import { Type, type Static } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import type { FewStep } from '../engine/native-types.js';
 import { InvalidModelFile, readJsonFile } from './json-file.js';
-import { differingFiles, hashModel } from './model-hash.js';
+import { differingFiles, hashFile, hashModel } from './model-hash.js';
 import type { SamplingDefaults } from './sampling.js';
 
 /** The folder in a model's folder that holds its draft model, its few-step head and what was measured of them. */
@@ -87,6 +87,8 @@ export const CalibrationSchema = Type.Object({
   /** Of the model it was measured with, and what that hash is made of, to name what differs. */
   model_hash: hexDigest(),
   model_files: Type.Record(Type.String(), hexDigest()),
+  /** SHA-256 of the draft model and of the few-step head that were measured, by file. */
+  accelerator_files: Type.Record(Type.String(), hexDigest()),
   created: Type.String(),
   /** What `off` meant: the folder's sampling.json as it was. */
   sampler: Type.String(),
@@ -189,9 +191,13 @@ function checkMode(path: string, { modes, draft, few_step: head }: Calibration, 
   if (steps !== undefined && head?.steps.includes(steps) !== true) refuse(`needs ${steps} in "few_step/steps"`);
 }
 
-function checkFiles(folder: string, { draft, few_step: head }: Calibration): void {
+function checkFiles(folder: string, { draft, few_step: head, accelerator_files: digests }: Calibration): void {
   for (const part of [draft, head]) {
-    if (part !== null && !existsSync(join(folder, part.file))) throw new InvalidModelFile(join(folder, part.file), `is missing, although ${CALIBRATION_FILE} names it`);
+    if (part === null) continue;
+    const path = join(folder, part.file);
+    if (!existsSync(path)) throw new InvalidModelFile(path, `is missing, although ${CALIBRATION_FILE} names it`);
+    // Tolerances, costs and guards are those of the weights that were measured.
+    if (hashFile(path) !== digests[part.file]) throw new InvalidModelFile(path, `is not the file that ${CALIBRATION_FILE} was measured with; run "npm run calibrate" again`);
   }
 }
 

@@ -33,6 +33,20 @@ export function hashModel(directory: string): ModelHash {
   return { hash: sha256(Buffer.from(lines.join(''))), files };
 }
 
+/** SHA-256 of a whole file, of an accelerator's weights: small beside the model's. */
+export function hashFile(path: string): string {
+  const file = openFile(path);
+  try {
+    const digest = createHash('sha256');
+    const CHUNK_BYTES = 1 << 20;
+    const { size } = fstatSync(file);
+    for (let at = 0; at < size; at += CHUNK_BYTES) digest.update(readAt(file, path, at, Math.min(CHUNK_BYTES, size - at)));
+    return digest.digest('hex');
+  } finally {
+    closeSync(file);
+  }
+}
+
 /** Names of the files in which two models differ, or which only one of them has. */
 export function differingFiles(a: ModelHash['files'], b: ModelHash['files']): string[] {
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((name) => a[name] !== b[name]).sort();

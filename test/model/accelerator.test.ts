@@ -77,6 +77,17 @@ describe('readCalibration', () => {
     expect(problem()).toMatch(/few_step\.safetensors: is missing, although accelerator\.json names it/);
   });
 
+  it('refuses a draft model or a few-step head that was not the one measured', () => {
+    for (const file of ['draft.safetensors', 'few_step.safetensors']) {
+      writeAccelerator(directory);
+      expect(read()).not.toBeNull();
+      writeFileSync(join(directory, 'accelerator', file), tinySafetensors([1, 2, 5]));
+      expect(problem()).toMatch(`${file}: is not the file that accelerator.json was measured with`);
+    }
+    writeAccelerator(directory, { accelerator_files: {} });
+    expect(problem()).toMatch(/draft\.safetensors: is not the file/);
+  });
+
   it('refuses one that was made for other weights, and names them', () => {
     writeAccelerator(directory);
     writeFileSync(join(directory, 'model.safetensors'), tinySafetensors([1, 2, 4]));

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ACCELERATOR_FOLDER, CALIBRATION_FILE, type CalibratedMode, type CalibratedSpeculation, type Calibration, type ModeKey } from '../../src/model/accelerator.js';
 import { readManifest } from '../../src/model/manifest.js';
-import { hashModel } from '../../src/model/model-hash.js';
+import { hashFile, hashModel } from '../../src/model/model-hash.js';
 
 /** A safetensors file of one float32 tensor. */
 export function tinySafetensors(values: readonly number[], name = 'a'): Buffer {
@@ -69,6 +69,7 @@ export function writeCalibration(directory: string, overrides: Readonly<Record<s
     version: 1,
     model_hash: model.hash,
     model_files: model.files,
+    accelerator_files: Object.fromEntries(['draft.safetensors', 'few_step.safetensors'].map((file) => [file, hashFile(join(directory, ACCELERATOR_FOLDER, file))])),
     created: '2026-01-01T00:00:00Z',
     sampler: sampling.sampler,
     timesteps: sampling.timesteps,
