@@ -64,7 +64,7 @@ describe.skipIf(!isAddonBuilt())('a real server with an accelerator', () => {
     expect(await server.metric('ardiff_spec_decode_accepted_tokens_total{model="tiny"}')).toBe(2 * alone.reduce((sum, { acceleration }) => sum + acceleration.accepted_tokens, 0));
     await server.stop();
 
-    server = await ServerProcess.start([...flags, '--kv-sequences', '3'], 'accelerated');
+    server = await ServerProcess.start([...flags, '--kv-sequences', '2'], 'accelerated');
     expect(await drawTogether()).toEqual(alone);
     expect(await server.metric('ardiff_preemptions_total')).toBeGreaterThan(0);
     expect(await server.metric('ardiff_kv_cache_blocks{state="used"}')).toBe(0);
