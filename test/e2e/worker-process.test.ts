@@ -15,10 +15,10 @@ afterEach(async () => {
 
 /** Four requests that differ in everything a request can differ in; long enough to be hit in the middle. */
 const BODIES = [
-  { prompt: 'a cat', seed: 1, num_inference_steps: 100 },
-  { prompt: 'a red apple', seed: 2, num_inference_steps: 120, guidance_scale: 1 },
-  { prompt: 'a cat', seed: 3, num_inference_steps: 90, guidance_scale: 7.5, negative_prompt: 'ugly' },
-  { prompt: 'x', seed: 4, num_inference_steps: 110, n: 3, output_format: 'webp' },
+  { prompt: 'a cat', seed: 1, num_inference_steps: 200 },
+  { prompt: 'a red apple', seed: 2, num_inference_steps: 199, guidance_scale: 1 },
+  { prompt: 'a cat', seed: 3, num_inference_steps: 190, guidance_scale: 7.5, negative_prompt: 'ugly' },
+  { prompt: 'x', seed: 4, num_inference_steps: 198, n: 3, output_format: 'webp' },
 ];
 
 const pictures = ({ status, json }: Answer): string[] => {
