@@ -11,7 +11,7 @@ import draft_model
 import draft_report
 import few_step
 import model as nextstep
-from draft_data import causal, rotary
+from draft_data import rotary
 from train_draft import Batch, Layout
 
 TOY = dict(nextstep.CONFIG, vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
@@ -120,7 +120,7 @@ def entropy_has_its_bounds(net):
     """Even attention 1, one key 0, the prompt left out. Shows a wrong normalisation, keys of the future, heads averaged first."""
     layer, count, first = net.layers[0], 6, 4
     x = torch.randn(3, first + count, TOY["hidden_size"])
-    mask, table = causal(first + count, x.device), rotary(TOY, first + count, x.device)
+    mask, table = nextstep.causal_mask(torch.ones(1, first + count, dtype=torch.bool, device=x.device)), rotary(TOY, first + count, x.device)
     value = draft_model.attention_entropy(layer, x, table, mask, first, count)
     attention = layer.self_attn
     q = attention.q_proj(layer.input_layernorm(x)).view(3, -1, attention.heads, attention.d).transpose(1, 2)

@@ -8,17 +8,14 @@ The file: tokens (pictures, tokens, D) float16 as they are fed back, and the cap
 import argparse
 import json
 
-import numpy as np
 import torch
 
-import data
 import model as nextstep
 import safetensors_io
 from draft_model import attention_entropy
-from rollouts import captions
-from run_log import device, use_threads
-from sample import Pipeline, left_pad
-from train import STYLES
+from rollouts import arguments, prepare
+from run_log import device
+from sample import left_pad
 
 
 def save_drawn(prompts, tokens, path):
@@ -66,7 +63,7 @@ class Features:
                 table = rotary(net.config, x.shape[1], where)
                 entropy.append(attention_entropy(layer, before, table, mask, self.width, self.length).float().cpu())
                 own = net.embed_tokens(empty.to(where)).expand(len(drawn), -1, -1)
-                u = net.hidden(torch.cat([own, drawn], 1), causal(own.shape[1] + self.length, where))
+                u = net.hidden(torch.cat([own, drawn], 1), nextstep.causal_mask(torch.ones(1, own.shape[1] + self.length, dtype=torch.bool, device=where)))
                 unguided.append(u[:, own.shape[1] - 1:-1].half().cpu())
         self.features, self.empty = torch.cat(features), torch.cat(unguided)
         # Per image token, the target's penultimate attention over the image tokens up to it.
@@ -77,36 +74,17 @@ class Features:
         return torch.cat([valid, torch.ones(len(valid), self.length, dtype=torch.bool)], 1)
 
 
-def causal(size, where):
-    return torch.zeros(size, size, device=where).masked_fill(~torch.ones(size, size, dtype=torch.bool, device=where).tril(), -1e4)[None, None]
-
-
 def rotary(config, length, where):
     return nextstep.rope_table(0, length, config["head_dim"], config["rope_theta"], where)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--pictures", type=int, default=2000)
-    parser.add_argument("--few-step", type=int, default=0)
-    parser.add_argument("--few-step-head")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--styles", default=STYLES)
-    parser.add_argument("--popular", type=float, default=8.0)
-    parser.add_argument("--rest", type=float, default=0.25)
+    arguments(parser, pictures=2000)
     parser.add_argument("--batch", type=int, default=250)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
-    use_threads(args.threads)
-    prompts = captions(data.load_rows(args.data), args.pictures, json.loads(args.styles), args.popular, args.rest, np.random.default_rng(args.seed))
-    pipeline = Pipeline.load(args.model, args.few_step_head)
+    pipeline, prompts = prepare(args)
     where = device()
-    pipeline.network.to(where)
-    if pipeline.few_step_head is not None:
-        pipeline.few_step_head.to(where)
     parts = []
     first = 2 ** 33 + args.seed * 2 ** 20
     for at in range(0, len(prompts), args.batch):

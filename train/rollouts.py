@@ -44,12 +44,12 @@ def roll_out(pipeline, prompts, seeds, batch=128, bf16=True, **options):
     return tuple(torch.cat(half) for half in zip(*parts))
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser()
+def arguments(parser, pictures):
+    """Which captions are drawn, and by what."""
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--pictures", type=int, default=3000)
+    parser.add_argument("--pictures", type=int, default=pictures)
     parser.add_argument("--few-step", type=int, default=0, choices=(0, *few_step.JUMPS))
     parser.add_argument("--few-step-head")
     parser.add_argument("--seed", type=int, default=0, help="of the captions; noise is drawn far from the seeds of the quality figures")
@@ -57,14 +57,24 @@ def main(argv=None):
     parser.add_argument("--popular", type=float, default=8.0)
     parser.add_argument("--rest", type=float, default=0.25)
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args(argv)
+
+
+def prepare(args):
+    """-> the pipeline where it is to run, and the captions."""
     use_threads(args.threads)
-    random = np.random.default_rng(args.seed)
-    prompts = captions(data.load_rows(args.data), args.pictures, json.loads(args.styles), args.popular, args.rest, random)
+    prompts = captions(data.load_rows(args.data), args.pictures, json.loads(args.styles), args.popular, args.rest, np.random.default_rng(args.seed))
     pipeline = Pipeline.load(args.model, args.few_step_head)
     for part in (pipeline.network, pipeline.few_step_head):
         if part is not None:
             part.to(device())
+    return pipeline, prompts
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser()
+    arguments(parser, pictures=3000)
+    args = parser.parse_args(argv)
+    pipeline, prompts = prepare(args)
     c, empty = roll_out(pipeline, prompts, list(range(2 ** 32 + args.seed * 2 ** 20, 2 ** 32 + args.seed * 2 ** 20 + len(prompts))), few_step=args.few_step)
     safetensors_io.save(dict(c=c, empty=empty), args.out)
     print(f"{args.out}: {len(prompts)} pictures")

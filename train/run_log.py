@@ -68,6 +68,17 @@ class Clock:
         return self.spent
 
 
+def work(clock, minutes, save, save_minutes):
+    """Yields once a step until `minutes` are spent; calls save() every `save_minutes` of them and at the end."""
+    saved = clock.spent
+    while clock.tick() < minutes * 60:
+        yield
+        if clock.spent - saved > save_minutes * 60:
+            save()
+            saved = clock.spent
+    save()
+
+
 def use_threads(count):
     torch.set_num_threads(count)
 

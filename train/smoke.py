@@ -21,6 +21,7 @@ import export
 import few_step
 import few_step_checks
 import golden
+import hard_concepts
 import preview
 import quality
 import quality_pack
@@ -76,6 +77,10 @@ def distil(data, folder):
     shutil.copy(at("few", "few_step.safetensors"), at("model", "accelerator"))
     rollouts.main(["--data", data, "--model", model, "--pictures", "4", "--few-step", "1", "--out", at("own.safetensors")])
     quality.main(["--model", model, "--few-step", "2", "--fd-count", "64"])
+    # A model of a minute draws nothing that one recognises, so all of the few are missed.
+    hard_concepts.main(["--data", data, "--model", model, "--few-step-head", at("few", "few_step.safetensors"), "--limit", "3", "--own", "1", "2", "--vanilla", "1", "1",
+                        "--out", at("hard.safetensors")])
+    assert 0 < len(safetensors_io.load(at("hard.safetensors"))["c"]) <= 18
 
 
 def draft(data, folder):

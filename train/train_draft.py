@@ -18,7 +18,7 @@ import few_step
 import model as nextstep
 from draft_data import Features, load_drawn
 from dynamic_schedule import envelope
-from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
+from run_log import Clock, Log, device, plot, save_checkpoint, use_threads, work
 from sample import Pipeline
 
 
@@ -203,9 +203,9 @@ def main(argv=None):
         draft_model.save(trainer.draft, os.path.join(args.run, draft_model.FILE))
         plot(log.path, ["reg", "vel", "jump", "entropy"], os.path.join(args.run, "log.png"))
 
-    sums, saved, mark, since = {}, clock.spent, clock.spent, step
+    sums, mark, since = {}, clock.spent, step
     order = np.random.permutation(np.arange(args.held_out, len(prompts)))
-    while clock.tick() < args.minutes * 60:
+    for _ in work(clock, args.minutes, save, args.save_minutes):
         if len(order) < args.batch:
             order = np.random.permutation(np.arange(args.held_out, len(prompts)))
         index, order = torch.from_numpy(order[:args.batch]), order[args.batch:]
@@ -217,10 +217,6 @@ def main(argv=None):
             log.add(step=step, minutes=clock.spent / 60, **{name: value / steps for name, value in sums.items()},
                     rate=args.lr * envelope(min(1.0, clock.spent / (args.minutes * 60))), pictures_per_second=steps * args.batch / max(1e-9, clock.spent - mark))
             sums, mark, since = {}, clock.spent, step
-        if clock.spent - saved > args.save_minutes * 60:
-            save()
-            saved = clock.spent
-    save()
 
 
 if __name__ == "__main__":

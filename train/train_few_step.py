@@ -17,7 +17,7 @@ import few_step
 import few_step_losses as losses
 import model as nextstep
 import safetensors_io
-from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
+from run_log import Clock, Log, device, plot, save_checkpoint, use_threads, work
 from sample import Pipeline
 from trajectories import Teacher
 
@@ -229,8 +229,8 @@ def main(argv=None):
         few_step.save(distiller.ema, os.path.join(args.run, few_step.FILE))
         plot(log.path, ["seg", "cd", "error1", "error4"], os.path.join(args.run, "log.png"))
 
-    sums, saved, mark, since = {}, clock.spent, clock.spent, step
-    while clock.tick() < args.minutes * 60:
+    sums, mark, since = {}, clock.spent, step
+    for _ in work(clock, args.minutes, save, args.save_minutes):
         s = args.begin + (1 - args.begin) * clock.spent / (args.minutes * 60)
         b = 0.0 if args.trajectories_only else dynamic_schedule.beta(s)
         _, rate = dynamic_schedule.rates(s, joint=False)
@@ -243,10 +243,6 @@ def main(argv=None):
             log.add(step=step, **row, **distiller.validate(paths), beta=b, lr=args.lr * rate, minutes=clock.spent / 60,
                     seconds_per_step=(clock.spent - mark) / (step - since))
             sums, mark, since = {}, clock.tick(), step
-        if clock.spent - saved > args.save_minutes * 60:
-            save()
-            saved = clock.spent
-    save()
 
 
 if __name__ == "__main__":

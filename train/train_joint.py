@@ -20,7 +20,7 @@ import few_step
 import train_draft
 import train_few_step
 from draft_data import Features, load_drawn
-from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
+from run_log import Clock, Log, device, plot, save_checkpoint, use_threads, work
 from sample import Pipeline
 from trajectories import Teacher, compute
 
@@ -115,8 +115,8 @@ def main(argv=None):
         draft_model.save(trainer.draft, os.path.join(args.run, draft_model.FILE))
         plot(log.path, ["reg", "jump", "seg", "error1", "draft_lr", "head_lr"], os.path.join(args.run, "log.png"))
 
-    sums, saved = {}, clock.spent
-    while clock.tick() < config["minutes"] * 60:
+    sums = {}
+    for _ in work(clock, config["minutes"], save, args.save_minutes):
         s = clock.spent / (config["minutes"] * 60)
         draft_rate, head_rate = dynamic_schedule.rates(s, joint=True)
         some = lambda count: torch.from_numpy(np.random.choice(pictures, min(count, len(pictures)), replace=False))
@@ -132,10 +132,6 @@ def main(argv=None):
             log.add(step=step, **row, **distiller.validate(paths), alpha=dynamic_schedule.alpha(s), beta=dynamic_schedule.beta(s),
                     draft_lr=draft_args.lr * draft_rate, head_lr=head_args.lr * head_rate, minutes=clock.tick() / 60)
             sums = {}
-        if clock.spent - saved > args.save_minutes * 60:
-            save()
-            saved = clock.spent
-    save()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,13 @@ class Scratch {
   // Uninitialised. Valid until the enclosing Frame (or reset) ends. Throws kOutOfMemory.
   TensorView take(DType dtype, const Shape& shape);
 
+  // The values as an index view (kI32) on the backend. Valid as take() is.
+  TensorView index(const std::vector<int32_t>& values) {
+    const TensorView view = take(DType::kI32, {static_cast<int64_t>(values.size())});
+    backend_.upload(view, values.data());
+    return view;
+  }
+
   // Frees everything taken since construction when it goes out of scope: one per layer, timestep, image.
   class Frame {
    public:

@@ -45,9 +45,8 @@ TensorView Conditions::embed(const TensorView& hidden, const std::vector<int32_t
     for (const int32_t n : tokens) {
       check(n < entries, ErrorCode::kInvalidArgument, "image token ", n, " lies outside the model's position table of ", entries);
     }
-    const TensorView index = scratch_.take(DType::kI32, {r}), embed = scratch_.take(DType::kF32, {r, h});
-    backend_.upload(index, tokens.data());
-    backend_.gather_rows(position_table_, index, embed);
+    const TensorView embed = scratch_.take(DType::kF32, {r, h});
+    backend_.gather_rows(position_table_, scratch_.index(tokens), embed);
     backend_.add(hidden, embed, hidden);
   }
   backend_.linear(hidden, image_out_, condition, Epilogue::store());

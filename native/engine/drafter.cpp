@@ -12,12 +12,6 @@ namespace {
 
 constexpr float kTokenNormEps = 1e-6f;
 
-TensorView upload_index(Backend& backend, Scratch& scratch, const std::vector<int32_t>& values) {
-  const TensorView view = scratch.take(DType::kI32, {static_cast<int64_t>(values.size())});
-  backend.upload(view, values.data());
-  return view;
-}
-
 }  // namespace
 
 void TokenStore::write(const TensorView& x, std::span<const Sequence* const> sequences, std::span<const int64_t> tokens, Place place) const {
@@ -36,9 +30,9 @@ void TokenStore::write(const TensorView& x, std::span<const Sequence* const> seq
   for (size_t kind = 0; kind < 2; ++kind) {
     if (from[kind].empty()) continue;
     const TensorView rows = scratch_.take(DType::kF32, {static_cast<int64_t>(from[kind].size()), x.cols()});
-    backend_.gather_rows(x, upload_index(backend_, scratch_, from[kind]), rows);
+    backend_.gather_rows(x, scratch_.index(from[kind]), rows);
     if (kind == 1) backend_.layer_norm(rows, {}, {}, kTokenNormEps, rows);
-    backend_.scatter_rows(rows, upload_index(backend_, scratch_, to[kind]), pool_.view());
+    backend_.scatter_rows(rows, scratch_.index(to[kind]), pool_.view());
   }
 }
 
@@ -75,25 +69,25 @@ ModelDrafter::Prediction ModelDrafter::predict(const std::vector<Pair>& pairs, s
     table_rows.push_back(pair.request);
     first_keys.push_back(static_cast<int32_t>(sequence.prompt_length(0) - 1));
   }
-  const auto index = [this](const std::vector<int32_t>& values) { return upload_index(p_.backend, p_.scratch, values); };
+  Scratch& scratch = p_.scratch;
   const TensorView g = p_.scratch.take(DType::kF32, {m, h}), e = p_.scratch.take(DType::kF32, {m, h});
   const auto known = static_cast<int64_t>(tokens.size());
-  p_.backend.gather_rows(earlier, index(features), g);
+  p_.backend.gather_rows(earlier, scratch.index(features), g);
   if (known > 0) {
     const TensorView inputs = p_.scratch.take(DType::kF32, {known, p_.tokens.view().cols()});
-    p_.backend.gather_rows(p_.tokens.view(), index(tokens), inputs);
+    p_.backend.gather_rows(p_.tokens.view(), scratch.index(tokens), inputs);
     p_.backend.linear(inputs, p_.image_in, e.row_slice(0, known), Epilogue::store());
   }
-  if (known < m) p_.backend.gather_rows(p_.model.mask_token(), index(std::vector<int32_t>(static_cast<size_t>(m - known), 0)), e.row_slice(known, m));
+  if (known < m) p_.backend.gather_rows(p_.model.mask_token(), scratch.index(std::vector<int32_t>(static_cast<size_t>(m - known), 0)), e.row_slice(known, m));
 
   BackboneBatch batch;
   int64_t max_blocks = 0;
   const std::vector<int32_t> padded = pad_tables(tables, max_blocks);
-  batch.positions = index(positions);
-  batch.slots = index(slots);
-  batch.context.table_rows = index(table_rows);
-  batch.context.context_lengths = index(lengths);
-  batch.context.block_tables = index(padded).reshape({static_cast<int64_t>(tables.size()), max_blocks});
+  batch.positions = scratch.index(positions);
+  batch.slots = scratch.index(slots);
+  batch.context.table_rows = scratch.index(table_rows);
+  batch.context.context_lengths = scratch.index(lengths);
+  batch.context.block_tables = scratch.index(padded).reshape({static_cast<int64_t>(tables.size()), max_blocks});
 
   EntropyProbe probe{{}, std::vector<TensorView>(static_cast<size_t>(layers))};
   bool probing = false;
@@ -106,7 +100,7 @@ ModelDrafter::Prediction ModelDrafter::predict(const std::vector<Pair>& pairs, s
       probing = true;
     }
   }
-  if (probing) probe.first_keys = index(first_keys);
+  if (probing) probe.first_keys = scratch.index(first_keys);
   p_.model.forward(g, e, batch, p_.kv.draft_layers(), out.features, p_.scratch, probing ? &probe : nullptr);
   std::vector<float> column(static_cast<size_t>(m));
   for (int64_t layer = 0; layer < layers; ++layer) {
@@ -155,7 +149,7 @@ void ModelDrafter::sample(std::span<const DraftRequest> requests, std::span<cons
     if (draws.empty()) continue;
     const TokenSampler& sampler = few_step ? *p_.few_step : *p_.draft_head;
     const TensorView hidden = p_.scratch.take(DType::kF32, {static_cast<int64_t>(draws.size()), prediction.features.cols()});
-    p_.backend.gather_rows(prediction.features, upload_index(p_.backend, p_.scratch, predicted), hidden);
+    p_.backend.gather_rows(prediction.features, p_.scratch.index(predicted), hidden);
     const TensorView condition = p_.conditions.embed(hidden, numbers, sampler.head());
     const TensorView x = p_.scratch.take(DType::kF32, {static_cast<int64_t>(draws.size()), d});
     PathRecord record{p_.scratch.take(DType::kF32, {recorded, d}), p_.scratch.take(DType::kF32, {recorded, d}), {}};

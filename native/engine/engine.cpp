@@ -87,12 +87,6 @@ PlanLimits Engine::limits() const {
           static_cast<int32_t>(info_.image_placeholder_id),  info_.accelerator};
 }
 
-TensorView Engine::upload_index(const std::vector<int32_t>& values) {
-  const TensorView view = scratch_.take(DType::kI32, {static_cast<int64_t>(values.size())});
-  backend_.upload(view, values.data());
-  return view;
-}
-
 StepResult Engine::step(const StepPlan& plan) {
   const Stopwatch total;
   check_plan(plan, sequences_, limits());
@@ -147,7 +141,7 @@ void Engine::admit(const SequenceSpec& spec) {
     const Scratch::Frame frame(scratch_);
     const TensorView staged = scratch_.take(DType::kF32, {input_tokens, info_.token_size});
     backend_.upload(staged, spec.input_image_tokens.data());
-    backend_.scatter_rows(staged, upload_index(sequence.input_rows), tokens_->view());
+    backend_.scatter_rows(staged, scratch_.index(sequence.input_rows), tokens_->view());
   }
   sequence.cancelled = cancel_flags_.add(spec.id);
 }

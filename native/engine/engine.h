@@ -100,7 +100,6 @@ class Engine {
   DecodedImage decode_image(const Sequence& sequence, int64_t num_tokens);
   // Drawn tokens [begin, end) -> out: (end - begin, D) f32.
   void gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out);
-  TensorView upload_index(const std::vector<int32_t>& values);
   PlanLimits limits() const;
 
   Backend& backend_;

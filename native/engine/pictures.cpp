@@ -7,7 +7,7 @@ namespace ardiff {
 void Engine::gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out) {
   if (end == begin) return;
   const std::vector<int32_t> rows(sequence.shown_rows().begin() + begin, sequence.shown_rows().begin() + end);
-  backend_.gather_rows(tokens_->view(), upload_index(rows), out);
+  backend_.gather_rows(tokens_->view(), scratch_.index(rows), out);
 }
 
 // A sequence whose cancel flag is set may have drawn fewer tokens than planned; nobody looks at it any more.

@@ -51,7 +51,7 @@ HostArray Engine::probe_head(const FlowHead& head, const HostArray& x, const Hos
   const int64_t n = dim(x, "x", 0, 2), d = info_.token_size, w = head.width();
   std::vector<int32_t> identity(static_cast<size_t>(n));
   for (size_t i = 0; i < identity.size(); ++i) identity[i] = static_cast<int32_t>(i);
-  const TensorView rows = upload_index(identity);
+  const TensorView rows = scratch_.index(identity);
   const TensorView tau = scratch_.take(DType::kF32, {n, w}), embedded = scratch_.take(DType::kF32, {n, w});
   const TensorView modulation = scratch_.take(DType::kF32, {n, head.modulation_size()}), v = scratch_.take(DType::kF32, {n, d});
   check(static_cast<int64_t>(t.data.size()) == n, ErrorCode::kInvalidArgument, "t has ", t.data.size(), " numbers, expected ", n);
@@ -99,13 +99,13 @@ std::pair<HostArray, HostArray> Engine::probe_draft(const HostArray& features, c
     feature_rows.push_back(static_cast<int32_t>(std::min(position, t - 1)));  // mask rows have the last true feature
   }
   const TensorView g = scratch_.take(DType::kF32, {m, h}), e = scratch_.take(DType::kF32, {m, h}), out = scratch_.take(DType::kF32, {m, h});
-  backend_.gather_rows(upload_array(features, "features", {t, h}), upload_index(feature_rows), g);
+  backend_.gather_rows(upload_array(features, "features", {t, h}), scratch_.index(feature_rows), g);
   backend_.convert(upload_array(inputs, "inputs", {t, h}), e.row_slice(0, t));  // same dtype: a copy
-  if (parallel > 0) backend_.gather_rows(draft_->mask_token(), upload_index(std::vector<int32_t>(static_cast<size_t>(parallel), 0)), e.row_slice(t, m));
-  const TensorView tables = upload_index(table).reshape({1, num_blocks});
-  const BackboneBatch batch{upload_index(positions), upload_index(slots),
-                            {tables, upload_index(std::vector<int32_t>(static_cast<size_t>(m), 0)), upload_index(lengths)}};
-  EntropyProbe probe{upload_index(first_keys), {}};
+  if (parallel > 0) backend_.gather_rows(draft_->mask_token(), scratch_.index(std::vector<int32_t>(static_cast<size_t>(parallel), 0)), e.row_slice(t, m));
+  const TensorView tables = scratch_.index(table).reshape({1, num_blocks});
+  const BackboneBatch batch{scratch_.index(positions), scratch_.index(slots),
+                            {tables, scratch_.index(std::vector<int32_t>(static_cast<size_t>(m), 0)), scratch_.index(lengths)}};
+  EntropyProbe probe{scratch_.index(first_keys), {}};
   for (int64_t layer = 0; layer < num_layers; ++layer) probe.entropy.push_back(scratch_.take(DType::kF32, {m}));
   draft_->forward(g, e, batch, kv.draft_layers(), out, scratch_, &probe);
   HostArray entropy{std::vector<float>(static_cast<size_t>((m - first_key) * num_layers)), {m - first_key, num_layers}};
@@ -148,7 +148,7 @@ std::pair<HostArray, HostArray> Engine::probe_backbone(const HostArray& ids, con
   KvCache kv(backend_, config_.backbone, num_blocks);  // its own pool: a probe never disturbs live sequences
   std::vector<int32_t> table(static_cast<size_t>(num_blocks));
   for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
-  const TensorView tables = upload_index(table).reshape({1, num_blocks});
+  const TensorView tables = scratch_.index(table).reshape({1, num_blocks});
 
   const auto run = [&](const TensorView& x, int64_t begin) {
     std::vector<int32_t> positions, slots, rows, lengths;
@@ -158,7 +158,7 @@ std::pair<HostArray, HostArray> Engine::probe_backbone(const HostArray& ids, con
       rows.push_back(0);
       lengths.push_back(static_cast<int32_t>(position + 1));
     }
-    const BackboneBatch batch{upload_index(positions), upload_index(slots), {tables, upload_index(rows), upload_index(lengths)}};
+    const BackboneBatch batch{scratch_.index(positions), scratch_.index(slots), {tables, scratch_.index(rows), scratch_.index(lengths)}};
     backbone_->forward(x, batch, kv.layers(), scratch_);
     const TensorView out = scratch_.take(DType::kF32, {x.rows(), h});
     backbone_->final_norm(x, out);
@@ -170,7 +170,7 @@ std::pair<HostArray, HostArray> Engine::probe_backbone(const HostArray& ids, con
     token_ids.push_back(static_cast<int32_t>(id));
   }
   const TensorView x = scratch_.take(DType::kF32, {t, h});
-  backend_.embed(backbone_->weights().embed_tokens, upload_index(token_ids), x);
+  backend_.embed(backbone_->weights().embed_tokens, scratch_.index(token_ids), x);
   HostArray prefill = run(x, 0);
   HostArray steps{{}, {s, h}};
   for (int64_t i = 0; i < s; ++i) {

@@ -95,7 +95,7 @@ void Engine::draw_pending(std::vector<Drawing>& drawing, StepResult& result) {
     if (any_work) {
       const TokenSampler& sampler = few_step ? *few_step_ : *sampler_;
       const TensorView hidden = scratch_.take(DType::kF32, {static_cast<int64_t>(hidden_rows.size()), info_.hidden_size});
-      backend_.gather_rows(hidden_->view(), upload_index(hidden_rows), hidden);
+      backend_.gather_rows(hidden_->view(), scratch_.index(hidden_rows), hidden);
       result.flow_head_evaluations += sampler.sample(draws, conditions_->embed(hidden, numbers, sampler.head()), x);
     }
     store_->write(x, sequences, tokens, TokenStore::Place::kBoth);
@@ -156,23 +156,23 @@ void Engine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Dra
   const Scratch::Frame frame(scratch_);
   const int64_t m = flat.size(), text = static_cast<int64_t>(flat.text_ids.size()), h = info_.hidden_size;
   const TensorView x = scratch_.take(DType::kF32, {m, h});
-  if (text > 0) backend_.embed(backbone_->weights().embed_tokens, upload_index(flat.text_ids), x.row_slice(0, text));
+  if (text > 0) backend_.embed(backbone_->weights().embed_tokens, scratch_.index(flat.text_ids), x.row_slice(0, text));
   if (m > text) {
     const TensorView tokens = scratch_.take(DType::kF32, {m - text, info_.token_size});
-    backend_.gather_rows(tokens_->view(), upload_index(flat.token_rows), tokens);
+    backend_.gather_rows(tokens_->view(), scratch_.index(flat.token_rows), tokens);
     backend_.linear(tokens, *backbone_->weights().image_in, x.row_slice(text, m), Epilogue::store());
   }
   BackboneBatch batch;
-  batch.positions = upload_index(flat.positions);
-  batch.slots = upload_index(flat.slots);
-  batch.context.table_rows = upload_index(flat.table_rows);
-  batch.context.context_lengths = upload_index(flat.context_lengths);
-  batch.context.block_tables = upload_index(flat.block_tables).reshape({flat.num_tables(), flat.max_blocks});
+  batch.positions = scratch_.index(flat.positions);
+  batch.slots = scratch_.index(flat.slots);
+  batch.context.table_rows = scratch_.index(flat.table_rows);
+  batch.context.context_lengths = scratch_.index(flat.context_lengths);
+  batch.context.block_tables = scratch_.index(flat.block_tables).reshape({flat.num_tables(), flat.max_blocks});
   const bool probing = std::any_of(fed.begin(), fed.end(), [](const Drawing* one) { return one->reads_entropy(); });
   EntropyProbe probe{{}, std::vector<TensorView>(static_cast<size_t>(info_.num_layers))};
   const TensorView entropy = probing ? scratch_.take(DType::kF32, {m}) : TensorView();
   if (probing) {
-    probe.first_keys = upload_index(flat.first_keys);
+    probe.first_keys = scratch_.index(flat.first_keys);
     probe.entropy[static_cast<size_t>(std::max<int64_t>(0, info_.num_layers - 2))] = entropy;
   }
   backbone_->forward(x, batch, kv_->layers(), scratch_, probing ? &probe : nullptr);
@@ -180,9 +180,9 @@ void Engine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Dra
   const auto kept = static_cast<int64_t>(flat.kept_rows.size());
   if (kept > 0) {
     const TensorView last = scratch_.take(DType::kF32, {kept, h});
-    backend_.gather_rows(x, upload_index(flat.kept_rows), last);
+    backend_.gather_rows(x, scratch_.index(flat.kept_rows), last);
     backbone_->final_norm(last, last);
-    backend_.scatter_rows(last, upload_index(flat.kept_hidden), hidden_->view());
+    backend_.scatter_rows(last, scratch_.index(flat.kept_hidden), hidden_->view());
   }
   if (!flat.pairs.empty()) fill_pairs(flat, x, batch.context.block_tables);
 
@@ -231,15 +231,15 @@ void Engine::fill_pairs(const FlatBatch& flat, const TensorView& x, const Tensor
   const auto m = static_cast<int64_t>(pairs.size()), t = static_cast<int64_t>(text.size()), h = info_.hidden_size;
   const TensorView features = scratch_.take(DType::kF32, {m, h}), inputs = scratch_.take(DType::kF32, {m, h});
   const TensorView out = scratch_.take(DType::kF32, {m, h});
-  backend_.gather_rows(x, upload_index(rows), features);
+  backend_.gather_rows(x, scratch_.index(rows), features);
   backbone_->final_norm(features, features);
-  if (t > 0) backend_.embed(backbone_->weights().embed_tokens, upload_index(text), inputs.row_slice(0, t));
+  if (t > 0) backend_.embed(backbone_->weights().embed_tokens, scratch_.index(text), inputs.row_slice(0, t));
   if (m > t) {
     const TensorView drawn = scratch_.take(DType::kF32, {m - t, info_.token_size});
-    backend_.gather_rows(tokens_->view(), upload_index(tokens), drawn);
+    backend_.gather_rows(tokens_->view(), scratch_.index(tokens), drawn);
     backend_.linear(drawn, *backbone_->weights().image_in, inputs.row_slice(t, m), Epilogue::store());
   }
-  const BackboneBatch batch{upload_index(positions), upload_index(slots), {block_tables, upload_index(tables), upload_index(lengths)}};
+  const BackboneBatch batch{scratch_.index(positions), scratch_.index(slots), {block_tables, scratch_.index(tables), scratch_.index(lengths)}};
   draft_->forward(features, inputs, batch, kv_->draft_layers(), out, scratch_);
 }
 

@@ -20,10 +20,8 @@ std::shared_ptr<const TimestepTable> TimestepCache::get(const SamplerSpec& spec)
   for (size_t k = 0; k < times.size(); ++k) ends.push_back(k + 1 < times.size() ? times[k + 1] : 1.0f);
   const Scratch::Frame frame(scratch_);
   const TensorView tau = scratch_.take(DType::kF32, {n, head_.width()});
-  const TensorView rows = scratch_.take(DType::kI32, {n});
   head_.embed_times(times, ends, tau, scratch_);
-  backend_.upload(rows, table->tau_rows.data());
-  backend_.scatter_rows(tau, rows, tau_.view());
+  backend_.scatter_rows(tau, scratch_.index(table->tau_rows), tau_.view());
   tables_.push_front(table);
   drop_unused();
   return table;

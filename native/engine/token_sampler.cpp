@@ -33,12 +33,6 @@ struct TokenSampler::Member {
   int64_t num_steps() const { return static_cast<int64_t>(draw.timesteps->steps.size()); }
 };
 
-TensorView TokenSampler::index(const std::vector<int32_t>& values) const {
-  const TensorView view = scratch_.take(DType::kI32, {static_cast<int64_t>(values.size())});
-  backend_.upload(view, values.data());
-  return view;
-}
-
 int64_t TokenSampler::noise_rows(const Member& member, bool initial_only) { return initial_only ? 1 : noise_draws(member.draw.timesteps->spec); }
 
 // (K, D) f32: initial noise and timestep noise of every member.
@@ -95,11 +89,11 @@ int64_t TokenSampler::sample(std::span<const TokenDraw> draws, const TensorView&
     fresh_to.push_back(m.state);
   }
   if (fresh_to.size() == members.size()) {
-    backend_.gather_rows(noise, index(fresh_from), x);
+    backend_.gather_rows(noise, scratch_.index(fresh_from), x);
   } else if (!fresh_to.empty()) {
     const TensorView rows = scratch_.take(DType::kF32, {static_cast<int64_t>(fresh_to.size()), head_.token_size()});
-    backend_.gather_rows(noise, index(fresh_from), rows);
-    backend_.scatter_rows(rows, index(fresh_to), x);
+    backend_.gather_rows(noise, scratch_.index(fresh_from), rows);
+    backend_.scatter_rows(rows, scratch_.index(fresh_to), x);
   }
 
   // Those with many timesteps first: those that are done leave the batch at its end.
@@ -161,9 +155,9 @@ int64_t TokenSampler::run_timesteps(std::span<const Member> active, const Tensor
     }
   }
   const int64_t r = row_begin.back();
-  const TensorView x_row_view = index(x_rows), row_begin_view = index(row_begin), state_view = index(states);
-  const TensorView tau_view = index(tau_index), condition_view = index(condition_index);
-  const TensorView noise_view = index(noise_index).reshape({steps, a});
+  const TensorView x_row_view = scratch_.index(x_rows), row_begin_view = scratch_.index(row_begin), state_view = scratch_.index(states);
+  const TensorView tau_view = scratch_.index(tau_index), condition_view = scratch_.index(condition_index);
+  const TensorView noise_view = scratch_.index(noise_index).reshape({steps, a});
   const TensorView coefficient_view = scratch_.take(DType::kF32, {steps * a, 5});
   backend_.upload(coefficient_view, coefficients.data());
   const TensorView modulation = scratch_.take(DType::kF32, {steps * r, head_.modulation_size()});
@@ -176,8 +170,8 @@ int64_t TokenSampler::run_timesteps(std::span<const Member> active, const Tensor
       if (m.draw.record >= 0) targets.push_back(m.draw.record + static_cast<int32_t>(k));
     }
     const TensorView picked = scratch_.take(DType::kF32, {static_cast<int64_t>(rows.size()), head_.token_size()});
-    backend_.gather_rows(from, index(rows), picked);
-    backend_.scatter_rows(picked, index(targets), to);
+    backend_.gather_rows(from, scratch_.index(rows), picked);
+    backend_.scatter_rows(picked, scratch_.index(targets), to);
   };
   for (int64_t k = 0; k < steps; ++k) {
     if (k > 0 && std::any_of(active.begin(), active.end(), [](const Member& m) { return is_cancelled(*m.draw.sequence); })) return k;
@@ -233,14 +227,14 @@ int64_t TokenSampler::evaluate(std::span<const PathPoints> paths, const TensorVi
     const int64_t r = row_begin.back();
     std::vector<int32_t> identity(rows.size());
     for (size_t i = 0; i < identity.size(); ++i) identity[i] = static_cast<int32_t>(i);
-    const TensorView row_view = index(rows), identity_view = index(identity), row_begin_view = index(row_begin);
+    const TensorView row_view = scratch_.index(rows), identity_view = scratch_.index(identity), row_begin_view = scratch_.index(row_begin);
     const TensorView x = scratch_.take(DType::kF32, {s, head_.token_size()});
     const TensorView v = scratch_.take(DType::kF32, {r, head_.token_size()});
     const TensorView modulation = scratch_.take(DType::kF32, {r, head_.modulation_size()});
     const TensorView coefficients = scratch_.take(DType::kF32, {s, 5});
     backend_.gather_rows(states, row_view, x);
-    head_.modulate(times_.tau(), index(tau_index), condition, index(condition_index), modulation, scratch_);
-    head_.velocity(x, index(x_rows), modulation, v, scratch_);
+    head_.modulate(times_.tau(), scratch_.index(tau_index), condition, scratch_.index(condition_index), modulation, scratch_);
+    head_.velocity(x, scratch_.index(x_rows), modulation, v, scratch_);
     if (next) {
       backend_.upload(coefficients, advance.data());
       backend_.flow_step(x, v, row_begin_view, identity_view, coefficients, states, identity_view);

@@ -65,7 +65,6 @@ class TokenSampler {
 
  private:
   struct Member;
-  TensorView index(const std::vector<int32_t>& values) const;
   TensorView draw_noise(const std::vector<Member>& members, bool initial_only = false) const;
   static int64_t noise_rows(const Member& member, bool initial_only);
   int64_t run_timesteps(std::span<const Member> active, const TensorView& noise, const TensorView& condition, const TensorView& x, int64_t begin,

@@ -52,21 +52,16 @@ std::vector<Judgement> Verification::judge(std::span<const VerifyRequest> reques
     states.resize(states.size() + static_cast<size_t>(token_size_));
   }
   const auto count = static_cast<int64_t>(states.size()) / token_size_;
-  const auto index = [this](const std::vector<int32_t>& values) {
-    const TensorView view = scratch_.take(DType::kI32, {static_cast<int64_t>(values.size())});
-    backend_.upload(view, values.data());
-    return view;
-  };
   const TensorView x = scratch_.take(DType::kF32, {count, token_size_}), velocity = scratch_.take(DType::kF32, {count, token_size_});
   const TensorView next = scratch_.take(DType::kF32, {count, token_size_});
   backend_.upload(x, states.data());
   if (!bonus.empty()) {
     const TensorView noise = scratch_.take(DType::kF32, {static_cast<int64_t>(bonus.size()), token_size_});
     target.initial_noise(bonus, noise);
-    backend_.scatter_rows(noise, index(noise_rows), x);
+    backend_.scatter_rows(noise, scratch_.index(noise_rows), x);
   }
   const TensorView hidden = scratch_.take(DType::kF32, {static_cast<int64_t>(hidden_rows.size()), hidden_.view().cols()});
-  backend_.gather_rows(hidden_.view(), index(hidden_rows), hidden);
+  backend_.gather_rows(hidden_.view(), scratch_.index(hidden_rows), hidden);
   const TensorView condition = conditions_.embed(hidden, numbers, target.head());
   evaluations += target.evaluate(paths, condition, x, velocity, next);
 

@@ -1,6 +1,7 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { UNMEASURED, wayOf, fewStepWay } from '../../src/calibration/settings.js';
-import { compareLaws, drawSet, hasDraft, openLawBench, worst, type DrawnSet, type LawBench } from '../support/exact-law.js';
+import { describe, expect, it } from 'vitest';
+import { UNMEASURED, wayOf } from '../../src/calibration/settings.js';
+import { compareLaws, useLawBench, worst } from '../support/exact-law.js';
+import { isAddonBuilt } from '../support/server-process.js';
 
 /**
  * Exact speculation draws by the law of the model's own sampler, on the bundled model: few pictures here, 2,000 in test/long.
@@ -11,30 +12,21 @@ const PICTURES = 128;
 const TIMEOUT_MS = 300_000;
 const SETTINGS = { drafting: 'sequential', maxDraftTokens: 3, ...UNMEASURED } as const;
 
-describe.skipIf(!hasDraft)('exact speculation', () => {
-  let bench: LawBench;
-  let vanilla: DrawnSet;
+describe.skipIf(!isAddonBuilt())('exact speculation', () => {
+  const { draw, vanilla } = useLawBench(PICTURES, TIMEOUT_MS);
 
-  beforeAll(async () => {
-    bench = await openLawBench();
-    vanilla = await drawSet(bench, PICTURES, fewStepWay(0), 1);
-  }, TIMEOUT_MS);
-
-  afterAll(() => {
-    bench.close();
-  });
 
   it('keeps the law of the pictures', async () => {
-    const exact = await drawSet(bench, PICTURES, wayOf({ mode: 'exact', fewStep: 0 }, { ...SETTINGS, tolerance: 0 }, { adaptive: false }), 2);
+    const exact = await draw(wayOf({ mode: 'exact', fewStep: 0 }, { ...SETTINGS, tolerance: 0 }, { adaptive: false }), 2);
     // Where draft and target lie far apart all drafts may be rejected; then it is the corrections that are tested.
     expect(exact.rounds.filter(({ drafted }) => drafted > 0).length).toBeGreaterThan(exact.rounds.length / 2);
-    const { name, p } = worst(compareLaws(vanilla, exact, false));
+    const { name, p } = worst(compareLaws(vanilla(), exact, false));
     expect(p, name).toBeGreaterThan(1e-5);
   }, TIMEOUT_MS);
 
   it('is told from accepting every draft', async () => {
-    const lax = await drawSet(bench, PICTURES, wayOf({ mode: 'relaxed', fewStep: 0 }, { ...SETTINGS, tolerance: 1e9 }, { adaptive: false }), 2);
+    const lax = await draw(wayOf({ mode: 'relaxed', fewStep: 0 }, { ...SETTINGS, tolerance: 1e9 }, { adaptive: false }), 2);
     expect(lax.rounds.every(({ drafted, accepted }) => accepted === drafted)).toBe(true);
-    expect(worst(compareLaws(vanilla, lax, false)).p).toBeLessThan(1e-6);
+    expect(worst(compareLaws(vanilla(), lax, false)).p).toBeLessThan(1e-6);
   }, TIMEOUT_MS);
 });

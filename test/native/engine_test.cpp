@@ -11,12 +11,14 @@
 #include <thread>
 
 #include "expect_error.h"
+#include "support/settings.h"
 
 namespace ardiff {
 namespace {
 
 using Tokens = std::vector<float>;
 using Table = std::vector<int32_t>;
+using testing_support::Setting;
 
 std::vector<int32_t> prompt(const std::string& text) {
   std::vector<int32_t> ids(text.begin(), text.end());
@@ -88,10 +90,6 @@ class Drawing {
   Engine& engine_;
   int32_t next_block_;
   int32_t stride_;
-};
-
-struct Setting {
-  std::string backend, dtype;
 };
 
 class EngineTest : public testing::TestWithParam<Setting> {
@@ -486,22 +484,7 @@ TEST_P(EngineTest, TooManyRowsInOneStep) {
   expect_error([&] { engine_.step(plan); }, ErrorCode::kInvalidPlan, "limit is 256");
 }
 
-std::vector<Setting> settings() {
-  std::vector<Setting> out = {{"reference", "float32"}};
-#if ARDIFF_WITH_CPU
-  out.push_back({"cpu", "float32"});
-  try {
-    make_backend({"cpu", "bfloat16", 1});
-    out.push_back({"cpu", "bfloat16"});
-  } catch (const Error&) {
-    // This processor multiplies no bfloat16; asking for it is an error, tested with the backend.
-  }
-#endif
-  return out;
-}
-
-INSTANTIATE_TEST_SUITE_P(Backends, EngineTest, testing::ValuesIn(settings()),
-                         [](const auto& test) { return test.param.backend + "_" + test.param.dtype; });
+INSTANTIATE_TEST_SUITE_P(Backends, EngineTest, testing::ValuesIn(testing_support::settings()), testing_support::setting_name);
 
 }  // namespace
 }  // namespace ardiff

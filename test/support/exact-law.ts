@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { afterAll, beforeAll } from 'vitest';
+import { fewStepWay } from '../../src/calibration/settings.js';
 import { OTHER_SEEDS } from '../../src/calibration/evaluate.js';
-import { DRAFT_FILE } from '../../src/calibration/file.js';
 import { drawAll, openUnaccelerated, type Studio, type Way } from '../../src/calibration/studio.js';
 import { wrapEngine } from '../../src/engine/engine.js';
 import { loadNativeModule, PACKAGE_ROOT } from '../../src/engine/native.js';
@@ -17,16 +17,13 @@ const ACCELERATOR = join(MODEL, ACCELERATOR_FOLDER);
 const BATCH = 16;
 const MAX_STEP_TOKENS = 1024;
 
-/** Whether there is a draft model to test with; a clone has the bundled one. */
-export const hasDraft = existsSync(join(ACCELERATOR, DRAFT_FILE));
-
-export interface LawBench {
+interface LawBench {
   studio: Studio;
   pack: QualityPack;
   close: () => void;
 }
 
-export async function openLawBench(): Promise<LawBench> {
+async function openLawBench(): Promise<LawBench> {
   const served = openUnaccelerated(MODEL);
   const { Engine } = loadNativeModule();
   const engine = wrapEngine(new Engine({ backend: 'cpu', dtype: 'auto', threads: 0 }));
@@ -50,7 +47,7 @@ export interface DrawnSet {
 }
 
 /** The first prompts of the quality pack; `set` chooses seeds that no other set has. */
-export async function drawSet({ studio, pack }: LawBench, pictures: number, way: Way, set: number): Promise<DrawnSet> {
+async function drawSet({ studio, pack }: LawBench, pictures: number, way: Way, set: number): Promise<DrawnSet> {
   const network = new FeatureNetwork(pack.features);
   const prompts = pack.fdPrompts.slice(0, pictures).map(({ prompt, seed }) => ({ prompt, seed: seed + set * OTHER_SEEDS }));
   const drawn = { features: [] as Float64Array[], tokens: [] as Float64Array[], tokenSize: studio.model.info.tokenSize, rounds: [] as RoundRecord[] };
@@ -61,6 +58,20 @@ export async function drawSet({ studio, pack }: LawBench, pictures: number, way:
   };
   await drawAll(studio, prompts, way, look, true);
   return drawn;
+}
+
+/** An engine for the tests of a describe, and `pictures` pictures of the model's own sampler to compare with. */
+export function useLawBench(pictures: number, timeoutMs: number): { draw: (way: Way, set: number) => Promise<DrawnSet>; vanilla: () => DrawnSet } {
+  let bench: LawBench;
+  let vanilla: DrawnSet;
+  beforeAll(async () => {
+    bench = await openLawBench();
+    vanilla = await drawSet(bench, pictures, fewStepWay(0), 1);
+  }, timeoutMs);
+  afterAll(() => {
+    bench.close();
+  });
+  return { draw: (way, set) => drawSet(bench, pictures, way, set), vanilla: () => vanilla };
 }
 
 export interface LawTest {

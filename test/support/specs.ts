@@ -40,13 +40,5 @@ export const SPECULATION: SpeculationSpec = {
   trace: false,
 };
 
-/** Deterministic random integers for property tests (mulberry32). */
-export function randomIntegers(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
+/** Deterministic random integers for property tests. */
+export { seededIntegers as randomIntegers } from '../../src/quality/random.js';

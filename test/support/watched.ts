@@ -2,6 +2,8 @@ import { expect } from 'vitest';
 import type { SequenceSpec } from '../../src/engine/native-types.js';
 import type { SequenceEvent } from '../../src/worker/scheduler/apply-step.js';
 import { partialTokenCounts, type PreviewPlan } from '../../src/worker/scheduler/previews.js';
+import { addSequence, type SchedulerLimits } from '../../src/worker/scheduler/state.js';
+import { createHarness } from './scheduler-harness.js';
 
 /** Blocks with which the picture can be drawn alone. */
 export function peakBlocksOf({ promptRows, gridHeight, gridWidth }: SequenceSpec, blockTokens: number): number {
@@ -39,4 +41,17 @@ export class Watched {
     expect(this.accepted).toEqual(cancelled ? solo.accepted.slice(0, this.accepted.length) : solo.accepted);
     for (const [tokens, rgb] of this.pictures) expect(Buffer.compare(rgb, solo.pictures.get(tokens)!)).toBe(0);
   }
+}
+
+/** What is seen of each picture when it is drawn alone, with room for everything. */
+export async function watchAlone(specs: readonly SequenceSpec[], wishes: ReadonlyMap<number, PreviewPlan>, limits: Partial<SchedulerLimits>): Promise<Map<number, Watched>> {
+  const solo = new Map<number, Watched>();
+  for (const spec of specs) {
+    const { state, drain } = await createHarness({ ...limits, numBlocks: 512 });
+    addSequence(state, spec, wishes.get(spec.id)!);
+    const watched = new Watched();
+    await drain({ see: (event) => { watched.see(event); } });
+    solo.set(spec.id, watched);
+  }
+  return solo;
 }

@@ -4,30 +4,11 @@
 #include <gtest/gtest.h>
 
 #include "support/accelerated_model.h"
+#include "support/settings.h"
 #include "support/statistics.h"
 #include "support/studio.h"
 
 namespace ardiff::testing_support {
-
-struct Setting {
-  std::string backend, dtype;
-};
-
-inline std::vector<Setting> settings() {
-  std::vector<Setting> out = {{"reference", "float32"}};
-#if ARDIFF_WITH_CPU
-  out.push_back({"cpu", "float32"});
-  try {
-    make_backend({"cpu", "bfloat16", 1});
-    out.push_back({"cpu", "bfloat16"});
-  } catch (const Error&) {
-    // This processor multiplies no bfloat16; asking for it is an error, tested with the backend.
-  }
-#endif
-  return out;
-}
-
-inline std::string setting_name(const testing::TestParamInfo<Setting>& info) { return info.param.backend + "_" + info.param.dtype; }
 
 // Small in CI, more of the same with ARDIFF_LONG_TESTS=1.
 inline int repetitions(int small, int many) { return test::long_tests() ? many : small; }

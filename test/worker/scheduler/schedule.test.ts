@@ -3,7 +3,7 @@ import type { SequenceEvent } from '../../../src/worker/scheduler/apply-step.js'
 import { addSequence, createSchedulerState, removeSequence } from '../../../src/worker/scheduler/state.js';
 import { createHarness, leakedBlocks } from '../../support/scheduler-harness.js';
 import { promptRow, randomIntegers, sequenceSpec } from '../../support/specs.js';
-import { peakBlocksOf, randomPreviews, Watched } from '../../support/watched.js';
+import { peakBlocksOf, randomPreviews, watchAlone, Watched } from '../../support/watched.js';
 
 describe('schedule', () => {
   it('refuses a sequence that could never finish', () => {
@@ -191,14 +191,7 @@ describe('schedule, whatever arrives', () => {
     const limits = { numBlocks: largest + below(3) * below(2 * largest), blockTokens, maxRunning: 1 + below(10), maxStepTokens: 30 + below(60), maxVaePerStep: 1 + below(3) };
 
     const wishes = new Map(specs.map((spec) => [spec.id, randomPreviews(spec, below)]));
-    const solo = new Map<number, Watched>();
-    for (const spec of specs) {
-      const alone = await createHarness({ ...limits, numBlocks: 512 });
-      addSequence(alone.state, spec, wishes.get(spec.id)!);
-      const watched = new Watched();
-      await alone.drain({ see: (event) => { watched.see(event); } });
-      solo.set(spec.id, watched);
-    }
+    const solo = await watchAlone(specs, wishes, limits);
 
     const { state, submit, settle, drain, engine } = await createHarness(limits);
     const cancelled = new Set<number>();

@@ -5,7 +5,7 @@ import { schedule } from '../../../src/worker/scheduler/schedule.js';
 import { addSequence, createSchedulerState, preempt, removeSequence, type SchedulerState } from '../../../src/worker/scheduler/state.js';
 import { createHarness, leakedBlocks } from '../../support/scheduler-harness.js';
 import { promptRow, randomIntegers, sequenceSpec, SPECULATION } from '../../support/specs.js';
-import { peakBlocksOf, randomPreviews, Watched } from '../../support/watched.js';
+import { peakBlocksOf, randomPreviews, watchAlone, Watched } from '../../support/watched.js';
 
 const speculating = (id: number, overrides: Partial<SequenceSpec> = {}): SequenceSpec => sequenceSpec(id, { gridHeight: 4, gridWidth: 4, speculation: SPECULATION, ...overrides });
 
@@ -208,14 +208,7 @@ describe('schedule, whatever arrives and however it is drawn', () => {
     const limits = { numBlocks: largest + below(3) * below(2 * largest), blockTokens, maxRunning, maxStepTokens: 48 * maxRunning + below(30), maxVaePerStep: 1 + below(3) };
 
     const wishes = new Map(specs.map((spec) => [spec.id, randomPreviews(spec, below)]));
-    const solo = new Map<number, Watched>();
-    for (const spec of specs) {
-      const alone = await createHarness({ ...limits, numBlocks: 512 });
-      addSequence(alone.state, spec, wishes.get(spec.id)!);
-      const watched = new Watched();
-      await alone.drain({ see: (event) => { watched.see(event); } });
-      solo.set(spec.id, watched);
-    }
+    const solo = await watchAlone(specs, wishes, limits);
 
     const { state, submit, settle, drain, engine } = await createHarness(limits);
     const cancelled = new Set<number>();
