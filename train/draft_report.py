@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import draft_model
 import few_step
 import model as nextstep
-from draft_data import Features, causal, load_drawn, rotary
+from draft_data import Features, load_drawn, rotary
 from draft_losses import SamplerB, guided
 from draft_model import attention_entropy
 from run_log import device, use_threads

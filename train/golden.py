@@ -21,7 +21,7 @@ import model as nextstep
 import philox
 import safetensors_io
 import vae
-from draft_data import causal, rotary
+from draft_data import rotary
 from export import SAMPLING, bf16, config_of, write_json
 from sample import Pipeline
 from tokenizer import PromptTokenizer
@@ -153,7 +153,7 @@ def draft_cases(network, draft):
     features = network.norm(torch.randn(1, pairs, h))
     ids, tokens = torch.tensor([7, 300, 12, 5]), torch.randn(pairs - 4, network.image_in_projector.weight.shape[1])
     inputs = torch.cat([network.embed_tokens(ids), network.image_in_projector(tokens)])[None]
-    mask, table = causal(rows, features.device), rotary(network.config, rows, features.device)
+    mask, table = nextstep.causal_mask(torch.ones(1, rows, dtype=torch.bool, device=features.device)), rotary(network.config, rows, features.device)
     given = torch.cat([features, features[:, -1:].expand(-1, masked, -1)], 1)
     asked = torch.cat([inputs, draft.mask_token.expand(1, masked, -1)], 1)
     out, _ = draft(given, asked, table, mask)
