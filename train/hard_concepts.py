@@ -33,17 +33,17 @@ def forms(name):
     return name, f"{name}, {data.STYLES[0]} style"
 
 
-def missed(pipeline, pack, concepts, seed, n):
-    """-> {name: how many of its two forms are not recognised}, those of 0 left out."""
-    asked = [(base, name, prompt) for base, name in concepts for prompt in forms(name)]
+def missed(pipeline, pack, concepts, draws, seed, n):
+    """-> {name: the share of its pictures, `draws` of each form, that are not recognised}, those of 0 left out."""
+    asked = [(base, name, prompt) for base, name in concepts for prompt in forms(name) for _ in range(draws)]
     with torch.autocast(device().type, dtype=torch.bfloat16):
         drawn = pipeline.draw([prompt for _, _, prompt in asked], [seed + i for i in range(len(asked))], batch=128, few_step=n)
     hits = quality.nearest_has_base(quality.thumbnails(drawn), pack.thumbnails, pack.bases, [base for base, _, _ in asked])
-    counts = {}
+    shares = {}
     for (_, name, _), hit in zip(asked, hits):
         if not hit:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+            shares[name] = shares.get(name, 0) + 1 / (2 * draws)
+    return shares
 
 
 def main(argv=None):
@@ -54,8 +54,9 @@ def main(argv=None):
     parser.add_argument("--few-step", type=int, default=1, choices=few_step.JUMPS)
     parser.add_argument("--out", required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--own", type=int, nargs=2, default=(9, 40), help="pictures of each form by the head: of concepts missed once, twice")
+    parser.add_argument("--own", type=int, nargs=2, default=(9, 40), help="pictures of each form by the head: of concepts missed in at most half of the draws, in more")
     parser.add_argument("--vanilla", type=int, nargs=2, default=(6, 6), help="the same by the vanilla sampler")
+    parser.add_argument("--draws", type=int, default=1, help="pictures of each form by which a concept counts as missed")
     parser.add_argument("--limit", type=int, help="concepts to look at, for a quick try")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
@@ -63,11 +64,12 @@ def main(argv=None):
     pipeline, pack = Pipeline.load(args.model, args.few_step_head), quality.Pack(f"{args.model}/quality")
     first = 2 ** 34 + args.seed * 2 ** 24  # far from the seeds of the quality figures
     concepts = popular_concepts(data.load_rows(args.data))[:args.limit]
-    counts = missed(pipeline, pack, concepts, first, args.few_step)
-    print(f"{len(counts)} of {len(concepts)} concepts missed, {sum(c == 2 for c in counts.values())} in both forms: {', '.join(counts)}", flush=True)
+    shares = missed(pipeline, pack, concepts, args.draws, first, args.few_step)
+    often = {name for name, share in shares.items() if share > 0.5}
+    print(f"{len(shares)} of {len(concepts)} concepts missed, {sum(shares.values()) / len(concepts):.4f} of all pictures; in more than half of their draws: {', '.join(often)}", flush=True)
     parts = []
-    for share, n in ((args.own, args.few_step), (args.vanilla, 0)):
-        prompts = [prompt for name, count in counts.items() for prompt in forms(name) for _ in range(share[count - 1])]
+    for copies, n in ((args.own, args.few_step), (args.vanilla, 0)):
+        prompts = [prompt for name in shares for prompt in forms(name) for _ in range(copies[name in often])]
         if prompts:
             begin = first + 2 ** 20 * (1 + len(parts))
             parts.append(roll_out(pipeline, prompts, list(range(begin, begin + len(prompts))), few_step=n))
