@@ -53,7 +53,7 @@ fuzz() {
 statistics() {
   cmake -S . -B build-tests -DCMAKE_BUILD_TYPE=Release -DARDIFF_TESTS=ON >/dev/null &&
     cmake --build build-tests --parallel "$(nproc)" >/dev/null &&
-    ARDIFF_LONG_TESTS=1 ctest --test-dir build-tests -L speculation --output-on-failure --no-tests=error
+    ARDIFF_LONG_TESTS=1 ctest --test-dir build-tests -L "speculation|statistical" --output-on-failure --no-tests=error
 }
 
 e2e() {

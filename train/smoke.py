@@ -12,6 +12,7 @@ import tempfile
 import numpy as np
 import torch
 
+import average_heads
 import data as emoji
 import draft_checks
 import draft_data
@@ -81,6 +82,12 @@ def distil(data, folder):
     hard_concepts.main(["--data", data, "--model", model, "--few-step-head", at("few", "few_step.safetensors"), "--limit", "3", "--own", "1", "2", "--vanilla", "1", "1",
                         "--out", at("hard.safetensors")])
     assert 0 < len(safetensors_io.load(at("hard.safetensors"))["c"]) <= 18
+    # The one head three parts, nothing (its tensors at zero) one part.
+    head = safetensors_io.load(at("few", "few_step.safetensors"))
+    safetensors_io.save({name: torch.zeros_like(tensor) for name, tensor in head.items()}, at("zero.safetensors"))
+    average_heads.main([at("few", "few_step.safetensors") + "=3", at("zero.safetensors") + "=1", "--out", at("mean")])
+    mean = safetensors_io.load(at("mean", "few_step.safetensors"))
+    assert all(torch.equal(mean[name], (0.75 * tensor.float()).to(tensor.dtype)) for name, tensor in head.items())
 
 
 def draft(data, folder):

@@ -94,7 +94,7 @@ describe.skipIf(!isAddonBuilt())('the worker process', () => {
   });
 
   it('is replaced when it hangs, and its pictures come out the same', { timeout: 120_000 }, async () => {
-    server = await ServerProcess.start(['--worker-timeout', '3']);
+    server = await ServerProcess.start(['--worker-timeout', '8']);
     const undisturbed = await drawAll();
     const drawing = drawAll();
     await hitMidPicture('SIGSTOP');
