@@ -14,6 +14,10 @@ constexpr double kPriorTests = 8.0;   // what the calibrated acceptance weighs
 constexpr double kProbeShare = 0.01;
 constexpr double kProbeSpacing = 16.0;
 
+// Before a draft the draft model reads every position since the last one. A row of that, without the head, in units of a
+// whole draft: measured on the bundled model, 0.39 ms for the first draft of a picture whose drafts cost 0.06 ms.
+constexpr double kCatchUp = 1.0 / 8.0;
+
 void observe(AcceptanceHistory& history, bool accepted) {
   history.accepted = kForgetting * history.accepted + (accepted ? 1.0 : 0.0);
   history.tested = kForgetting * history.tested + 1.0;
@@ -61,9 +65,9 @@ int64_t choose_draft_length(const SpeculationCosts& costs, double prior, const A
   const int64_t drafts = best_draft_length(costs, acceptance_rate(history, prior), max_drafts);
   if (drafts > 0) return drafts;
   const bool can_pay = best_draft_length(costs, 1.0, max_drafts) > 0;
-  const double extra = step_cost(costs, 1) - costs.plain;
-  const double spacing = std::max(kProbeSpacing, extra / (kProbeShare * costs.plain));
-  return can_pay && static_cast<double>(history.plain_tokens) >= spacing ? 1 : 0;
+  const auto waited = static_cast<double>(history.plain_tokens);
+  const double extra = step_cost(costs, 1) - costs.plain + kCatchUp * costs.draft * waited;
+  return can_pay && waited >= kProbeSpacing && extra <= kProbeShare * costs.plain * waited ? 1 : 0;
 }
 
 }  // namespace ardiff::speculation

@@ -39,8 +39,9 @@ double step_cost(const SpeculationCosts& costs, int64_t drafts);
 int64_t best_draft_length(const SpeculationCosts& costs, double acceptance, int64_t max_drafts);
 
 // best_draft_length for the history's acceptance. Where that is 0 it is 1 now and then, so that a sequence whose drafts
-// have become good is found out: seldom enough that all such probes together cost at most 1 % of plain drawing, and not
-// at all where even perfect drafts would not pay.
+// have become good is found out: seldom enough that all such probes together cost at most 1 % of plain drawing, what the
+// draft model then has to catch up on included; and not at all where even perfect drafts would not pay, or where catching
+// up alone would cost more than that.
 int64_t choose_draft_length(const SpeculationCosts& costs, double prior, const AcceptanceHistory& history, int64_t max_drafts);
 
 }  // namespace ardiff::speculation

@@ -18,6 +18,9 @@ using namespace speculation;
 // 0.12 a draft; 0.45 the verification and 0.55 the token after it.
 constexpr SpeculationCosts kKnown{.plain = 1.0, .round = 1.0, .draft = 0.12, .verify = 0.0};
 
+// A draft model so small beside its target that catching up costs next to nothing.
+constexpr SpeculationCosts kCheap{.plain = 1.0, .round = 1.0, .draft = 0.04, .verify = 0.08};
+
 double speed(const SpeculationCosts& costs, double acceptance, int64_t drafts) {
   return expected_tokens(acceptance, drafts) * costs.plain / step_cost(costs, drafts);
 }
@@ -96,7 +99,8 @@ TEST(DraftLength, AcceptanceForgets) {
   EXPECT_LT(acceptance_rate(history, 0.7), 0.21);
 }
 
-// A sequence of `tokens` tokens under the rule; what it cost, plain drawing being costs.plain a token.
+// A sequence of `tokens` tokens under the rule; what it cost, plain drawing being costs.plain a token. Before a round the
+// draft model catches up on the plain tokens since the last one, at an eighth of a draft each.
 double cost_of(const SpeculationCosts& costs, double prior, double acceptance, int64_t tokens, uint64_t seed) {
   RandomStream random(seed);
   AcceptanceHistory history;
@@ -108,6 +112,7 @@ double cost_of(const SpeculationCosts& costs, double prior, double acceptance, i
       observe_plain(history, 1);
       ++drawn;
     } else {
+      cost += costs.draft / 8.0 * static_cast<double>(history.plain_tokens);
       const int64_t accepted = accepted_of(drafts, acceptance, random);
       observe_round(history, drafts, accepted);
       drawn += accepted + 1;
@@ -133,7 +138,7 @@ TEST(DraftLength, AdaptiveRuleFindsTheOptimum) {
 }
 
 TEST(DraftLength, ProbesCostLittleWhereDraftsAreBad) {
-  for (const SpeculationCosts& costs : {kKnown, SpeculationCosts{1.0, 1.5, 0.3, 0.2}, SpeculationCosts{1.0, 1.05, 0.6, 0.0}}) {
+  for (const SpeculationCosts& costs : {kKnown, kCheap, SpeculationCosts{1.0, 1.5, 0.3, 0.2}, SpeculationCosts{1.0, 1.05, 0.6, 0.0}}) {
     for (int64_t tokens : {64, 1024}) EXPECT_LT(mean_share(costs, 0.05, 0.0, tokens), 1.0101) << tokens << " tokens";
   }
 }
@@ -141,11 +146,11 @@ TEST(DraftLength, ProbesCostLittleWhereDraftsAreBad) {
 TEST(DraftLength, ComesBackWhenDraftsHaveBecomeGood) {
   AcceptanceHistory history;
   for (int i = 0; i < 100; ++i) observe_round(history, 1, 0);
-  ASSERT_EQ(choose_draft_length(kKnown, 0.1, history, 8), 0);
+  ASSERT_EQ(choose_draft_length(kCheap, 0.1, history, 8), 0);
   // From here on every draft is good.
   int64_t tokens = 0, probes = 0;
-  for (; tokens < 2000 && best_draft_length(kKnown, acceptance_rate(history, 0.1), 8) == 0; ++tokens) {
-    if (choose_draft_length(kKnown, 0.1, history, 8) == 0) {
+  for (; tokens < 2000 && best_draft_length(kCheap, acceptance_rate(history, 0.1), 8) == 0; ++tokens) {
+    if (choose_draft_length(kCheap, 0.1, history, 8) == 0) {
       observe_plain(history, 1);
     } else {
       observe_round(history, 1, 1);
@@ -154,6 +159,11 @@ TEST(DraftLength, ComesBackWhenDraftsHaveBecomeGood) {
   }
   EXPECT_LT(tokens, 200) << "after " << probes << " probes";
   EXPECT_GT(probes, 0);
+}
+
+TEST(DraftLength, NeverProbesWhereCatchingUpCostsTooMuch) {
+  // 0.12 / 8 of a token for every token since the last draft is more than the 1 % that probes may cost, however seldom they come.
+  for (int64_t plain : {100, 1000000}) EXPECT_EQ(choose_draft_length(kKnown, 0.1, {.plain_tokens = plain}, 8), 0);
 }
 
 TEST(DraftLength, NeverProbesWherePerfectDraftsWouldNotPay) {
