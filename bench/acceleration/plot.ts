@@ -62,12 +62,13 @@ interface Scale {
   ticks: number[];
 }
 
-/** Logarithmic, a little wider than the values. */
+/** Logarithmic, a little wider than the values; ticks at 1, 2 and 5, and between them where the range is less than a decade. */
 function scale(values: readonly number[], from: number, to: number): Scale {
   const low = Math.min(...values) / 1.15;
   const high = Math.max(...values) * 1.35;
   const at = (value: number): number => Number((from + ((Math.log(value) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (to - from)).toFixed(1));
-  const ticks = [-2, -1, 0, 1, 2, 3].flatMap((power) => [1, 2, 5].map((digit) => Number((digit * 10 ** power).toPrecision(1)))).filter((tick) => tick >= low && tick <= high);
+  const digits = high < 10 * low ? [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8] : [1, 2, 5];
+  const ticks = [-2, -1, 0, 1, 2, 3].flatMap((power) => digits.map((digit) => Number((digit * 10 ** power).toPrecision(2)))).filter((tick) => tick >= low && tick <= high);
   return { at, ticks };
 }
 

@@ -52,9 +52,21 @@ export interface CalibrationResult {
 /** Nobody changes the law of the pictures, or even the code that draws them, for less than times can be told apart. */
 const LEAST_SPEEDUP = 1.03;
 
-/** The fastest mode whose guard passed and that is faster than vanilla by more than the clock's noise; else vanilla. */
-export function fastest(modes: readonly { combination: Acceleration; verdict: { passed: boolean }; speedup: number }[]): Acceleration {
-  const eligible = modes.filter(({ verdict, speedup }) => verdict.passed && speedup >= LEAST_SPEEDUP);
+/** What `auto` is chosen among. trial: null where the mode does not draft. */
+export interface Candidate {
+  combination: Acceleration;
+  verdict: { passed: boolean };
+  speedup: number;
+  trial: { tokensPerRound: number } | null;
+}
+
+/**
+ * The fastest mode whose guard passed and that is faster than vanilla by more than the clock's noise; else vanilla. A mode whose
+ * drafts did not pay, so that it drew as its base does, is left to that: between the two there is only noise to choose by.
+ */
+export function fastest(modes: readonly Candidate[]): Acceleration {
+  const drafts = ({ trial }: Candidate): boolean => trial === null || trial.tokensPerRound >= LEAST_SPEEDUP;
+  const eligible = modes.filter((mode) => mode.verdict.passed && mode.speedup >= LEAST_SPEEDUP && drafts(mode));
   return eligible.sort((a, b) => b.speedup - a.speedup)[0]?.combination ?? { mode: 'off', fewStep: 0 };
 }
 

@@ -46,9 +46,11 @@ export function calibrationFile({ served, model }: Studio, folder: string, engin
 export function withKeptModes(fresh: CalibrationFile, before: CalibrationFile | null): CalibrationFile {
   if (before === null || !SAME_IN_BOTH.every((key) => isDeepStrictEqual(fresh[key], before[key]))) return fresh;
   const modes = { ...before.modes, ...fresh.modes };
+  const trials = { ...before.trials, ...fresh.trials };
   const candidates = MODE_KEYS.flatMap((key) => {
     const mode = modes[key];
-    return mode === undefined ? [] : [{ combination: combinationOf(key), speedup: mode.speedup, verdict: mode.guard }];
+    const trial = trials[key];
+    return mode === undefined ? [] : [{ combination: combinationOf(key), speedup: mode.speedup, verdict: mode.guard, trial: trial === undefined ? null : { tokensPerRound: trial.tokens_per_round } }];
   });
   const { mode, fewStep } = fastest(candidates);
   return {
@@ -56,7 +58,7 @@ export function withKeptModes(fresh: CalibrationFile, before: CalibrationFile | 
     modes,
     auto: { mode, few_step: fewStep },
     gate_report: { ...before.gate_report, ...fresh.gate_report },
-    trials: { ...before.trials, ...fresh.trials },
+    trials,
   };
 }
 

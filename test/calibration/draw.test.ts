@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { fastest } from '../../src/calibration/calibrate.js';
+import { fastest, type Candidate } from '../../src/calibration/calibrate.js';
 import { assignBlocks, drawGroup, prefillChunks } from '../../src/calibration/draw.js';
 import { combinationsOf, hasNoiseInEveryStep, specAs } from '../../src/calibration/combination.js';
 import { toleranceCandidates } from '../../src/calibration/tolerance.js';
@@ -68,11 +68,20 @@ describe('choices', () => {
   const off = { mode: 'off', fewStep: 0 };
   const few = { mode: 'off', fewStep: 1 } as const;
   const both = { mode: 'relaxed', fewStep: 1 } as const;
-  const mode = (combination: typeof few | typeof both, speedup: number, passed = true) => ({ combination, speedup, verdict: { passed } });
+  const mode = (combination: typeof few | typeof both, speedup: number, passed = true, tokensPerRound = 3): Candidate => ({
+    combination,
+    speedup,
+    verdict: { passed },
+    trial: combination.mode === 'off' ? null : { tokensPerRound },
+  });
 
   it('auto is the fastest whose guard passed', () => {
     expect(fastest([mode(few, 3), mode(both, 4)])).toEqual(both);
     expect(fastest([mode(few, 3), mode(both, 4, false)])).toEqual(few);
+  });
+
+  it('auto is not a mode that never drafts, however the clock judged it', () => {
+    expect(fastest([mode(few, 3), mode(both, 4, true, 1)])).toEqual(few);
   });
 
   it('auto is off where nothing passed, or nothing is faster than the clock can tell', () => {
