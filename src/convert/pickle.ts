@@ -1,7 +1,7 @@
 /**
  * A reader of the pickles that `torch.save` writes, which never executes them: the stack machine below knows the
- * opcodes of plain data, and the only callables it accepts are the handful that rebuild tensors. Everything else
- * that a pickle could name is refused with its name.
+ * opcodes of plain data, and the only callables it accepts are the handful that rebuild tensors. The one class it
+ * may instantiate is passed over. Everything else that a pickle could name is refused with its name.
  */
 import { InvalidCheckpoint } from './invalid-checkpoint.js';
 
@@ -28,9 +28,14 @@ interface Callable {
   name: string;
 }
 
+/** An object whose content nobody here needs: it is passed over, never built. */
+interface Ignored {
+  kind: 'ignored';
+}
+
 const MARK = Symbol('mark');
 
-export type PickleValue = null | boolean | number | string | PickleValue[] | Map<PickleValue, PickleValue> | StorageRef | TensorRef | Callable;
+export type PickleValue = null | boolean | number | string | PickleValue[] | Map<PickleValue, PickleValue> | StorageRef | TensorRef | Callable | Ignored;
 
 type StackItem = PickleValue | typeof MARK;
 
@@ -48,6 +53,9 @@ const STORAGE_DTYPES: Readonly<Record<string, string>> = {
 };
 
 const CALLABLES = new Set(['collections OrderedDict', 'torch._utils _rebuild_tensor_v2', 'torch._utils _rebuild_parameter', ...Object.keys(STORAGE_DTYPES)]);
+
+/** A training run's command line, as checkpoints carry it (docs/transdiff.md, Checkpoints). */
+const IGNORED_CLASSES = new Set(['argparse Namespace']);
 
 const MAX_OPCODES = 20_000_000;
 
@@ -202,10 +210,18 @@ class Machine {
         const [callable, args] = this.#popMany(2);
         return this.#push(call(callable, args));
       }
-      case 0x62: // BUILD: attributes of an OrderedDict (torch's version metadata); data of no interest
+      case 0x81: {
+        // NEWOBJ
+        const [type, args] = this.#popMany(2);
+        return this.#push(newObject(type, args));
+      }
+      case 0x62: {
+        // BUILD: attributes of an OrderedDict (torch's version metadata) or of an ignored object; data of no interest
         this.#pop();
-        if (!(this.#stack.at(-1) instanceof Map)) throw new InvalidCheckpoint('pickle sets the state of an object');
+        const target = this.#stack.at(-1);
+        if (!(target instanceof Map) && !isObject(target, 'ignored')) throw new InvalidCheckpoint('pickle sets the state of an object');
         return;
+      }
       default:
         throw new InvalidCheckpoint(`pickle opcode 0x${opcode.toString(16)} at byte ${this.#reader.position - 1} is not allowed`);
     }
@@ -253,7 +269,7 @@ class Machine {
   }
   #global(module: string, name: string): void {
     const full = `${module} ${name}`;
-    if (!CALLABLES.has(full)) throw new InvalidCheckpoint(`pickle names ${module}.${name}, which is not a tensor; such files are refused`);
+    if (!CALLABLES.has(full) && !IGNORED_CLASSES.has(full)) throw new InvalidCheckpoint(`pickle names ${module}.${name}, which is not a tensor; such files are refused`);
     this.#push({ kind: 'callable', name: full });
   }
 }
@@ -295,6 +311,14 @@ function call(callable: PickleValue | undefined, args: PickleValue | undefined):
     default:
       throw new InvalidCheckpoint(`pickle calls ${callable.name.replace(' ', '.')}`);
   }
+}
+
+/** `type.__new__(type)` of a class that is passed over. Calling one (REDUCE) stays refused, as it could take arguments. */
+function newObject(type: PickleValue | undefined, args: PickleValue | undefined): Ignored {
+  if (!isObject(type, 'callable') || !IGNORED_CLASSES.has(type.name) || !Array.isArray(args) || args.length > 0) {
+    throw new InvalidCheckpoint(`pickle instantiates ${isObject(type, 'callable') ? type.name.replace(' ', '.') : 'something that is no class'}`);
+  }
+  return { kind: 'ignored' };
 }
 
 /** The value a pickle describes. Throws InvalidCheckpoint for anything but plain data and tensors. */

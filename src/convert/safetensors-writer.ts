@@ -1,5 +1,6 @@
 /** Writes a safetensors file tensor by tensor, through a temporary name so that a broken run leaves nothing half done. */
 import { open, rename, rm } from 'node:fs/promises';
+import { InvalidCheckpoint } from './invalid-checkpoint.js';
 
 export interface TensorHeader {
   name: string;
@@ -10,9 +11,11 @@ export interface TensorHeader {
 
 /** `data(header)` is called once per tensor, in order, and must give exactly `header.bytes` bytes. */
 export async function writeSafetensors(path: string, tensors: readonly TensorHeader[], data: (header: TensorHeader) => Promise<Buffer>): Promise<void> {
-  const header: Record<string, unknown> = {};
+  // Names come from a file of unknown origin: without a prototype `__proto__` is a name like any other.
+  const header = Object.create(null) as Record<string, unknown>;
   let offset = 0;
   for (const { name, dtype, shape, bytes } of tensors) {
+    if (name === '__metadata__') throw new InvalidCheckpoint('a tensor is called __metadata__, which safetensors keeps for itself');
     header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] };
     offset += bytes;
   }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { convertTorchCheckpoint } from '../../src/convert/convert.js';
 import { InvalidCheckpoint } from '../../src/convert/invalid-checkpoint.js';
 import { readPickle } from '../../src/convert/pickle.js';
+import { readSafetensorsHeader } from '../support/safetensors-header.js';
 
 /** Written by torch.save: contiguous, transposed, sliced, scalar, bf16, f16, parameter and int64 tensors. */
 const fixture = (name: string): string => join(import.meta.dirname, 'fixtures', name);
@@ -14,26 +15,6 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'ardiff-convert-'));
 });
 afterEach(() => rmSync(folder, { recursive: true }));
-
-interface Entry {
-  dtype: string;
-  shape: number[];
-  data_offsets: [number, number];
-}
-
-function readBack(path: string): { header: Record<string, Entry>; data: (name: string) => Buffer } {
-  const file = readFileSync(path);
-  const length = Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.toString('utf8', 8, 8 + length)) as Record<string, Entry>;
-  return {
-    header,
-    data: (name) => {
-      const entry = header[name];
-      if (entry === undefined) throw new Error(`no ${name}`);
-      return file.subarray(8 + length + entry.data_offsets[0], 8 + length + entry.data_offsets[1]);
-    },
-  };
-}
 
 function floats(bytes: Buffer): number[] {
   return Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readFloatLE(4 * i));
@@ -58,7 +39,7 @@ describe('convertTorchCheckpoint', () => {
   it.each(['plain.pt', 'wrapped.pt'])('writes every tensor of %s row major under its own name and dtype', async (name) => {
     const out = join(folder, 'out.safetensors');
     expect(await convertTorchCheckpoint(fixture(name), out)).toMatchObject({ tensors: 8 });
-    const { header, data } = readBack(out);
+    const { entries: header, data } = readSafetensorsHeader(out);
     const counting = Array.from({ length: 12 }, (_, i) => i);
     expect(header['decoder.a.weight']).toMatchObject({ dtype: 'F32', shape: [3, 4] });
     expect(floats(data('decoder.a.weight'))).toEqual(counting);
