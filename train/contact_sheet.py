@@ -8,7 +8,8 @@ import textwrap
 
 import numpy as np
 
-from sample import Pipeline, read_prompts
+from quality import pipeline_of
+from sample import read_prompts
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SIDE, MARGIN, LABEL = 128, 8, 34                      # pixels; pictures are shown at twice their size
@@ -39,7 +40,7 @@ def main(argv=None):
     if args.pictures:
         pictures = [np.asarray(Image.open(os.path.join(args.pictures, f"{i}.png")).convert("RGB")) for i in range(len(prompts))]
     else:
-        pictures = Pipeline.load(args.model).draw(prompts, [args.seed] * len(prompts))
+        pictures = pipeline_of(args.model, None).draw(prompts, [args.seed] * len(prompts))
     labelled_sheet(prompts, pictures).save(args.out, optimize=True)
 
 

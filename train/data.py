@@ -45,8 +45,7 @@ def captions_of(row):
     """
     pairs = []
     for index, caption in enumerate(row["captions"]):
-        styled = any(word in caption for word in (" style", " emoji of", " picture of", "drawing of"))
-        if not styled and row["style"] != "3d":
+        if not names_style(caption) and row["style"] != "3d":
             continue
         if index == 0 or caption == f"{row['captions'][0]}, {style_words(row)}":
             weight = 4.0
@@ -56,6 +55,10 @@ def captions_of(row):
             weight = 1.0
         pairs.append((caption, weight))
     return pairs
+
+
+def names_style(caption):
+    return any(word in caption for word in (" style", " emoji of", " picture of", "drawing of"))
 
 
 def style_words(row):

@@ -33,6 +33,12 @@ def config_of(config, tokenizer):
     return dict(config, **ids)
 
 
+def copy_licences(source, out):
+    for name in sorted(os.listdir(source)):
+        if name == "NOTICE" or name.startswith("LICENSE"):
+            shutil.copyfile(os.path.join(source, name), os.path.join(out, name))
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", help="the data folder, for its licences")
@@ -53,9 +59,7 @@ def main(argv=None):
     before = json.load(open(sampling_path)) if os.path.exists(sampling_path) else {}
     write_json(dict(SAMPLING, **dict(before, **json.loads(args.set))), sampling_path)
     if args.data:
-        for name in sorted(os.listdir(args.data)):
-            if name == "NOTICE" or name.startswith("LICENSE"):
-                shutil.copyfile(os.path.join(args.data, name), os.path.join(args.out, name))
+        copy_licences(args.data, args.out)
     print(f"{args.out}: step {state['step']}, {os.path.getsize(os.path.join(args.out, 'model.safetensors')) / 1e6:.1f} MB")
 
 

@@ -51,10 +51,13 @@ class Muon(torch.optim.Optimizer):
         self.turn = 1 - self.turn
 
 
-def split(module):
-    """-> (matrices for Muon, the rest for AdamW)."""
+EDGES = ("embed_tokens", "input_proj", "image_in_projector", "adaLN", "final_layer", "aux", "mean")      # NextStep's
+
+
+def split(module, edges=EDGES):
+    """-> (matrices for Muon, the rest for AdamW). edges: parts of the names of layers between the width and something else."""
     inside, rest = [], []
     for name, p in module.named_parameters():
-        edge = any(part in name for part in ("embed_tokens", "input_proj", "image_in_projector", "adaLN", "final_layer", "aux", "mean"))
+        edge = any(part in name for part in edges)
         (inside if p.dim() == 2 and not edge else rest).append(p)
     return inside, rest

@@ -110,6 +110,15 @@ def read_pictures(path, count):
     return np.stack([np.asarray(Image.open(os.path.join(path, f"{i}.png")).convert("RGB")) for i in range(count)])
 
 
+def pipeline_of(folder, few_step_head):
+    """What draws prompts with this folder's model: for a model of classes, their names."""
+    if os.path.exists(os.path.join(folder, "classes.json")):
+        from transdiff_sample import NamePipeline
+        return NamePipeline(folder)
+    from sample import Pipeline
+    return Pipeline.load(folder, few_step_head)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
@@ -132,20 +141,19 @@ def main(argv=None):
             print(i, entry["seed"], entry["prompt"], sep="\t")
         return
 
-    pipeline = None
-    if not (args.pictures or args.fd_pictures):
-        from sample import Pipeline
-        pipeline = Pipeline.load(args.model, args.few_step_head)
+    pipeline = None if args.pictures or args.fd_pictures else pipeline_of(args.model, args.few_step_head)
 
     def drawn(entries):
+        few_step = dict(few_step=args.few_step) if args.few_step else {}
         return pipeline.draw([e["prompt"] for e in entries], [e["seed"] for e in entries], timesteps=args.timesteps, guidance_scale=args.guidance_scale,
-                             few_step=args.few_step)
+                             **few_step)
 
     if pipeline or args.pictures:
         pictures = read_pictures(args.pictures, len(pack.concepts)) if args.pictures else drawn(pack.concepts)
         hits = adherence(pack, pictures)
         bare = np.array(["style" not in c["prompt"] for c in pack.concepts])
-        print(f"adherence {hits.mean():.3f}  (bare captions {hits[bare].mean():.3f}, with a style {hits[~bare].mean():.3f}, {len(hits)} concepts)")
+        forms = "" if bare.all() else f"bare captions {hits[bare].mean():.3f}, with a style {hits[~bare].mean():.3f}, "
+        print(f"adherence {hits.mean():.3f}  ({forms}{len(hits)} concepts)")
         if args.save:
             np.savez_compressed(args.save, pictures=pictures)
     if args.fd_pictures or args.fd_count:

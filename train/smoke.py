@@ -36,6 +36,7 @@ import train_few_step
 import train_joint
 import train_vae
 import trajectories
+import transdiff_checks
 import vae
 from run_log import use_threads
 from sample import Pipeline
@@ -156,6 +157,7 @@ def main():
     check_sampling(folder)
     few_step_checks.main()
     draft_checks.main()
+    transdiff_checks.main()
     check_preview(data, at("model"))
     quality_pack.main(common + ["--out", at("model", "quality"), "--epochs", "2"])
     pack = quality.Pack(at("model", "quality"))

@@ -85,10 +85,10 @@ class Batches:
         return batches
 
 
-def input_noise(rows, usual, forget):
-    """-> (rows, 1, 1): std of the noise on input tokens of std 1. Up to `usual`; up to 2.5 for the share `forget` of the rows."""
+def input_noise(rows, usual, forget, most=2.5):
+    """-> (rows, 1, 1): std of the noise on input tokens of std 1. Up to `usual`; up to `most` for the share `forget` of the rows."""
     std = torch.rand(rows, 1, 1)
-    return torch.where(torch.rand(rows, 1, 1) < forget, usual + std * (2.5 - usual), std * usual)
+    return torch.where(torch.rand(rows, 1, 1) < forget, usual + std * (most - usual), std * usual)
 
 
 class Trainee(nn.Module):
@@ -153,14 +153,13 @@ def schedule(clock, args):
 
 
 class Run:
-    """Weights, their EMA, two optimizers, and the clock; saved and found again as one file."""
+    """Weights (trainee.net is what is exported), their EMA, two optimizers, and the clock; saved and found again as one file."""
 
-    def __init__(self, args, config, where):
-        torch.manual_seed(args.seed)
-        self.trainee = Trainee(config, args.tap, args.forget).to(where)
+    def __init__(self, args, trainee, where, edges=muon.EDGES):
+        self.trainee = trainee
         if args.init:
             self.trainee.net.load_state_dict({k: v.float() for k, v in safetensors_io.load(os.path.join(args.init, "model.safetensors")).items()})
-        inside, rest = muon.split(self.trainee)
+        inside, rest = muon.split(self.trainee, edges)
         self.optimizers = [muon.Muon(inside, args.lr, weight_decay=args.weight_decay),
                            torch.optim.AdamW(rest, args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
         self.ema = copy.deepcopy(self.trainee.net).requires_grad_(False)
@@ -174,6 +173,21 @@ class Run:
                 optimizer.load_state_dict(saved)
             self.step, self.clock = state["step"], Clock(state["seconds"])
             torch.manual_seed(args.seed + self.step)
+
+    def set_rates(self, *rates):
+        for optimizer, rate in zip(self.optimizers, rates):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def move(self, loss, ema):
+        """One step down the loss; the EMA follows."""
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trainee.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.trainee.zero_grad(set_to_none=True)
+        self.step += 1
+        self.follow(ema)
 
     def save(self, path=None):
         self.clock.tick()
@@ -234,7 +248,8 @@ def main(argv=None):
     ids = [i for i in data.train_ids(rows) if example.captions[i][0]]
     weights = data.sampling_weights([rows[i] for i in ids], args.popular, args.rest, json.loads(args.styles))
     config = dict(nextstep.CONFIG, vocab_size=tokenizer.vocab_size, **json.loads(args.config))
-    run = Run(args, config, where)
+    torch.manual_seed(args.seed)
+    run = Run(args, Trainee(config, args.tap, args.forget).to(where), where)
     if args.compile:
         for part in [*run.trainee.net.layers, run.trainee.net.image_head.net]:
             part.forward = torch.compile(part.forward, dynamic=True)
@@ -247,9 +262,7 @@ def main(argv=None):
     while minutes_left(clock, args) > 0:
         clock.tick()
         rate = schedule(clock, args)
-        for optimizer, peak in zip(run.optimizers, (args.lr, args.adam_lr)):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * rate
+        run.set_rates(args.lr * rate, args.adam_lr * rate)
         run.trainee.settled = run.fresh or run.step >= args.settle
         prompt, valid, picture = batches.next()
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
@@ -258,13 +271,7 @@ def main(argv=None):
             if args.captions:
                 prompt, valid, picture = captions.next()
                 aux = 0.3 * aux + 0.7 * run.trainee.read(prompt.to(where), valid.to(where), example.thumbnails[picture].to(where))
-        (flow + args.aux_weight * aux + args.mean_weight * guess).backward()
-        torch.nn.utils.clip_grad_norm_(run.trainee.parameters(), 1.0)
-        for optimizer in run.optimizers:
-            optimizer.step()
-        run.trainee.zero_grad(set_to_none=True)
-        run.step += 1
-        run.follow(args.ema)
+        run.move(flow + args.aux_weight * aux + args.mean_weight * guess, args.ema)
         mean, count = mean + (float(flow.detach()), float(aux.detach()), float(guess.detach())), count + 1
         if count == 50:
             clock.tick()

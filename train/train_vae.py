@@ -1,8 +1,10 @@
 """Stage 1: the picture autoencoder. Stage 4 (--decoder-only): the decoder again, with the encoder frozen.
 
 python train_vae.py --data DIR --run runs/vae --minutes 15
+python train_vae.py --data DIR --run runs/kl --kl --init ../models/nextstep-emoji64 --minutes 15        TransDiff's, from what fits of the other's
 """
 import argparse
+import json
 import math
 import os
 
@@ -58,19 +60,42 @@ def one_cycle(progress, peak):
     return peak * (progress / 0.05 if progress < 0.05 else 0.5 + 0.5 * math.cos(math.pi * (progress - 0.05) / 0.95))
 
 
-def noisy(z, largest_std):
-    """The decoder must forgive what the flow head leaves: noise of a random size, half the time normalised again."""
+def noisy(z, largest_std, normalise):
+    """The decoder must forgive what sampling leaves: noise of a random size, half the time normalised again."""
     std = torch.rand(z.shape[0], 1, 1, 1, device=z.device) * largest_std
     z = z + std * torch.randn_like(z)
     again = (torch.rand(z.shape[0], 1, 1, 1, device=z.device) < 0.5).float()
-    return again * vae.normalise_tokens(z) + (1 - again) * z
+    return again * normalise(z) + (1 - again) * z
 
 
 def psnr(model, pictures, where):
+    training = model.training
+    model.eval()
     with torch.no_grad():
         target = vae.to_pixels(pictures).to(where)
         output = model.decode(model.encode(target)).clamp(-1, 1)
+        model.train(training)
         return float((10 * torch.log10(4 / (output - target).pow(2).mean((1, 2, 3)))).mean())
+
+
+def decoder_of(model):
+    return [p for name, p in model.named_parameters() if name.startswith(("decoder.", "post_quant_conv."))]
+
+
+def model_of(args):
+    """--init may be of the other family: then only what has the same name and shape is taken over."""
+    init = vae.load(args.init) if args.init else None
+    config = dict(vae.KL_CONFIG if args.kl else init.config if init else vae.CONFIG, **json.loads(args.config))
+    if init and dict(init.config) == config:
+        return init
+    model = vae.make(config)
+    if init:
+        print(f"{vae.start_from(model, init)} of {len(model.state_dict())} tensors from {args.init}", flush=True)
+    return model
+
+
+def save(model, optimizer, step, clock, path):
+    save_checkpoint(dict(model=model.state_dict(), config=model.config, optimizer=optimizer.state_dict(), step=step, seconds=clock.spent), path)
 
 
 def main(argv=None):
@@ -78,6 +103,8 @@ def main(argv=None):
     parser.add_argument("--data", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--init", help="checkpoint or model folder to start from")
+    parser.add_argument("--kl", action="store_true", help="TransDiff's: f8, normalised by channel (vae.KL)")
+    parser.add_argument("--config", default="{}", help="JSON, over the autoencoder's config")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -101,10 +128,11 @@ def main(argv=None):
 
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    model = (vae.load(args.init) if args.init else vae.VAE()).to(where)
+    model = model_of(args).to(where).train(not args.decoder_only)
     tokens = vae.encode_all(pictures, model) if args.decoder_only else None
+    side = math.isqrt(tokens.shape[1]) if args.decoder_only else None
     spikes = Spikes(model.decoder)
-    parameters = model.decoder.parameters() if args.decoder_only else model.parameters()
+    parameters = decoder_of(model) if args.decoder_only else model.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     step, clock = 0, Clock()
     if os.path.exists(checkpoint):
@@ -122,8 +150,8 @@ def main(argv=None):
         chosen = random.choice(ids, args.batch, p=weights)
         target = vae.to_pixels(pictures[chosen]).to(where)
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
-            latents = vae.unpatchify(tokens[chosen].float(), 8, 8).to(where) if args.decoder_only else model.encode(target)
-            output = model.decode(noisy(latents.float(), args.noise))
+            latents = vae.unpatchify(tokens[chosen].float(), side, side).to(where) if args.decoder_only else model.encode(target)
+            output = model.decode(noisy(latents.float(), args.noise, model.normalise))
         loss, spike = loss_of(output.float(), target) + args.worst * worst(output.float(), target), spikes.loss()
         optimizer.zero_grad()
         (loss + args.spikes * spike).backward()
@@ -136,8 +164,10 @@ def main(argv=None):
                     pictures_per_second=since * args.batch / (clock.spent - seconds_before))
             mean, since, seconds_before, spikes.seen = np.zeros(2), 0, clock.spent, []
         if step % 500 == 0:
-            save_checkpoint(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, seconds=clock.spent), checkpoint)
-    save_checkpoint(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, seconds=clock.spent), checkpoint)
+            save(model, optimizer, step, clock, checkpoint)
+    if args.kl and not args.decoder_only:
+        model.measure(pictures[ids])
+    save(model, optimizer, step, clock, checkpoint)
     plot(log.path, ["loss", "psnr"], os.path.join(args.run, "log.png"))
 
 

@@ -1,6 +1,8 @@
-"""The picture autoencoder: f4, 16 channels at 64 px. Tensor names: nextstep.md section 10.4.
+"""The picture autoencoders of both families, at 64 px.
 
-pixels (B, 3, 64, 64) in [-1, 1]  <->  latents (B, 16, 16, 16) whose 2x2x16 patches (the image tokens) are layer-normalised.
+VAE: f4, 16 channels (NextStep). pixels (B, 3, 64, 64) in [-1, 1]  <->  latents (B, 16, 16, 16) whose 2x2x16 patches (the image tokens) are layer-normalised.
+KL:  f8, 16 channels (TransDiff). pixels  <->  latents (B, 16, 8, 8), each channel of mean 0 and variance 1 over the training pictures.
+Tensor names: those of the released checkpoints.
 """
 import json
 import math
@@ -15,6 +17,7 @@ from norms import GroupNorm
 
 CONFIG = dict(resolution=64, in_channels=3, out_ch=3, ch=32, ch_mult=[1, 2, 2], num_res_blocks=1, z_channels=16,
               scaling_factor=1.0, shift_factor=0.0, deterministic=True, encoder_norm=True, psz=2)
+KL_CONFIG = dict(kl=True, resolution=64, in_channels=3, out_ch=3, ch=32, ch_mult=[1, 2, 2, 4], num_res_blocks=1, z_channels=16, psz=2)
 
 
 def group_norm(channels):
@@ -73,15 +76,19 @@ class Resample(nn.Module):
 
 
 class Level(nn.Module):
-    def __init__(self, cin, cout, blocks, resample):
+    def __init__(self, cin, cout, blocks, resample, attention=False):
         super().__init__()
         self.block = nn.ModuleList(ResBlock(cin if b == 0 else cout, cout) for b in range(blocks))
+        if attention:
+            self.attn = nn.ModuleList(AttnBlock(cout) for _ in range(blocks))
         if resample:
             setattr(self, resample, Resample(cout, resample == "upsample"))
 
     def forward(self, x):
-        for block in self.block:
+        for i, block in enumerate(self.block):
             x = block(x)
+            if hasattr(self, "attn"):
+                x = self.attn[i](x)
         for name in ("downsample", "upsample"):
             if hasattr(self, name):
                 x = getattr(self, name)(x)
@@ -94,7 +101,8 @@ class Encoder(nn.Module):
         widths = [c["ch"] * m for m in c["ch_mult"]]
         self.conv_in = nn.Conv2d(c["in_channels"], c["ch"], 3, padding=1)
         self.down = nn.ModuleList(
-            Level(widths[max(l - 1, 0)] if l else c["ch"], w, c["num_res_blocks"], "downsample" if l < len(widths) - 1 else None)
+            Level(widths[max(l - 1, 0)] if l else c["ch"], w, c["num_res_blocks"], "downsample" if l < len(widths) - 1 else None,
+                  attention=c.get("kl", False) and l == len(widths) - 1)
             for l, w in enumerate(widths))
         self.mid = Mid(widths[-1])
         self.norm_out, self.conv_out = group_norm(widths[-1]), nn.Conv2d(widths[-1], 2 * c["z_channels"], 3, padding=1)
@@ -139,18 +147,88 @@ class VAE(nn.Module):
     def decode(self, z):
         return self.decoder(z)
 
+    def normalise(self, z):
+        return normalise_tokens(z, self.config["psz"])
+
+
+class KL(nn.Module):
+    """As latent diffusion's, with 1x1 convolutions around the latent. What a KL term is for, latents of known size, a norm without gains does."""
+
+    def __init__(self, config=KL_CONFIG):
+        super().__init__()
+        self.config, c = dict(config), config["z_channels"]
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.quant_conv, self.post_quant_conv = nn.Conv2d(2 * c, 2 * c, 1), nn.Conv2d(c, c, 1)
+        self.latent_norm = nn.BatchNorm2d(c, affine=False, momentum=0.02)
+
+    def encode(self, x):
+        """Posterior mean, normalised: with the batch's own statistics in training, with those of all pictures after measure()."""
+        mean = self.quant_conv(self.encoder(x))[:, :self.config["z_channels"]]
+        return self.latent_norm(mean.float())
+
+    def decode(self, z):
+        return self.decoder(self.post_quant_conv(z))
+
+    def normalise(self, z):
+        return z / z.std((1, 2, 3), keepdim=True)
+
+    @torch.no_grad()
+    def measure(self, pictures, batch=64):
+        """The exact mean and variance of each channel over these pictures."""
+        norm = self.latent_norm
+        norm.running_mean.zero_(), norm.running_var.fill_(1 - norm.eps)
+        self.eval()
+        where = norm.running_mean.device
+        z = torch.cat([self.encode(to_pixels(pictures[i:i + batch]).to(where)) for i in range(0, len(pictures), batch)]).double()
+        norm.running_mean.copy_(z.mean((0, 2, 3))), norm.running_var.copy_(z.var((0, 2, 3), unbiased=False))
+
+    def released(self):
+        """{name: tensor} in the released layout: the norm is folded into quant_conv, so that the latents' scale (vae_scale) is 1."""
+        norm, c = self.latent_norm, self.config["z_channels"]
+        tensors = {name: tensor.clone() for name, tensor in self.state_dict().items() if not name.startswith("latent_norm.")}
+        inverse = (norm.running_var + norm.eps).rsqrt()
+        tensors["quant_conv.weight"][:c] *= inverse[:, None, None, None]
+        tensors["quant_conv.bias"][:c] = (tensors["quant_conv.bias"][:c] - norm.running_mean) * inverse
+        return tensors
+
+
+def make(config):
+    return KL(config) if config.get("kl") else VAE(config)
+
 
 def load(path):
-    """A checkpoint of train_vae.py, or a model folder -> VAE on the CPU."""
+    """A checkpoint of train_vae.py, or a model folder -> the autoencoder on the CPU."""
     if not os.path.isdir(path):
-        model = VAE()
-        model.load_state_dict(torch.load(path, map_location="cpu")["model"])
+        state = torch.load(path, map_location="cpu")
+        model = make(state.get("config", CONFIG))
+        model.load_state_dict(state["model"])
         return model
-    with open(os.path.join(path, "vae", "config.json"), encoding="utf-8") as file:
-        model = VAE(json.load(file))
     tensors = safetensors_io.load(os.path.join(path, "vae", "model.safetensors"))
+    config_path = os.path.join(path, "vae", "config.json")
+    if os.path.exists(config_path):
+        with open(config_path, encoding="utf-8") as file:
+            model = VAE(json.load(file))
+    else:
+        with open(os.path.join(path, "config.json"), encoding="utf-8") as file:
+            model = KL(kl_config(json.load(file)))
+        norm = model.latent_norm                           # folded into quant_conv: these leave it as it is
+        tensors.update({"latent_norm.running_mean": torch.zeros_like(norm.running_mean), "latent_norm.running_var": torch.full_like(norm.running_var, 1 - norm.eps),
+                        "latent_norm.num_batches_tracked": torch.tensor(0)})
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return model
+    return model.eval()
+
+
+def kl_config(c):
+    """A TransDiff folder's config.json -> the autoencoder's."""
+    return dict(KL_CONFIG, resolution=c["image_size"], ch=c["vae_ch"], ch_mult=c["vae_ch_mult"], num_res_blocks=c["vae_num_res_blocks"], z_channels=c["vae_channels"])
+
+
+def start_from(model, other):
+    """Copies of what has the same name and shape in another autoencoder, such as the other family's. -> the number of tensors copied"""
+    own, found = model.state_dict(), other.state_dict()
+    same = {name: found[name] for name in own if name in found and found[name].shape == own[name].shape}
+    model.load_state_dict(dict(own, **same))
+    return len(same)
 
 
 def encode_all(pictures, autoencoder, batch=64):

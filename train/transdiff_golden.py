@@ -1,0 +1,100 @@
+"""TransDiff's golden cases: what this code computes for fixed seeds, stage by stage, for the engine to be held to.
+
+python transdiff_golden.py --model ../models/transdiff-emoji64       writes manifest.json and fixtures.safetensors beside the weights
+python transdiff_golden.py --random golden-transdiff                 writes a small model with random weights, and its cases
+
+A case of drawing also names its seeds, so that the engine's generator can be held to the recorded noise.
+"""
+import argparse
+import os
+
+import torch
+
+import safetensors_io
+import transdiff_export
+import transdiff_model as transdiff
+import transdiff_sample
+import vae
+from export import write_json
+
+# Not the released sizes anywhere: 3 passes of 4 tokens, 16 decoder tokens, heads of 12, a latent scale that is not 1.
+TINY = dict(transdiff.CONFIG, image_size=32, width=48, transformer_blocks=2, diffusion_blocks=2, num_classes=6, buffer_size=8, ar_steps=3,
+            vae_ch_mult=[1, 1, 1, 1], vae_scale=0.2325)
+TINY_VAE = dict(vae.KL_CONFIG, resolution=32, ch_mult=TINY["vae_ch_mult"])
+
+
+def write_random_model(folder):
+    """Every parameter is drawn, those that training starts at zero too: a silent decoder would test nothing."""
+    torch.manual_seed(1)
+    network, autoencoder = transdiff.TransDiff(TINY).initialise(), vae.KL(TINY_VAE)
+    for module in (network, autoencoder):
+        for p in module.parameters():
+            if p.dim() < 2 or not p.abs().max():
+                p.data += 0.1 * torch.randn_like(p)
+    for name, p in network.named_parameters():
+        if name.endswith("scale_shift_table"):
+            p.data += 0.3 * torch.randn_like(p)
+    transdiff_export.write_weights(network, autoencoder.eval(), folder, dict(transdiff_export.SAMPLING, timesteps=6, scale_0=0.9, scale_1=0.93))
+
+
+@torch.no_grad()
+def call_cases(net):
+    """The decoder alone, at the first pass's first timestep and at a later pass's, with a timestep that is no integer."""
+    c, cases, tensors = net.config, [], {}
+    n, m = transdiff.side_of(c) ** 2, transdiff.block_length(c)
+    torch.manual_seed(2)
+    for i, (rows, passes, tau) in enumerate(((2, 1, [1000.0, 1000.0]), (3, c["ar_steps"], [862.857142, 40.0, 437.5]))):
+        x, z = torch.randn(rows, n, c["vae_channels"]), torch.randn(rows, passes * m, c["width"])
+        t = torch.tensor(tau)
+        v = net.diffdecoder.net.velocity(x, t, net.diffdecoder.net.condition(z))
+        tensors.update({f"net{i}_x": x, f"net{i}_c": z, f"net{i}_t": t, f"net{i}_v": v})
+        cases.append(dict(name=f"decoder call, {passes} passes", kind="decoder_call", x=f"net{i}_x", condition=f"net{i}_c", t_times_1000=f"net{i}_t",
+                          expect={f"net{i}_v": 5e-4}))
+    return cases, tensors
+
+
+@torch.no_grad()
+def picture_case(pipeline, key, labels, seeds, **params):
+    """params: steps, cfg, scale_0, scale_1. Noise is (1, B, N, 16) and (draws, B, N, 16), pass by pass."""
+    net, c = pipeline.network, pipeline.network.config
+    side, features = transdiff.side_of(c), []
+    latents = pipeline.latents(labels, seeds, record=features.append, timesteps=params["steps"], guidance_scale=params["cfg"],
+                               scale_0=params["scale_0"], scale_1=params["scale_1"])
+    draws = [transdiff_sample.step_noise(seeds, params["steps"], i, side ** 2, c["vae_channels"]) for i in range(c["ar_steps"])]
+    last = latents[:, -1].transpose(1, 2).unflatten(2, (side, side))
+    tensors = {f"{key}_labels": torch.tensor(labels).float(), f"{key}_noise": transdiff_sample.initial_noise(seeds, side ** 2, c["vae_channels"])[None],
+               f"{key}_step_noise": torch.cat(draws), f"{key}_latents": last}
+    tensors.update({f"{key}_z{i}": torch.cat(features[:i + 1], 1) for i in range(c["ar_steps"])})
+    expect = {f"{key}_z{i}": 2e-4 for i in range(c["ar_steps"])}
+    cases = [dict(name=f"{len(labels)} classes, guidance {params['cfg']}", kind="class_to_latent", labels=f"{key}_labels", seeds=seeds, noise=f"{key}_noise",
+                  step_noise=f"{key}_step_noise", params=params, expect=dict(expect, **{f"{key}_latents": 3e-4}))]
+    tensors[f"{key}_image"] = pipeline.vae.decode(last[:1] / c["vae_scale"])
+    cases.append(dict(name=f"decode of {key}_latents[0]", kind="vae_decode", latent=f"{key}_latents", rows=1, params=dict(divide_by=c["vae_scale"]),
+                      expect={f"{key}_image": 1e-4}))
+    return cases, tensors
+
+
+def write_cases(folder):
+    pipeline = transdiff_sample.Pipeline.load(folder)
+    last = pipeline.network.config["num_classes"] - 1
+    cases, tensors = call_cases(pipeline.network)
+    for more, added in (picture_case(pipeline, "guided", [1, last], [7, 2 ** 40 + 3], steps=6, cfg=1.3, scale_0=0.9, scale_1=0.93),
+                        picture_case(pipeline, "plain", [0], [11], steps=4, cfg=1.0, scale_0=1.0, scale_1=1.0)):
+        cases, tensors = cases + more, {**tensors, **added}
+    safetensors_io.save(tensors, os.path.join(folder, "fixtures.safetensors"))
+    write_json(dict(family="transdiff-mrar", vae="vae", tolerance="|a - b| <= tol * max(1, max|expected|)",
+                    guidance_rows="conditional rows first, then unconditional; none where cfg is 1", cases=cases), folder, "manifest.json")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", help="a model folder: only its cases are written")
+    parser.add_argument("--random", metavar="FOLDER", help="write a small random model there first")
+    args = parser.parse_args(argv)
+    if args.random:
+        write_random_model(args.random)
+    write_cases(args.random or args.model)
+
+
+if __name__ == "__main__":
+    main()
