@@ -2,14 +2,14 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PACKAGE_ROOT } from '../src/engine/native.js';
-import type { ServedModel } from '../src/model/served-model.js';
+import type { TextModel } from '../src/model/served-model.js';
 
 /**
  * Floating-point operations of one picture's matrix products, a multiply-add counting as two: what cannot be saved by
  * sharing weights or memory traffic between pictures. Prompt, attention scores and the picture decode (3 to 10 % more)
  * are left out, so shares of a peak that come from it are low rather than high.
  */
-export function operationsPerPicture(model: ServedModel, guidanceRows: number): number {
+export function operationsPerPicture(model: TextModel, guidanceRows: number): number {
   const { manifest } = model;
   const config = JSON.parse(readFileSync(join(manifest.directory, 'config.json'), 'utf8')) as Record<string, number>;
   const { hidden_size: h, intermediate_size: inner, num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: kvHeads } = config as {

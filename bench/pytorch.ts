@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { EngineModel } from '../src/engine/engine.js';
 import { PACKAGE_ROOT } from '../src/engine/native.js';
 import type { ComputeDtype, SequenceSpec } from '../src/engine/native-types.js';
-import { openModelFolder, type ServedModel } from '../src/model/served-model.js';
+import { openTextModel, type TextModel } from '../src/model/served-model.js';
 import { gridOf } from '../src/model/sizes.js';
 import { kvBlocksFor } from '../src/worker/capacity.js';
 import type { Bench } from './context.js';
@@ -40,7 +40,7 @@ export async function benchPytorch(bench: Bench): Promise<PartReport> {
   const threads = bench.info.threads;
   const torch = LineProcess.start(python, [join(PACKAGE_ROOT, 'bench', 'pytorch_eager.py')], { OMP_NUM_THREADS: String(threads) });
   try {
-    const served = openModelFolder(bench.options.modelDirectory);
+    const served = openTextModel(bench.options.modelDirectory);
     let version = '';
     for (const dtype of ['float32', 'bfloat16'] satisfies Dtype[]) {
       const loaded = JSON.parse(await torch.ask(JSON.stringify({ op: 'load', folder: served.manifest.directory, dtype, threads }))) as {
@@ -90,7 +90,7 @@ function findPython(): string | null {
   return null;
 }
 
-function jobOf({ manifest, tokenizer }: ServedModel, count: number, scratch: string): Job {
+function jobOf({ manifest, tokenizer }: TextModel, count: number, scratch: string): Job {
   const { sampling } = manifest;
   const grid = gridOf(manifest.sizes[0], manifest.pixelFactor)!;
   const row = (text: string): Int32Array => tokenizer.promptRow(tokenizer.encodeCaption(text, 512)!, grid);
@@ -132,7 +132,7 @@ function jobOf({ manifest, tokenizer }: ServedModel, count: number, scratch: str
   return { specs, command, rgbPath };
 }
 
-async function withModel<T>(bench: Bench, served: ServedModel, dtype: ComputeDtype, use: (model: EngineModel) => Promise<T>): Promise<T> {
+async function withModel<T>(bench: Bench, served: TextModel, dtype: ComputeDtype, use: (model: EngineModel) => Promise<T>): Promise<T> {
   const engine = bench.openEngine(dtype);
   try {
     const kvBlocks = kvBlocksFor(served.manifest, Math.max(...BATCHES));
@@ -143,7 +143,7 @@ async function withModel<T>(bench: Bench, served: ServedModel, dtype: ComputeDty
 }
 
 /** Largest difference of a pixel between the float32 pictures of both sides: the same network, or no timing. */
-async function compare(bench: Bench, served: ServedModel, torch: LineProcess, job: Job): Promise<number> {
+async function compare(bench: Bench, served: TextModel, torch: LineProcess, job: Job): Promise<number> {
   const ours = await withModel(bench, served, 'float32', (model) => draw(model, job.specs));
   await torch.ask(JSON.stringify({ ...job.command, dtype: 'float32' }));
   const theirs = readFileSync(job.rgbPath);
@@ -159,7 +159,7 @@ interface Times {
 }
 
 /** The sides take turns, so that a noisy neighbour hits all of them. */
-async function time(bench: Bench, served: ServedModel, torch: LineProcess, job: Job, dtype: Dtype): Promise<Times> {
+async function time(bench: Bench, served: TextModel, torch: LineProcess, job: Job, dtype: Dtype): Promise<Times> {
   const eagerDraw = async (as: Dtype): Promise<number> =>
     (JSON.parse(await torch.ask(JSON.stringify({ ...job.command, dtype: as }))) as { seconds: number }).seconds;
   return withModel(bench, served, dtype, async (model) => {

@@ -1,4 +1,4 @@
-import { openModelFolder } from '../src/model/served-model.js';
+import { openTextModel } from '../src/model/served-model.js';
 import { compilePeakProbe, operationsPerPicture } from './arithmetic.js';
 import type { Bench } from './context.js';
 import { LineProcess } from './line-process.js';
@@ -49,7 +49,7 @@ export async function benchThroughput(bench: Bench): Promise<PartReport> {
   const AIM = 3;
   const CLIENTS = [1, 4, 16];
   const PICTURES_PER_CLIENT: Readonly<Record<number, number>> = { 1: 8, 4: 4, 16: 3 };
-  const operations = operationsPerPicture(openModelFolder(bench.options.modelDirectory), 2);
+  const operations = operationsPerPicture(openTextModel(bench.options.modelDirectory), 2);
   const probe = LineProcess.start(compilePeakProbe(bench.scratch), [String(bench.info.threads), bench.info.dtype]);
   const server = await Server.start(bench.options);
   try {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { EngineInfo } from '../engine/native-types.js';
 import { CALIBRATION_FILE, FEW_STEPS, MODE_KEYS, parseCalibration, type Calibration } from '../model/accelerator.js';
-import type { ModelManifest } from '../model/manifest.js';
+import type { NextStepManifest } from '../model/nextstep-manifest.js';
 import { hashFile, hashModel } from '../model/model-hash.js';
 import type { CalibratedMode, CalibrationOptions, CalibrationResult } from './calibrate.js';
 import { fastest, guardPictures } from './calibrate.js';
@@ -78,7 +78,7 @@ export function readCalibrationFile(folder: string): CalibrationFile | null {
   }
 }
 
-function samplingOf({ sampling }: ModelManifest) {
+function samplingOf({ sampling }: NextStepManifest) {
   return {
     sampler: sampling.sampler,
     timesteps: sampling.timesteps,

@@ -1,8 +1,8 @@
 import type { EngineModel } from '../engine/engine.js';
 import type { SequenceSpec } from '../engine/native-types.js';
-import { prepareRequest } from '../gateway/image-request.js';
-import { readManifest } from '../model/manifest.js';
-import type { ServedModel } from '../model/served-model.js';
+import { prepareText } from '../gateway/image-request.js';
+import { readNextStepManifest } from '../model/manifest.js';
+import type { TextModel } from '../model/served-model.js';
 import { loadTokenizer } from '../model/tokenizer.js';
 import type { Prompt } from '../quality/pack.js';
 import { specOf } from '../worker/runner.js';
@@ -10,7 +10,7 @@ import { drawGroup, type DrawnPicture } from './draw.js';
 
 /** A loaded model, and how its pictures are asked for. */
 export interface Studio {
-  served: ServedModel;
+  served: TextModel;
   model: EngineModel;
   maxStepTokens: number;
   /** Pictures drawn at once where only the pictures count. */
@@ -19,7 +19,7 @@ export interface Studio {
 
 /** As a request with `acceleration: off` would be drawn. */
 export function vanillaSpec({ served }: Studio, { prompt, seed }: Prompt, id: number): SequenceSpec {
-  const job = prepareRequest({ prompt, seed, acceleration: { mode: 'off' } }, served, () => seed);
+  const job = prepareText({ prompt, seed, acceleration: { mode: 'off' } }, served, () => seed);
   return specOf(job, job.promptRows.map((row) => Int32Array.from(row)), seed, id);
 }
 
@@ -48,7 +48,7 @@ export async function drawAll(
 }
 
 /** A model folder as it draws without its accelerator, whose calibration need not be there or hold. */
-export function openUnaccelerated(directory: string): ServedModel {
-  const manifest = readManifest(directory);
-  return { manifest, tokenizer: loadTokenizer(manifest), calibration: null, acceleration: 'off', created: 0 };
+export function openUnaccelerated(directory: string): TextModel {
+  const manifest = readNextStepManifest(directory);
+  return { promptMode: 'text', manifest, tokenizer: loadTokenizer(manifest), calibration: null, acceleration: 'off', created: 0 };
 }

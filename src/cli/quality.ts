@@ -6,7 +6,7 @@ import { wrapEngine } from '../engine/engine.js';
 import { loadNativeModule } from '../engine/native.js';
 import { describeError } from '../errors.js';
 import { encodeImage, type RgbImage } from '../image/encode.js';
-import { openModelFolder } from '../model/served-model.js';
+import { openTextModel } from '../model/served-model.js';
 import { kvBlocksFor, maxStepTokensFor } from '../worker/capacity.js';
 import { adherence } from '../quality/adherence.js';
 import { drawPrompts, type Drawer, type DrawOptions } from '../quality/draw.js';
@@ -25,7 +25,7 @@ async function main(argv: string[]): Promise<void> {
   const { own, rest } = splitFlags(argv);
   const config = readConfig(rest, process.env);
   const pack = await readQualityPack(config.modelDirectory);
-  const served = openModelFolder(config.modelDirectory);
+  const served = openTextModel(config.modelDirectory);
   const { Engine } = loadNativeModule();
   const engine = wrapEngine(new Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
   const maxStepTokens = maxStepTokensFor(config.maxBatch);

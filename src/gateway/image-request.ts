@@ -1,50 +1,83 @@
-import { ServerError } from '../errors.js';
 import { chooseAcceleration } from './acceleration.js';
-import type { JobRequest } from '../jobs/job.js';
-import type { ServedModel } from '../model/served-model.js';
-import { formatSize, gridOf, parseSize, type Grid, type Size } from '../model/sizes.js';
-import { LIMITS, type ImagesRequest } from './schemas.js';
+import type { ClassJob, JobRequest, TextJob } from '../jobs/job.js';
+import type { ClassModel, ServedModel, TextModel } from '../model/served-model.js';
+import { formatSize, gridOf, parseSize, type Size } from '../model/sizes.js';
+import { classLabelOf } from './class-prompt.js';
+import { invalid, unsupported } from './refusals.js';
+import type { ImagesRequest } from './schemas.js';
+import { promptRowsOf } from './text-prompt.js';
 
 /** Schema-valid body and model → job. Pure but for the drawn seed, which is handed in. */
 export function prepareRequest(body: ImagesRequest, model: ServedModel, drawSeed: () => number): JobRequest {
+  return model.promptMode === 'text' ? prepareText(body, model, drawSeed) : prepareClass(body, model, drawSeed);
+}
+
+export function prepareText(body: ImagesRequest, model: TextModel, drawSeed: () => number): TextJob {
+  const { job, lowTimesteps, grid } = prepareAny(body, model, drawSeed);
+  const { sampling } = model.manifest;
+  const rows = promptRowsOf(body, model, grid, job.guidanceScale);
+  const timesteps = timestepsOf(body, sampling, lowTimesteps);
+  if ((sampling.sampler === 'A' || sampling.sampler === 'C-sde') && timesteps < 2) throw invalid('num_inference_steps', 'must be at least 2 for this model');
+  return {
+    ...job,
+    prompt: 'text',
+    // Guidance is in the few-step head's weights.
+    promptRows: job.acceleration.fewStep > 0 ? rows.slice(0, 1) : rows,
+    timesteps,
+    sampler: sampling.sampler,
+    samplerLevel: sampling.samplerLevel,
+    timestepShift: sampling.timestepShift,
+    guidanceSchedule: sampling.guidanceSchedule,
+    useNorm: sampling.useNorm,
+  };
+}
+
+export function prepareClass(body: ImagesRequest, model: ClassModel, drawSeed: () => number): ClassJob {
+  const { passes, sampling } = model.manifest;
+  const classLabel = classLabelOf(body, model);
+  const { job, lowTimesteps } = prepareAny(body, model, drawSeed);
+  return {
+    ...job,
+    prompt: 'class',
+    classLabel,
+    passes,
+    timesteps: timestepsOf(body, sampling, lowTimesteps),
+    sampler: sampling.sampler,
+    driftScale: sampling.driftScale,
+    noiseScale: sampling.noiseScale,
+  };
+}
+
+/** What a job of any model needs. */
+function prepareAny(body: ImagesRequest, model: ServedModel, drawSeed: () => number) {
   refuseUnbuilt(body);
   const { manifest } = model;
-  const { sampling } = manifest;
   const size = resolveSize(body.size, manifest.sizes);
   const grid = gridOf(size, manifest.pixelFactor);
   if (grid === null) throw new Error(`advertised size ${formatSize(size)} does not fit the model`);
-  const guidanceScale = body.guidance_scale ?? sampling.guidanceScale;
   const { lowTimesteps, ...acceleration } = chooseAcceleration(body, model);
-  const rows = buildRows(body, model, grid, guidanceScale);
-  // Guidance is in the few-step head's weights.
-  const promptRows = acceleration.fewStep > 0 ? rows.slice(0, 1) : rows;
-  const quality = echoQuality(body.quality);
-  const timesteps = body.num_inference_steps ?? (lowTimesteps ? sampling.lowTimesteps : sampling.timesteps);
-  if ((sampling.sampler === 'A' || sampling.sampler === 'C-sde') && timesteps < 2) throw invalid('num_inference_steps', 'must be at least 2 for this model');
   const format = body.output_format ?? 'png';
   if (format === 'png' && (body.output_compression ?? 100) < 100) {
     throw unsupported('output_compression', 'Compression below 100 needs output_format jpeg or webp; png is lossless.');
   }
-  return {
+  const job = {
     model: manifest.id,
-    promptRows,
     gridHeight: grid.height,
     gridWidth: grid.width,
     seeds: seedsFrom(body.seed ?? drawSeed(), body.n ?? 1),
-    sampler: sampling.sampler,
-    samplerLevel: sampling.samplerLevel,
-    timesteps,
-    timestepShift: sampling.timestepShift,
-    guidanceScale,
-    guidanceSchedule: sampling.guidanceSchedule,
-    useNorm: sampling.useNorm,
+    guidanceScale: body.guidance_scale ?? manifest.sampling.guidanceScale,
     acceleration,
-    quality,
+    quality: echoQuality(body.quality),
     format,
     compression: body.output_compression ?? 100,
     partialImages: body.partial_images ?? 0,
     rowPreviews: false,
   };
+  return { job, lowTimesteps, grid };
+}
+
+function timestepsOf({ num_inference_steps: asked }: ImagesRequest, { timesteps, lowTimesteps }: { timesteps: number; lowTimesteps: number }, isLow: boolean): number {
+  return asked ?? (isLow ? lowTimesteps : timesteps);
 }
 
 /** Image i has seed + i modulo 2^53, and any returned seed alone redraws its picture. */
@@ -68,36 +101,6 @@ function resolveSize(text: string | undefined, sizes: readonly [Size, ...Size[]]
   throw unsupported('size', `Size ${JSON.stringify(text)} is not supported by this model. Supported: "auto", ${list}.`);
 }
 
-function buildRows(body: ImagesRequest, model: ServedModel, grid: Grid, guidanceScale: number): number[][] {
-  const { tokenizer, manifest } = model;
-  const row = (param: string, text: string): number[] => {
-    checkText(param, text, model);
-    const caption = tokenizer.encodeCaption(text, LIMITS.promptTokens);
-    if (caption === null) {
-      throw new ServerError('string_above_max_length', `${param} is longer than ${LIMITS.promptTokens} tokens.`, { param });
-    }
-    const ids = tokenizer.promptRow(caption, grid);
-    if (ids.length + grid.height * grid.width > manifest.maxPositions) {
-      throw new ServerError('string_above_max_length', `${param} and picture together are longer than the model can see.`, { param });
-    }
-    return [...ids];
-  };
-  const conditional = row('prompt', body.prompt);
-  if (guidanceScale > 1) return [conditional, row('negative_prompt', body.negative_prompt ?? manifest.sampling.negativePrompt)];
-  if (body.negative_prompt !== undefined && body.negative_prompt !== '') {
-    throw unsupported('negative_prompt', 'A negative prompt needs guidance_scale above 1.');
-  }
-  return [conditional];
-}
-
-function checkText(param: string, text: string, model: ServedModel): void {
-  if (text.includes('\0')) throw invalid(param, 'must not contain NUL characters');
-  if (!text.isWellFormed()) throw invalid(param, 'is not well-formed Unicode: it contains a lone surrogate');
-  if (param === 'prompt' && text.trim() === '') throw invalid(param, 'must not be blank');
-  const special = model.tokenizer.findSpecialToken(text);
-  if (special !== null) throw invalid(param, `must not contain the control token ${JSON.stringify(special)}`);
-}
-
 function echoQuality(quality: ImagesRequest['quality']): 'low' | 'medium' | 'high' {
   switch (quality) {
     case 'low':
@@ -111,12 +114,4 @@ function echoQuality(quality: ImagesRequest['quality']): 'low' | 'medium' | 'hig
     case undefined:
       return 'medium';
   }
-}
-
-function unsupported(param: string, message: string): ServerError {
-  return new ServerError('unsupported_value', message, { param });
-}
-
-function invalid(param: string, problem: string): ServerError {
-  return new ServerError('invalid_value', `${param} ${problem}.`, { param });
 }

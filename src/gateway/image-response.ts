@@ -20,9 +20,10 @@ export function toResponse({ request, createdAt }: Pick<JobHandle, 'request' | '
 }
 
 /** `images`: those that are finished. */
-export function usageOf({ promptRows, gridHeight, gridWidth, seeds, acceleration }: JobRequest, images: readonly JobImage[]): ImagesUsage {
-  const textTokens = promptRows[0]!.length;
-  const outputTokens = gridHeight * gridWidth * seeds.length;
+export function usageOf(request: JobRequest, images: readonly JobImage[]): ImagesUsage {
+  const { seeds, acceleration } = request;
+  const textTokens = textTokensOf(request);
+  const outputTokens = tokensPerImage(request) * seeds.length;
   return {
     total_tokens: textTokens + outputTokens,
     input_tokens: textTokens,
@@ -31,6 +32,16 @@ export function usageOf({ promptRows, gridHeight, gridWidth, seeds, acceleration
     output_tokens_details: { image_tokens: outputTokens, text_tokens: 0 },
     acceleration: accelerationUsage(acceleration, images),
   };
+}
+
+/** A class is one token. */
+function textTokensOf(request: JobRequest): number {
+  return request.prompt === 'text' ? request.promptRows[0]!.length : 1;
+}
+
+/** A model that draws in passes draws a token per pass (docs/contract.md, Randomness). */
+function tokensPerImage(request: JobRequest): number {
+  return request.prompt === 'text' ? request.gridHeight * request.gridWidth : request.passes;
 }
 
 function accelerationUsage({ fewStep, speculation, underLoad }: JobAcceleration, images: readonly JobImage[]): AccelerationUsage {

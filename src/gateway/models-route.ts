@@ -5,12 +5,13 @@ import type { ServedModel } from '../model/served-model.js';
 import { formatSize } from '../model/sizes.js';
 import { chooseAcceleration } from './acceleration.js';
 import type { GatewayDeps } from './deps.js';
-import { LIMITS, type CalibratedAcceleration, type ModelDescription } from './schemas.js';
+import { LIMITS, type CalibratedAcceleration, type ClassListDescription, type ModelDescription } from './schemas.js';
 
 /** GET /v1/models and /v1/models/{id}: what can be drawn, and what happens when a request does not say. */
 export function modelsRoute(app: FastifyInstance, { serving }: GatewayDeps, done: () => void): void {
   app.get('/v1/models', async () => ({ object: 'list', data: serving.models.map(describeModel) }));
   app.get<{ Params: { id: string } }>('/v1/models/:id', async (request) => describeModel(findModel(serving.models, request.params.id)));
+  app.get<{ Params: { id: string } }>('/v1/models/:id/classes', async (request) => describeClasses(findModel(serving.models, request.params.id)));
   done();
 }
 
@@ -30,15 +31,15 @@ export function describeModel(model: ServedModel): ModelDescription {
     object: 'model',
     created,
     owned_by: 'fast-ardiff',
-    prompt_mode: 'text',
-    max_prompt_tokens: LIMITS.promptTokens,
+    prompt_mode: model.promptMode,
+    ...(model.promptMode === 'text' ? { max_prompt_tokens: LIMITS.promptTokens } : { num_classes: model.manifest.classes.classes.length }),
     sizes: sizes.map(formatSize),
     default_size: formatSize(sizes[0]),
     row_previews: manifest.latentRgb !== null,
     defaults: {
       num_inference_steps: sampling.timesteps,
       guidance_scale: sampling.guidanceScale,
-      negative_prompt: sampling.negativePrompt,
+      negative_prompt: model.promptMode === 'text' ? model.manifest.sampling.negativePrompt : '',
       sampler: sampling.sampler,
     },
     quality_presets: { low: preset('low', model), medium: preset('medium', model), high: preset('high', model) },
@@ -54,6 +55,12 @@ export function describeModel(model: ServedModel): ModelDescription {
     styles: captions.styles,
     example_prompts: captions.examples,
   };
+}
+
+/** What a prompt of such a model may name; a list of up to a thousand, so it is no part of the description. */
+function describeClasses(model: ServedModel): ClassListDescription {
+  if (model.promptMode !== 'class') throw new ServerError('not_found', `The model '${model.manifest.id}' draws captions, so it has no classes.`);
+  return { object: 'list', data: model.manifest.classes.classes };
 }
 
 /** What a request that says nothing else is drawn with. */

@@ -167,8 +167,12 @@ export interface ModelDescription {
   object: 'model';
   created: number;
   owned_by: string;
-  prompt_mode: 'text';
-  max_prompt_tokens: number;
+  /** `class`: a prompt names one of the model's classes, and nothing else is understood. */
+  prompt_mode: 'text' | 'class';
+  /** Of captions; absent where the prompt is a class. */
+  max_prompt_tokens?: number;
+  /** That a prompt may name, listed by /v1/models/{id}/classes; absent where it is a caption. */
+  num_classes?: number;
   sizes: string[];
   default_size: string;
   /** Whether finished rows can be shown while a picture is drawn: the folder has a preview.json. */
@@ -183,4 +187,19 @@ export interface ModelDescription {
   /** Suffixes for captions, and prompts the model draws well; empty where the folder says nothing. */
   styles: readonly { name: string; suffix: string }[];
   example_prompts: readonly string[];
+}
+
+/** GET /v1/models/{id}/classes. */
+export interface ClassListDescription {
+  object: 'list';
+  data: readonly ClassDescription[];
+}
+
+/** A prompt may be the name or a synonym, where these are one class's alone, the synset or the index. */
+export interface ClassDescription {
+  index: number;
+  name: string;
+  synonyms: readonly string[];
+  synset: string | null;
+  group: string | null;
 }

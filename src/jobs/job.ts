@@ -7,21 +7,18 @@ export type OutputFormat = 'png' | 'jpeg' | 'webp';
  * What a client asked for, checked and complete: every default is filled in, so a job means the same wherever and
  * whenever it runs. Plain data, so that it can travel to another process.
  */
-export interface JobRequest {
+export type JobRequest = TextJob | ClassJob;
+
+interface AnyJob {
   model: string;
-  /** Token ids of the guidance rows: [conditional] or [conditional, unconditional]. By few steps the first one alone is drawn. */
-  promptRows: number[][];
+  /** Of image tokens. */
   gridHeight: number;
   gridWidth: number;
   /** One picture per seed. */
   seeds: number[];
-  sampler: SamplerName;
-  samplerLevel: number;
+  /** Network evaluations per guidance row and image token, or per pass. */
   timesteps: number;
-  timestepShift: number;
   guidanceScale: number;
-  guidanceSchedule: GuidanceSchedule;
-  useNorm: boolean;
   acceleration: JobAcceleration;
   /** What the request called it. Timesteps say what it meant; this is only echoed in the answer. */
   quality: 'low' | 'medium' | 'high';
@@ -29,12 +26,42 @@ export interface JobRequest {
   /** 1 … 100; ignored for png. */
   compression: number;
   /**
-   * Whole pictures to show on the way, per image: partial i of k once ceil(h * i / (k + 1)) token rows are drawn.
-   * Each costs a picture decode.
+   * Whole pictures to show on the way, per image: partial i of k once ceil(h * i / (k + 1)) token rows are drawn, of a model
+   * that draws in passes the first k passes but the last. Each costs a picture decode.
    */
   partialImages: number;
   /** Finished token rows as small RGB strips, by the model's linear latent → RGB map; cheap. */
   rowPreviews: boolean;
+}
+
+/** A caption, drawn token by token. */
+export interface TextJob extends AnyJob {
+  prompt: 'text';
+  /** Token ids of the guidance rows: [conditional] or [conditional, unconditional]. By few steps the first one alone is drawn. */
+  promptRows: number[][];
+  sampler: SamplerName;
+  samplerLevel: number;
+  timestepShift: number;
+  guidanceSchedule: GuidanceSchedule;
+  useNorm: boolean;
+}
+
+/** A class of the model, drawn in passes over the whole picture. */
+export interface ClassJob extends AnyJob {
+  prompt: 'class';
+  /** Index in the model's table. */
+  classLabel: number;
+  passes: number;
+  sampler: 'maruyama';
+  driftScale: number;
+  noiseScale: number;
+}
+
+/** What `tokens` events count of a picture: image tokens, or timesteps over all passes. */
+export function unitsPerImage(request: JobRequest): number {
+  if (request.prompt === 'text') return request.gridHeight * request.gridWidth;
+  const { passes, timesteps, acceleration } = request;
+  return passes * (acceleration.fewStep || timesteps);
 }
 
 /** How the pictures of a job are drawn, decided with its request: nothing that happens later may change their bytes. */
@@ -109,7 +136,7 @@ export type JobEvent =
   /** The first picture is in the batch. `batchSize`: sequences running then, this job's included. */
   | { kind: 'started'; worker: string; batchSize: number }
   /**
-   * Image tokens [from, to) of `total` are drawn. `accepted` names, for speculative steps, which of them were drafts
+   * Image tokens [from, to) of `total` are drawn, or timesteps over all passes (`unitsPerImage`). `accepted` names, for speculative steps, which of them were drafts
    * that the target took; absent otherwise.
    */
   | { kind: 'tokens'; image: number; from: number; to: number; total: number; accepted?: boolean[] }

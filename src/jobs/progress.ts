@@ -1,5 +1,5 @@
 import type { LogEntry } from './event-log.js';
-import type { JobEvent, JobRequest } from './job.js';
+import { unitsPerImage, type JobEvent, type JobRequest } from './job.js';
 
 /** Where a job is. `prefill`: the prompt is read; `ar`: image tokens are drawn; `encode`: a picture is finished. */
 export interface Progress {
@@ -17,7 +17,7 @@ export interface Progress {
 
 /** What has been seen of a job so far: a value, one per watcher. */
 export interface ProgressState {
-  /** Image tokens of one picture. */
+  /** Image tokens of one picture, or timesteps of all its passes. */
   readonly tokensPerImage: number;
   /** Per picture: tokens drawn, the high-water mark. */
   readonly drawn: readonly number[];
@@ -29,8 +29,9 @@ export interface ProgressState {
 /** Share of a picture's work that is left once its tokens are drawn: the decode and the encoding. An estimate; bars only need it to be small and not nothing. */
 const FINISH_SHARE = 0.04;
 
-export function startProgress({ gridHeight, gridWidth, seeds }: Pick<JobRequest, 'gridHeight' | 'gridWidth' | 'seeds'>): ProgressState {
-  return { tokensPerImage: gridHeight * gridWidth, drawn: seeds.map(() => 0), finished: seeds.map(() => false), startedAt: null };
+export function startProgress(request: JobRequest): ProgressState {
+  const { seeds } = request;
+  return { tokensPerImage: unitsPerImage(request), drawn: seeds.map(() => 0), finished: seeds.map(() => false), startedAt: null };
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { JobHandle } from './backend.js';
-import { isFinal, type JobEvent } from './job.js';
+import { isFinal, unitsPerImage, type JobEvent } from './job.js';
 import { predictWaitSeconds } from './queue-eta.js';
 import { Throughput } from './throughput.js';
 
@@ -43,7 +43,7 @@ export class Workload {
     let job = this.live.get(id);
     if (job === undefined) {
       this.throughput.begin(this.nowSeconds());
-      job = { tokensPerImage: request.gridHeight * request.gridWidth, drawn: request.seeds.map(() => 0) };
+      job = { tokensPerImage: unitsPerImage(request), drawn: request.seeds.map(() => 0) };
       this.live.set(id, job);
     }
     return job;

@@ -40,7 +40,7 @@ export function createJobEventMetrics(registry: Registry): (job: JobHandle, even
     switch (event.kind) {
       case 'queued':
         submitted.set(job, performance.now());
-        prompt.inc({ model }, job.request.promptRows.reduce((sum, row) => sum + row.length, 0));
+        prompt.inc({ model }, job.request.prompt === 'text' ? job.request.promptRows.reduce((sum, row) => sum + row.length, 0) : 0);
         break;
       case 'started':
         // Started again after a crash of its worker, it has waited before.

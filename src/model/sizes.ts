@@ -1,3 +1,5 @@
+import { InvalidModelFile } from './json-file.js';
+
 /** Pixels. On the wire `WIDTHxHEIGHT`. */
 export interface Size {
   width: number;
@@ -34,4 +36,13 @@ const BUCKETS_256: readonly (readonly [number, number])[] = [
 /** What a folder without a list of its own draws: the trained buckets at 512 px, square first. */
 export function releasedSizes(pixelFactor: number): readonly Size[] {
   return BUCKETS_256.map(([height, width]) => ({ width: 2 * width * pixelFactor, height: 2 * height * pixelFactor }));
+}
+
+/** A folder's list, every entry of which must fit its model; `file` says them. */
+export function checkedSizes(file: string, sizes: readonly Size[], pixelFactor: number): readonly [Size, ...Size[]] {
+  const wrong = sizes.find((size) => gridOf(size, pixelFactor) === null);
+  if (wrong !== undefined) throw new InvalidModelFile(file, `size ${formatSize(wrong)} is no multiple of ${pixelFactor} pixels`);
+  const [native, ...others] = sizes;
+  if (native === undefined) throw new InvalidModelFile(file, '"sizes" is empty');
+  return [native, ...others];
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { InvalidModelFile, readJsonFile, readObject } from './json-file.js';
-import type { ModelManifest } from './manifest.js';
+import type { NextStepManifest } from './nextstep-manifest.js';
 import type { Grid } from './sizes.js';
 
 /** Text to prompt rows, as docs/nextstep.md 4 and 5 lay them out. */
@@ -16,7 +16,7 @@ export interface PromptTokenizer {
 
 const IMAGE_AREA = '<|image_area|>';
 
-export function loadTokenizer(manifest: ModelManifest): PromptTokenizer {
+export function loadTokenizer(manifest: NextStepManifest): PromptTokenizer {
   const path = join(manifest.directory, 'tokenizer.json');
   const value = readJsonFile(path);
   if (value === undefined) throw new InvalidModelFile(path, 'is missing');

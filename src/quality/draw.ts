@@ -1,8 +1,8 @@
 import type { EngineModel } from '../engine/engine.js';
-import { prepareRequest } from '../gateway/image-request.js';
+import { prepareText } from '../gateway/image-request.js';
 import type { ImagesRequest } from '../gateway/schemas.js';
 import type { RgbImage } from '../image/encode.js';
-import type { ServedModel } from '../model/served-model.js';
+import type { TextModel } from '../model/served-model.js';
 import { specOf } from '../worker/runner.js';
 import { createSchedulerState } from '../worker/scheduler/state.js';
 import { StepLoop } from '../worker/scheduler/step-loop.js';
@@ -12,7 +12,7 @@ import type { Prompt } from './pack.js';
 export type DrawOptions = Pick<ImagesRequest, 'guidance_scale' | 'num_inference_steps'>;
 
 export interface Drawer {
-  served: ServedModel;
+  served: TextModel;
   model: EngineModel;
   maxStepTokens: number;
   maxBatch: number;
@@ -29,7 +29,7 @@ export async function drawPrompts(drawer: Drawer, prompts: readonly Prompt[], op
   try {
     return await Promise.all(
       prompts.map(({ prompt, seed }, id) => {
-        const job = prepareRequest({ prompt, seed, ...options }, served, () => seed);
+        const job = prepareText({ prompt, seed, ...options }, served, () => seed);
         const spec = specOf(job, job.promptRows.map((row) => Int32Array.from(row)), seed, id);
         return new Promise<RgbImage>((resolve, reject) => {
           loop.add(spec, {

@@ -31,7 +31,10 @@ export function maxStepTokensFor(maxBatch: number, draftingRows = 0): number {
 export const CROWDED_FROM = 4;
 
 /** What one picture of the request needs at its end, against what there is. */
-export function capacityOf(kv: KvMemory, { promptRows, gridHeight, gridWidth }: JobRequest): { neededBlocks: number; totalBlocks: number } {
+export function capacityOf(kv: KvMemory, request: JobRequest): { neededBlocks: number; totalBlocks: number } {
+  // All pictures of a model that draws in passes are equal, and its pool is made for several of them.
+  if (request.prompt === 'class') return { neededBlocks: 1, totalBlocks: kv.totalBlocks };
+  const { promptRows, gridHeight, gridWidth } = request;
   const lengths = promptRows.map((row) => row.length);
   return { neededBlocks: peakBlocks(lengths, gridHeight * gridWidth, kv.blockTokens), totalBlocks: kv.totalBlocks };
 }

@@ -7,6 +7,7 @@ import type { JobWorker } from '../jobs/job-worker.js';
 import { createSchedulerMetrics } from '../metrics/scheduler.js';
 import { ACCELERATOR_FOLDER, mostRowsPerRound, readCalibration, type Calibration } from '../model/accelerator.js';
 import type { ModelManifest } from '../model/manifest.js';
+import type { NextStepManifest } from '../model/nextstep-manifest.js';
 import { capacityOf, CROWDED_FROM, KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
 import { Runner } from './runner.js';
 import { createSchedulerState } from './scheduler/state.js';
@@ -44,6 +45,7 @@ export async function startLocalWorker(
   registry: Registry,
   log: WorkerLog,
 ): Promise<LocalWorker> {
+  if (manifest.family !== 'nextstep') throw new EngineError('invalid_model', `${manifest.directory}: the engine does not draw TransDiff models yet`);
   const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
   const calibration = readCalibration(manifest.directory, manifest.sampling);
   const maxStepTokens = maxStepTokensFor(options.maxBatch, calibration === null ? 0 : mostRowsPerRound(calibration));
@@ -104,7 +106,7 @@ function checkAccelerator(manifest: ModelManifest, { modes, few_step: head }: Ca
 }
 
 /** Both sides read the same folder; where they differ, requests would be checked against another model. */
-function checkAgreement(manifest: ModelManifest, { info }: EngineModel): void {
+function checkAgreement(manifest: NextStepManifest, { info }: EngineModel): void {
   const pairs = {
     latentChannels: [manifest.latentChannels, info.latentChannels],
     latentPatchSize: [manifest.latentPatchSize, info.latentPatchSize],

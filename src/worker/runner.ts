@@ -2,7 +2,7 @@ import type { DecodedImage, FewStep, SequenceSpec, SpeculationSpec } from '../en
 import { ServerError, toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
 import { addCounts, countRounds, NO_DRAFTS } from '../jobs/draft-counts.js';
-import type { CancelReason, DraftCounts, JobEvent, JobImage, JobPreview, JobRequest } from '../jobs/job.js';
+import type { CancelReason, DraftCounts, JobEvent, JobImage, JobPreview, JobRequest, TextJob } from '../jobs/job.js';
 import type { RunningJob } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
 import type { WasteReason } from '../metrics/wasted.js';
@@ -26,6 +26,7 @@ export class Runner {
   ) {}
 
   start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob {
+    if (request.prompt === 'class') throw new ServerError('model_unavailable', 'The engine does not draw models of classes yet.');
     const run = new JobRun(request, this.loop, this.metrics, this.name, this.model, emit, () => this.takeId());
     return { cancel: (reason) => run.cancel(reason), watch: () => undefined };
   }
@@ -52,7 +53,7 @@ class JobRun {
   private ended = false;
 
   constructor(
-    private readonly request: JobRequest,
+    private readonly request: TextJob,
     private readonly loop: StepLoop,
     private readonly metrics: SchedulerMetrics,
     private readonly worker: string,
@@ -207,7 +208,7 @@ function previewPlanOf({ model, gridHeight, gridWidth, partialImages, rowPreview
 }
 
 /** The engine's view of one picture of a job. */
-export function specOf(request: JobRequest, promptRows: Int32Array[], seed: number, id: number): SequenceSpec {
+export function specOf(request: TextJob, promptRows: Int32Array[], seed: number, id: number): SequenceSpec {
   return {
     id,
     promptRows,
@@ -227,7 +228,7 @@ export function specOf(request: JobRequest, promptRows: Int32Array[], seed: numb
 }
 
 /** The same picture by few steps and without drafts; null: the request is drawn as it says in any case. */
-function underLoadSpec(request: JobRequest, { promptRows, seed, id }: SequenceSpec): SequenceSpec | null {
+function underLoadSpec(request: TextJob, { promptRows, seed, id }: SequenceSpec): SequenceSpec | null {
   const { underLoad: fewStep } = request.acceleration;
   if (fewStep === 0) return null;
   return specOf({ ...request, acceleration: { fewStep, speculation: null, underLoad: 0 } }, promptRows.slice(0, 1), seed, id);

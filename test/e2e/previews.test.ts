@@ -7,9 +7,9 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { wrapEngine, type Engine } from '../../src/engine/engine.js';
 import { loadNativeModule, PACKAGE_ROOT } from '../../src/engine/native.js';
 import { NEUTRAL } from '../../src/image/preview.js';
-import type { JobEvent, JobImage, JobPreview, JobRequest } from '../../src/jobs/job.js';
+import type { JobEvent, JobImage, JobPreview, JobRequest, TextJob } from '../../src/jobs/job.js';
 import type { JobWorker } from '../../src/jobs/job-worker.js';
-import { openModelFolder, type ServedModel } from '../../src/model/served-model.js';
+import { openTextModel, type TextModel } from '../../src/model/served-model.js';
 import { startLocalWorker } from '../../src/worker/local-worker.js';
 import { JOB_REQUEST } from '../support/manual-worker.js';
 import { isAddonBuilt } from '../support/server-process.js';
@@ -26,19 +26,19 @@ interface Drawn {
 /** The whole worker on the real engine, without a server around it. */
 class Rig {
   private constructor(
-    readonly model: ServedModel,
+    readonly model: TextModel,
     private readonly engine: Engine,
     private readonly worker: JobWorker,
   ) {}
 
   static async start(directory: string, { dtype = 'float32' as 'float32' | 'bfloat16', kvSequences = 16 } = {}): Promise<Rig> {
-    const model = openModelFolder(directory);
+    const model = openTextModel(directory);
     const engine = wrapEngine(new (loadNativeModule().Engine)({ backend: 'cpu', dtype, threads: 2 }));
     const options = { name: 'w', kvSequences, maxBatch: 16 };
     return new Rig(model, engine, await startLocalWorker(engine, model.manifest, options, new Registry(), { error: () => undefined }));
   }
 
-  request(prompt: string, changes: Partial<JobRequest>): JobRequest {
+  request(prompt: string, changes: Partial<TextJob>): TextJob {
     const { tokenizer, manifest } = this.model;
     const shape = { gridHeight: 8, gridWidth: 8, ...changes };
     const row = (text: string): number[] => [...tokenizer.promptRow(tokenizer.encodeCaption(text, 512)!, { height: shape.gridHeight, width: shape.gridWidth })];

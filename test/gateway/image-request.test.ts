@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { prepareRequest, seedsFrom } from '../../src/gateway/image-request.js';
+import { prepareText, seedsFrom } from '../../src/gateway/image-request.js';
 import type { ImagesRequest } from '../../src/gateway/schemas.js';
-import { openModelFolder, type ServedModel } from '../../src/model/served-model.js';
+import { openTextModel, type TextModel } from '../../src/model/served-model.js';
 import { writeModelFolder } from '../support/model-folder.js';
 
-let model: ServedModel;
+let model: TextModel;
 let remove: () => void;
 
 beforeAll(() => {
   const folder = writeModelFolder({ config: { max_position_embeddings: 64 }, sampling: { sampler: 'A', negative_prompt: 'ugly' } });
-  model = openModelFolder(folder.directory);
+  model = openTextModel(folder.directory);
   remove = folder.remove;
 });
 
@@ -17,9 +17,9 @@ afterAll(() => {
   remove();
 });
 
-const prepare = (body: Partial<ImagesRequest>) => prepareRequest({ prompt: 'x', ...body }, model, () => 77);
+const prepare = (body: Partial<ImagesRequest>) => prepareText({ prompt: 'x', ...body }, model, () => 77);
 
-describe('prepareRequest', () => {
+describe('prepareText', () => {
   it('refuses rows longer than the model can see, whichever row it is', () => {
     // 64 positions: 16 image tokens, 5 of prefix, so 43 of text.
     expect(prepare({ prompt: 'a'.repeat(43) }).promptRows[0]).toHaveLength(48);
@@ -32,7 +32,7 @@ describe('prepareRequest', () => {
     expect(() => prepare({ num_inference_steps: 1 })).toThrow(expect.objectContaining({ param: 'num_inference_steps' }));
     const { manifest } = model;
     const alike = { ...model, manifest: { ...manifest, sampling: { ...manifest.sampling, sampler: 'C-sde' as const } } };
-    expect(() => prepareRequest({ prompt: 'x', num_inference_steps: 1 }, alike, () => 0)).toThrow(expect.objectContaining({ param: 'num_inference_steps' }));
+    expect(() => prepareText({ prompt: 'x', num_inference_steps: 1 }, alike, () => 0)).toThrow(expect.objectContaining({ param: 'num_inference_steps' }));
   });
 
   it('fills every default in', () => {

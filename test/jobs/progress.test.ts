@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import type { JobEvent } from '../../src/jobs/job.js';
+import type { JobEvent, JobRequest } from '../../src/jobs/job.js';
 import { advance, fractionOf, startProgress, type Progress, type ProgressState } from '../../src/jobs/progress.js';
-import { picture } from '../support/manual-worker.js';
+import { JOB_REQUEST, picture } from '../support/manual-worker.js';
 import { randomIntegers } from '../support/specs.js';
 
-const SHAPE = { gridHeight: 4, gridWidth: 4, seeds: [1, 2] };
+const SHAPE: JobRequest = { ...JOB_REQUEST, gridHeight: 4, gridWidth: 4, seeds: [1, 2] };
 const started: JobEvent = { kind: 'started', worker: 'w', batchSize: 1 };
 const tokens = (image: number, from: number, to: number): JobEvent => ({ kind: 'tokens', image, from, to, total: 16 });
 

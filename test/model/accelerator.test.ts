@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EngineError } from '../../src/errors.js';
 import { modeKeyOf, readCalibration, type Calibration } from '../../src/model/accelerator.js';
-import { readManifest } from '../../src/model/manifest.js';
+import { readNextStepManifest } from '../../src/model/manifest.js';
 import { ALL_MODES, calibratedMode, tinySafetensors, writeAccelerator } from '../support/accelerator-folder.js';
 import { writeModelFolder } from '../support/model-folder.js';
 
@@ -19,7 +19,7 @@ afterEach(() => {
   remove();
 });
 
-const read = (): Calibration | null => readCalibration(directory, readManifest(directory).sampling);
+const read = (): Calibration | null => readCalibration(directory, readNextStepManifest(directory).sampling);
 
 function problem(): string {
   try {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { readManifest } from '../../src/model/manifest.js';
+import { readNextStepManifest } from '../../src/model/manifest.js';
 import { loadTokenizer, type PromptTokenizer } from '../../src/model/tokenizer.js';
 import { writeModelFolder, type FolderOptions } from '../support/model-folder.js';
 
@@ -12,7 +12,7 @@ afterEach(() => {
 function open(options: FolderOptions = {}): PromptTokenizer {
   const folder = writeModelFolder(options);
   remove = folder.remove;
-  return loadTokenizer(readManifest(folder.directory));
+  return loadTokenizer(readNextStepManifest(folder.directory));
 }
 
 const codes = (text: string): number[] => [...text].map((character) => character.charCodeAt(0));

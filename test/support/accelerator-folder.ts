@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ACCELERATOR_FOLDER, CALIBRATION_FILE, type CalibratedMode, type CalibratedSpeculation, type Calibration, type ModeKey } from '../../src/model/accelerator.js';
-import { readManifest } from '../../src/model/manifest.js';
+import { readNextStepManifest } from '../../src/model/manifest.js';
 import { hashFile, hashModel } from '../../src/model/model-hash.js';
 
 /** A safetensors file of one float32 tensor. */
@@ -63,7 +63,7 @@ export function writeAccelerator(directory: string, overrides: Readonly<Record<s
 
 /** Only its accelerator.json. */
 export function writeCalibration(directory: string, overrides: Readonly<Record<string, unknown>> = {}): Calibration {
-  const { sampling } = readManifest(directory);
+  const { sampling } = readNextStepManifest(directory);
   const model = hashModel(directory);
   const calibration = {
     version: 1,

@@ -13,6 +13,7 @@ import { startLocalWorker } from '../../src/worker/local-worker.js';
 import { valueOf } from './exposition.js';
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
 import { writeAccelerator } from './accelerator-folder.js';
+import { writeClassFolder, type ClassFolderOptions } from './class-folder.js';
 import { writeModelFolder, type FolderOptions } from './model-folder.js';
 
 /** Stands for web/dist: an entry and a file with a hash in its name. */
@@ -36,6 +37,8 @@ export interface Gateway {
 
 export interface GatewayOptions extends FakeEngineOptions {
   folder?: FolderOptions;
+  /** A model of classes instead; it needs a `worker`, as the fake engine draws captions. */
+  classes?: ClassFolderOptions;
   /** What its accelerator.json says otherwise; absent: the folder has no accelerator. */
   accelerator?: Readonly<Record<string, unknown>>;
   throughput?: boolean;
@@ -51,7 +54,7 @@ export interface GatewayOptions extends FakeEngineOptions {
 
 /** Gateway, job backend, scheduler and fake engine, wired as main does it. */
 export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
-  const folder = writeModelFolder(options.folder);
+  const folder = options.classes === undefined ? writeModelFolder(options.folder) : writeClassFolder(options.classes);
   if (options.accelerator !== undefined) writeAccelerator(folder.directory, options.accelerator);
   const model = openModelFolder(folder.directory);
   const metrics = createMetrics();

@@ -1,9 +1,10 @@
 import { NO_DRAFTS } from '../../src/jobs/draft-counts.js';
-import type { JobEvent, JobRequest } from '../../src/jobs/job.js';
+import type { JobEvent, JobRequest, TextJob } from '../../src/jobs/job.js';
 import type { JobWorker, RunningJob } from '../../src/jobs/job-worker.js';
 
-export const JOB_REQUEST: JobRequest = {
+export const JOB_REQUEST: TextJob = {
   model: 'tiny',
+  prompt: 'text',
   promptRows: [[130]],
   gridHeight: 1,
   gridWidth: 1,

@@ -96,7 +96,7 @@ function accelerationsOf({ accelerations }: ModelDescription): string {
 function print({ model, details }: Entry): string {
   const { defaults } = model;
   const lines = {
-    prompt: `${model.prompt_mode}, at most ${model.max_prompt_tokens} tokens`,
+    prompt: model.prompt_mode === 'class' ? `one of ${model.num_classes} classes` : `text, at most ${model.max_prompt_tokens} tokens`,
     sizes: model.sizes.join(', '),
     defaults: `${defaults.num_inference_steps} timesteps, guidance ${defaults.guidance_scale}, sampler ${defaults.sampler}`,
     accelerations: accelerationsOf(model),

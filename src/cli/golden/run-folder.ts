@@ -1,5 +1,5 @@
 import type { Engine } from '../../engine/engine.js';
-import { readManifest } from '../../model/manifest.js';
+import { readNextStepManifest } from '../../model/manifest.js';
 import { loadTokenizer } from '../../model/tokenizer.js';
 import { KV_BLOCK_TOKENS } from '../../worker/capacity.js';
 import { peakBlocks } from '../../worker/scheduler/sequence.js';
@@ -18,7 +18,7 @@ const MAX_STEP_TOKENS = 512;
 
 /** Loads the folder's model and runs its cases in order, reporting every expected tensor. */
 export async function runGoldenFolder(engine: Engine, folder: GoldenFolder, report: Report): Promise<void> {
-  const manifest = readManifest(folder.model);
+  const manifest = readNextStepManifest(folder.model);
   const tokenizer = folder.cases.some(({ origin }) => origin !== null) ? loadTokenizer(manifest) : null;
   const model = await engine.load(folder.model, {
     kvBlocks: blocksNeeded(folder),

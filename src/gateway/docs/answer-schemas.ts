@@ -1,6 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
 import type { ErrorEnvelope } from '../../errors.js';
-import type { ImageStreamEvent, ImagesResponse, JobDescription, ModelDescription } from '../schemas.js';
+import type { ClassListDescription, ImageStreamEvent, ImagesResponse, JobDescription, ModelDescription } from '../schemas.js';
 
 // What the server answers, as schemas for the documentation. The types in schemas.ts are what the code is held to; the
 // last lines hold the two to each other, and a test holds real answers to these.
@@ -109,8 +109,9 @@ export const ModelSchema = Type.Object({
   object: constant('model'),
   created: Type.Integer(),
   owned_by: Type.String(),
-  prompt_mode: constant('text'),
-  max_prompt_tokens: Type.Integer(),
+  prompt_mode: Type.Unsafe<'text' | 'class'>({ type: 'string', enum: ['text', 'class'], description: "Whether a prompt is a caption or names one of the model's classes." }),
+  max_prompt_tokens: Type.Optional(Type.Integer({ description: 'Of captions.' })),
+  num_classes: Type.Optional(Type.Integer({ description: 'That a prompt may name.' })),
   sizes: Type.Array(Type.String()),
   default_size: Type.String(),
   row_previews: Type.Boolean({ description: 'Whether finished rows can be shown while a picture is drawn.' }),
@@ -137,6 +138,20 @@ export const ModelSchema = Type.Object({
   example_prompts: Type.Array(Type.String()),
 });
 
+export const ClassListSchema = Type.Object({
+  object: constant('list'),
+  data: Type.Array(
+    Type.Object({
+      index: Type.Integer(),
+      name: Type.String(),
+      synonyms: Type.Array(Type.String()),
+      synset: nullable(Type.String({ description: 'WordNet id.' })),
+      group: nullable(Type.String()),
+    }),
+    { description: "In the order of the model's table." },
+  ),
+});
+
 export const ModelListSchema = Type.Object({ object: constant('list'), data: Type.Array(ModelSchema) });
 
 export const HealthSchema = Type.Object({ status: constant('ok') });
@@ -161,4 +176,5 @@ export const SCHEMAS_ARE_THE_TYPES: readonly [
   Same<Static<typeof StreamEventSchema>, ImageStreamEvent>,
   Same<Static<typeof JobSchema>, JobDescription>,
   Same<Static<typeof ModelSchema>, Mutable<ModelDescription>>,
-] = [true, true, true, true, true];
+  Same<Static<typeof ClassListSchema>, Mutable<ClassListDescription>>,
+] = [true, true, true, true, true, true];

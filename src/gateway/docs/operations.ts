@@ -1,6 +1,6 @@
 import type { TSchema } from '@sinclair/typebox';
 import { LIMITS } from '../schemas.js';
-import { ErrorSchema, HealthSchema, ImagesResponseSchema, JobSchema, ModelListSchema, ModelSchema, ReadinessSchema, StreamEventSchema } from './answer-schemas.js';
+import { ClassListSchema, ErrorSchema, HealthSchema, ImagesResponseSchema, JobSchema, ModelListSchema, ModelSchema, ReadinessSchema, StreamEventSchema } from './answer-schemas.js';
 
 /** What the documentation says of a route beyond the schema that its body is validated by. */
 export interface Operation {
@@ -87,6 +87,13 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     summary: 'One model: sizes, defaults, limits',
     params: { id: 'Name of the model.' },
     answers: { 200: { description: 'The model.', content: json(ModelSchema) }, 404: failure('No such model.') },
+  },
+  'GET /v1/models/:id/classes': {
+    tag: 'Models',
+    summary: 'What a model of prompt_mode "class" draws',
+    description: 'A prompt for it is the name of a class or one of its synonyms, where no other class has it too, its synset, or its index. Case, accents, hyphens and spacing do not count.',
+    params: { id: 'Of the model.' },
+    answers: { 200: { description: 'All classes.', content: json(ClassListSchema) }, 404: failure('No such model, or one that draws captions.') },
   },
   'GET /healthz': { tag: 'Operations', summary: 'Liveness', answers: { 200: { description: 'The process lives.', content: json(HealthSchema) } } },
   'GET /readyz': {
