@@ -273,11 +273,11 @@ void print_head(const std::vector<std::unique_ptr<Backend>>& backends) {
         b.linear(x, *input, h, Epilogue::store());
         for (size_t i = 0; i < up.size(); ++i) {
           const int64_t at = static_cast<int64_t>(i) * 3 * kWidth;
-          b.ada_layer_norm(h, affine, affine, 1e-6f, m.col_slice(at, at + kWidth), m.col_slice(at + kWidth, at + 2 * kWidth), u);
+          b.ada_layer_norm(h, affine, affine, 1e-6f, m.col_slice(at, at + kWidth), m.col_slice(at + kWidth, at + 2 * kWidth), {}, u);
           b.linear(u, *up[i], inner, Epilogue::silu());
           b.linear(inner, *down[i], h, Epilogue::gated_add(m.col_slice(at + 2 * kWidth, at + 3 * kWidth)));
         }
-        b.ada_layer_norm(h, {}, {}, 1e-6f, m.col_slice(0, kWidth), m.col_slice(kWidth, 2 * kWidth), u);
+        b.ada_layer_norm(h, {}, {}, 1e-6f, m.col_slice(0, kWidth), m.col_slice(kWidth, 2 * kWidth), {}, u);
         b.linear(u, *output, v, Epilogue::store());
       });
       const Timing sampler = measure([&] {

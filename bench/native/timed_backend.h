@@ -40,14 +40,15 @@ class TimedBackend final : public Backend {
   void add(View a, View b, View y) override { timed(kRows, [&] { inner_.add(a, b, y); }); }
   void rms_norm(View x, View w, float eps, View y) override { timed(kNorm, [&] { inner_.rms_norm(x, w, eps, y); }); }
   void layer_norm(View x, View w, View b, float eps, View y) override { timed(kNorm, [&] { inner_.layer_norm(x, w, b, eps, y); }); }
-  void ada_layer_norm(View x, View w, View b, float eps, View shift, View scale, View y) override {
-    timed(kNorm, [&] { inner_.ada_layer_norm(x, w, b, eps, shift, scale, y); });
+  void ada_layer_norm(View x, View w, View b, float eps, View shift, View scale, View modulation_rows, View y) override {
+    timed(kNorm, [&] { inner_.ada_layer_norm(x, w, b, eps, shift, scale, modulation_rows, y); });
   }
   void silu_mul(View gate_up, View y) override { timed(kActivation, [&] { inner_.silu_mul(gate_up, y); }); }
   void rope_angles(View positions, float theta, View cos, View sin) override { timed(kRope, [&] { inner_.rope_angles(positions, theta, cos, sin); }); }
   void rope_store(View qkv, View cos, View sin, View slots, View q, const KvLayer& kv) override {
     timed(kRope, [&] { inner_.rope_store(qkv, cos, sin, slots, q, kv); });
   }
+  void store_kv(View key_values, View slots, const KvLayer& kv) override { timed(kRope, [&] { inner_.store_kv(key_values, slots, kv); }); }
   void paged_attention(View q, const KvLayer& kv, const PagedContext& context, View out) override {
     timed(kAttention, [&] { inner_.paged_attention(q, kv, context, out); });
   }

@@ -123,7 +123,9 @@ void linear(const TensorView& x, const Linear& w, const TensorView& y, const Epi
   expect_shape({"linear", "x", x}, {kAny, w.in_features}, kActivation);
   const bool reads_y = epilogue.kind == Epilogue::Kind::kAdd || epilogue.kind == Epilogue::Kind::kGatedAdd;
   expect_shape({"linear", "y", y}, {x.rows(), w.out_features}, reads_y ? kF32 : kActivation);
-  if (epilogue.kind == Epilogue::Kind::kGatedAdd) expect_shape({"linear", "gate", epilogue.gate}, {x.rows(), w.out_features}, kF32);
+  if (epilogue.kind != Epilogue::Kind::kGatedAdd) return;
+  if (epilogue.gate_rows) expect_shape({"linear", "gate_rows", epilogue.gate_rows}, {x.rows()}, kI32);
+  expect_shape({"linear", "gate", epilogue.gate}, {epilogue.gate_rows ? kAny : x.rows(), w.out_features}, kF32);
 }
 
 void embed(const TensorView& table, const TensorView& ids, const TensorView& y) {
@@ -173,11 +175,13 @@ void layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, c
 }
 
 void ada_layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, const TensorView& shift, const TensorView& scale,
-                    const TensorView& y) {
+                    const TensorView& modulation_rows, const TensorView& y) {
   expect_shape({"ada_layer_norm", "x", x}, {kAny, kAny}, kF32);
   expect_affine("ada_layer_norm", w, b, x.cols());
-  expect_shape({"ada_layer_norm", "shift", shift}, {x.rows(), x.cols()}, kF32);
-  expect_shape({"ada_layer_norm", "scale", scale}, {x.rows(), x.cols()}, kF32);
+  if (modulation_rows) expect_shape({"ada_layer_norm", "modulation_rows", modulation_rows}, {x.rows()}, kI32);
+  const int64_t rows = modulation_rows ? kAny : x.rows();
+  expect_shape({"ada_layer_norm", "shift", shift}, {rows, x.cols()}, kF32);
+  expect_shape({"ada_layer_norm", "scale", scale}, {rows, x.cols()}, kF32);
   expect_shape({"ada_layer_norm", "y", y}, {x.rows(), x.cols()}, kActivation);
 }
 
@@ -203,6 +207,12 @@ void rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& 
   expect_shape({"rope_store", "cos", cos}, {q.rows(), d / 2}, kF32);
   expect_shape({"rope_store", "sin", sin}, {q.rows(), d / 2}, kF32);
   expect_shape({"rope_store", "slots", slots}, {q.rows()}, kI32);
+}
+
+void store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv) {
+  expect_kv("store_kv", kv);
+  expect_shape({"store_kv", "key_values", key_values}, {kAny, 2 * kv.keys.shape[1] * kv.keys.shape[3]}, kF32);
+  expect_shape({"store_kv", "slots", slots}, {key_values.rows()}, kI32);
 }
 
 void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) {

@@ -23,12 +23,13 @@ void add(const TensorView& a, const TensorView& b, const TensorView& y);
 void rms_norm(const TensorView& x, const TensorView& w, const TensorView& y);
 void layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, const TensorView& y);
 void ada_layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, const TensorView& shift, const TensorView& scale,
-                    const TensorView& y);
+                    const TensorView& modulation_rows, const TensorView& y);
 
 void silu_mul(const TensorView& gate_up, const TensorView& y);
 void rope_angles(const TensorView& positions, const TensorView& cos, const TensorView& sin);
 void rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
                 const KvLayer& kv);
+void store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv);
 void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out);
 void attention_entropy(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& first_keys, const TensorView& out);
 void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs);

@@ -54,16 +54,19 @@ struct Epilogue {
   enum class Kind {
     kStore,     // y = r
     kSilu,      // y = r * sigmoid(r)
+    kGelu,      // y = r * (1 + erf(r / sqrt 2)) / 2
     kAdd,       // y = y + r                 (y f32)
-    kGatedAdd,  // y = y + gate * r          (y f32, gate (M, out) f32)
+    kGatedAdd,  // y = y + gate * r          (y f32; gate (M, out) f32, or (T, out) with gate_rows)
   };
   Kind kind = Kind::kStore;
   TensorView gate;
+  TensorView gate_rows = {};  // (M) i32: the row of gate for each row of r; empty: row m has row m
 
   static Epilogue store() { return {}; }
   static Epilogue silu() { return {Kind::kSilu, {}}; }
   static Epilogue add() { return {Kind::kAdd, {}}; }
-  static Epilogue gated_add(const TensorView& gate) { return {Kind::kGatedAdd, gate}; }
+  static Epilogue gelu() { return {Kind::kGelu, {}}; }
+  static Epilogue gated_add(const TensorView& gate, const TensorView& gate_rows = {}) { return {Kind::kGatedAdd, gate, gate_rows}; }
 };
 
 // ---- paged key/value cache of one layer ----
@@ -112,9 +115,10 @@ class Ops {
   virtual void rms_norm(const TensorView& x, const TensorView& w, float eps, const TensorView& y) = 0;
   // y = (x - mean) / sqrt(var + eps) * w + b with biased variance; w, b (C) f32 or both empty. y f32/act, may alias x if f32.
   virtual void layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& y) = 0;
-  // y = layer_norm(x; w, b, eps) * (1 + scale) + shift. shift, scale: (M, C) f32 (slices of the modulation); y (M, C) f32/act.
+  // y = layer_norm(x; w, b, eps) * (1 + scale) + shift. shift, scale: (M, C) f32 (slices of the modulation), or (T, C) with
+  // modulation_rows (M) i32 naming the row for each row of x; y (M, C) f32/act.
   virtual void ada_layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& shift,
-                              const TensorView& scale, const TensorView& y) = 0;
+                              const TensorView& scale, const TensorView& modulation_rows, const TensorView& y) = 0;
 
   // ---- backbone ----
   // y = silu(g) * u with [g | u] = gate_up. gate_up: (M, 2I) f32; y: (M, I) act.
@@ -125,6 +129,9 @@ class Ops {
   // stores k, v at slots[m] of the cache. qkv: (M, (nh + 2 nkv) d) f32; q: (M, nh d) f32; slots: (M).
   virtual void rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
                           const KvLayer& kv) = 0;
+  // Stores keys and values as they are at slots[m] of the cache, for models without rotary positions.
+  // key_values: (M, 2 nkv d) f32, [k | v]; slots: (M), distinct.
+  virtual void store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv) = 0;
   // o[m][h] = softmax(q[m][h] · K[kv(h)]ᵀ / sqrt(d)) · V[kv(h)], kv(h) = h / (nh / nkv), softmax in float32.
   // q: (M, nh d) f32; out: (M, nh d) act.
   virtual void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) = 0;

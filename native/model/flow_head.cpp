@@ -56,12 +56,12 @@ void FlowHead::velocity(const TensorView& x, const TensorView& x_row, const Tens
     const Scratch::Frame inner_frame(scratch);
     const TensorView inner = scratch.take(act, {r, block.up->out_features});
     backend_.ada_layer_norm(h, block.norm_weight, block.norm_bias, kNormEps, modulation.col_slice(at, at + w),
-                            modulation.col_slice(at + w, at + 2 * w), u);
+                            modulation.col_slice(at + w, at + 2 * w), {}, u);
     backend_.linear(u, *block.up, inner, Epilogue::silu());
     backend_.linear(inner, *block.down, h, Epilogue::gated_add(modulation.col_slice(at + 2 * w, at + 3 * w)));
     at += 3 * w;
   }
-  backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + w), modulation.col_slice(at + w, at + 2 * w), u);
+  backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + w), modulation.col_slice(at + w, at + 2 * w), {}, u);
   backend_.linear(u, *weights_.output, v, Epilogue::store());
 }
 

@@ -101,7 +101,7 @@ TEST_P(BatchInvariance, NormsAndActivations) {
   check_op("layer_norm", [&](const auto&, int64_t, const Tensor& rows, const Tensor& y) { backend_->layer_norm(rows, weights, weights, 1e-6f, y); });
   check_op("ada_layer_norm", [&](const auto& picked, int64_t count, const Tensor& rows, const Tensor& y) {
     const Tensor m = f32(*backend_, {count, 2 * width}, pick(modulation, 2 * width, picked));
-    backend_->ada_layer_norm(rows, {}, {}, 1e-6f, m.view.col_slice(0, width), m.view.col_slice(width, 2 * width), y);
+    backend_->ada_layer_norm(rows, {}, {}, 1e-6f, m.view.col_slice(0, width), m.view.col_slice(width, 2 * width), {}, y);
   });
   check_op("silu_mul", [&](const auto& picked, int64_t count, const Tensor&, const Tensor& y) {
     backend_->silu_mul(f32(*backend_, {count, 2 * width}, pick(modulation, 2 * width, picked)), y);

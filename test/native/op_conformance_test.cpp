@@ -47,7 +47,7 @@ TEST_P(OpConformance, LinearWithEveryEpilogue) {
     std::vector<LinearPart> parts;
     if (first > 0) parts.push_back({host(weight, {first, s.in}), host(bias, {first})});
     parts.push_back({{weight.data() + first * s.in, DType::kF32, {s.out - first, s.in}, "second"}, {}});
-    const auto kinds = {Epilogue::Kind::kStore, Epilogue::Kind::kSilu, Epilogue::Kind::kAdd, Epilogue::Kind::kGatedAdd};
+    const auto kinds = {Epilogue::Kind::kStore, Epilogue::Kind::kSilu, Epilogue::Kind::kGelu, Epilogue::Kind::kAdd, Epilogue::Kind::kGatedAdd};
     for (Epilogue::Kind kind : kinds) {
       for (bool wide : {false, true}) {  // wide: x and gate are column slices
         const std::string what = testing::PrintToString(s) + " epilogue " + std::to_string(static_cast<int>(kind)) + (wide ? " strided" : "");
@@ -64,6 +64,14 @@ TEST_P(OpConformance, LinearWithEveryEpilogue) {
         });
       }
     }
+    // Gates that rows share, in any order.
+    const std::vector<int32_t> gate_rows = values_.below(s.rows, static_cast<int32_t>(s.rows));
+    compare(testing::PrintToString(s) + " gate rows", {4e-5f, 4e-5f}, [&](Backend& b) {
+      const auto w = b.prepare_linear(parts);
+      const Tensor gates = f32(b, {s.rows, 2 * s.out}, gate), result = f32(b, {s.rows, s.out}, y);
+      b.linear(act(b, {s.rows, s.in}, narrow), *w, result, Epilogue::gated_add(gates.view.col_slice(0, s.out), put(b, gate_rows)));
+      return result;
+    });
     compare(testing::PrintToString(s) + " f32 input, act output", {4e-5f, 4e-5f}, [&](Backend& b) {
       const auto w = b.prepare_linear(parts);
       const Tensor result = b.make(b.activation_dtype(), {s.rows, s.out});
@@ -184,11 +192,18 @@ TEST_P(OpConformance, Norms) {
             const Tensor scale = affine ? f32(b, {width}, w) : Tensor{};
             const Tensor shift = affine ? f32(b, {width}, bias) : Tensor{};
             const Tensor m = f32(b, {rows, 3 * width}, modulation);
-            b.ada_layer_norm(f32(b, {rows, width}, x), scale, shift, 1e-6f, m.view.col_slice(0, width), m.view.col_slice(width, 2 * width), y);
+            b.ada_layer_norm(f32(b, {rows, width}, x), scale, shift, 1e-6f, m.view.col_slice(0, width), m.view.col_slice(width, 2 * width), {}, y);
             return y;
           });
         }
       }
+      const auto modulation_rows = values_.below(rows, static_cast<int32_t>(rows));
+      compare("ada_layer_norm of rows that share a modulation " + what, {4e-5f, 1e-5f}, [&](Backend& b) {
+        const Tensor y = output(b, true);
+        const Tensor m = f32(b, {rows, 3 * width}, modulation);
+        b.ada_layer_norm(f32(b, {rows, width}, x), {}, {}, 1e-6f, m.view.col_slice(width, 2 * width), m.view.col_slice(0, width), put(b, modulation_rows), y);
+        return y;
+      });
       compare("rms_norm in place " + what, {1e-6f, 1e-5f}, [&](Backend& b) {
         const Tensor y = f32(b, {rows, width}, x);
         b.rms_norm(y, f32(b, {width}, w), 1e-5f, y);
@@ -215,6 +230,22 @@ TEST_P(OpConformance, Silu) {
       return y;
     });
   }
+}
+
+// Through a product with the number itself: where GELU bends, where it is nearly 0 or the identity, far out on both sides.
+TEST_P(OpConformance, Gelu) {
+  std::vector<float> x;
+  for (float v = -16.0f; v <= 16.0f; v += 0.0625f) x.push_back(v);
+  for (const float v : {0.0f, -0.0f, 1e-6f, -1e-6f, 300.0f, -300.0f, 1e20f, -1e20f}) x.push_back(bf16_to_f32(f32_to_bf16(v)));
+  const std::vector<float> one = {1.0f};
+  const LinearPart identity{host(one, {1, 1}), {}};
+  const auto rows = static_cast<int64_t>(x.size());
+  compare("gelu", {6e-7f, 2e-6f}, [&](Backend& b) {
+    const auto w = b.prepare_linear({&identity, 1});
+    const Tensor y = b.make(b.activation_dtype(), {rows, 1});
+    b.linear(act(b, {rows, 1}, x), *w, y, Epilogue::gelu());
+    return y;
+  });
 }
 
 TEST_P(OpConformance, RopeAnglesAndTimestepFeatures) {
@@ -279,6 +310,28 @@ TEST_P(OpConformance, RopeStoreAndPagedAttention) {
         if (queries) return q;
         const Tensor out = b.make(b.activation_dtype(), {rows, s.heads * s.head_dim});
         b.paged_attention(q, kv, {put(b, {rows, max_blocks}, tables), put(b, table_rows), put(b, lengths)}, out);
+        return out;
+      });
+    }
+  }
+}
+
+// Keys and values land at their slots unrotated, and no other place of the cache is touched. Exact: copies, or bf16 of bf16.
+TEST_P(OpConformance, StoreKv) {
+  for (const AttentionShape& s : {AttentionShape{2, 2, 8, 16}, {4, 4, 80, 5}, {3, 3, 17, 1}}) {
+    const int64_t rows = 6, blocks = 12, width = 2 * s.kv_heads * s.head_dim;
+    const auto qkv = values_.normal(rows * (width + 7));
+    auto slots = values_.order(static_cast<int32_t>(blocks * s.block_tokens));
+    slots.resize(rows);
+    const Shape cache{blocks, s.kv_heads, s.block_tokens, s.head_dim};
+    const std::vector<float> before(static_cast<size_t>(cache.size()), 0.25f);
+    for (const bool of_keys : {true, false}) {
+      compare("store_kv", {0, 0}, [&](Backend& b) {
+        const Tensor keys = put(b, b.kv_dtype(), cache, before), values = put(b, b.kv_dtype(), cache, before);
+        const Tensor all = f32(b, {rows, width + 7}, qkv);
+        b.store_kv(all.view.col_slice(7, width + 7), put(b, slots), {keys, values});
+        const Tensor out = b.make(DType::kF32, cache);
+        b.convert(of_keys ? keys : values, out);
         return out;
       });
     }

@@ -39,6 +39,7 @@ inline void finish(Vec r, EpilogueKind kind, Y* y, const float* gate, Count coun
   switch (kind) {
     case EpilogueKind::kStore: break;
     case EpilogueKind::kSilu: r = silu(r); break;
+    case EpilogueKind::kGelu: r = gelu(r); break;
     case EpilogueKind::kAdd: r = load(y, count) + r; break;
     case EpilogueKind::kGatedAdd: r = load(y, count) + load(gate, count) * r; break;
   }
@@ -53,7 +54,7 @@ inline void finish_row(const float* r, const float* bias, EpilogueKind kind, Y* 
 // One row of one tile into y, starting at output `column`.
 inline void finish_tile_row(const GemmTask& task, const float* r, int64_t row, int64_t column, int64_t n) {
   if (n > task.columns - column) n = task.columns - column;
-  const float* gate = task.gate ? task.gate + row * task.gate_stride + column : nullptr;
+  const float* gate = task.gate ? task.gate + (task.gate_rows ? task.gate_rows[row] : row) * task.gate_stride + column : nullptr;
   const int64_t at = row * task.y_stride + column;
   if (task.y_bf16) {
     finish_row(r, task.bias + column, task.kind, static_cast<uint16_t*>(task.y) + at, gate, n);

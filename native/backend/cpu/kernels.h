@@ -12,7 +12,7 @@
 
 namespace ardiff::cpu {
 
-enum class EpilogueKind : int { kStore, kSilu, kAdd, kGatedAdd };
+enum class EpilogueKind : int { kStore, kSilu, kGelu, kAdd, kGatedAdd };  // as Epilogue::Kind of ops.h
 
 // y = epilogue(x Wᵀ + bias) for all `rows` and the panels [panel_begin, panel_end).
 // Every output element is one chain of multiply-adds over ascending depth starting from 0, whatever the tile
@@ -36,6 +36,7 @@ struct GemmTask {
   bool y_bf16;
   const float* gate;
   int64_t gate_stride;
+  const int32_t* gate_rows;  // null: row m has row m of gate
   float* partial;      // kGemmBlockRows * panel_columns floats of this thread, for depths past one block
 };
 

@@ -80,7 +80,11 @@ GemmTask row_range(const GemmTask& task, int64_t begin, int64_t end, size_t x_si
   part.rows = end - begin;
   part.x = static_cast<const std::byte*>(task.x) + static_cast<size_t>(begin * task.x_stride) * x_size;
   part.y = static_cast<std::byte*>(task.y) + static_cast<size_t>(begin * task.y_stride) * (task.y_bf16 ? 2 : 4);
-  if (task.gate) part.gate = task.gate + begin * task.gate_stride;
+  if (task.gate_rows) {
+    part.gate_rows = task.gate_rows + begin;
+  } else if (task.gate) {
+    part.gate = task.gate + begin * task.gate_stride;
+  }
   return part;
 }
 
@@ -174,6 +178,7 @@ void CpuBackend::linear(const TensorView& x, const Linear& w, const TensorView& 
   if (epilogue.kind == Epilogue::Kind::kGatedAdd) {
     task.gate = floats(epilogue.gate);
     task.gate_stride = epilogue.gate.row_stride;
+    if (epilogue.gate_rows) task.gate_rows = indices(epilogue.gate_rows);
   }
   if (prepared.product) {
     run_product(*prepared.product, x, task);
@@ -212,8 +217,9 @@ void CpuBackend::run_product(DnnlProduct& product, const TensorView& x, const Ge
       const int64_t begin = tile * kRows;
       for (int64_t m = begin; m < std::min(begin + kRows, task.rows); ++m) {
         const int64_t at = m * task.y_stride + product.begin(shard);
+        const int64_t gate_row = task.gate_rows ? task.gate_rows[m] : m;
         kernels_->epilogue(r + (m - begin) * width, task.bias + product.begin(shard), task.kind,
-                           task.gate ? task.gate + m * task.gate_stride + product.begin(shard) : nullptr, width,
+                           task.gate ? task.gate + gate_row * task.gate_stride + product.begin(shard) : nullptr, width,
                            static_cast<std::byte*>(task.y) + at * (task.y_bf16 ? 2 : 4), task.y_bf16);
       }
     }

@@ -31,11 +31,12 @@ void CpuBackend::layer_norm(const TensorView& x, const TensorView& w, const Tens
 }
 
 void CpuBackend::ada_layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& shift,
-                                const TensorView& scale, const TensorView& y) {
-  op_checks::ada_layer_norm(x, w, b, shift, scale, y);
+                                const TensorView& scale, const TensorView& modulation_rows, const TensorView& y) {
+  op_checks::ada_layer_norm(x, w, b, shift, scale, modulation_rows, y);
   pool_.run_ranges(x.rows(), kPasses * x.cols(), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
-      kernels_->layer_norm(row_floats(x, m), floats(w), floats(b), row_floats(shift, m), row_floats(scale, m), eps, x.cols(),
+      const int64_t t = modulation_rows ? indices(modulation_rows)[m] : m;
+      kernels_->layer_norm(row_floats(x, m), floats(w), floats(b), row_floats(shift, t), row_floats(scale, t), eps, x.cols(),
                            row_bytes(y, m), is_bf16(y));
     }
   });

@@ -56,4 +56,23 @@ void CpuBackend::rope_store(const TensorView& qkv, const TensorView& cos, const 
   });
 }
 
+void CpuBackend::store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv) {
+  op_checks::store_kv(key_values, slots, kv);
+  const int64_t kv_heads = kv.keys.shape[1], block_tokens = kv.keys.shape[2], d = kv.keys.shape[3];
+  const size_t size = dtype_size(kv.keys.dtype);
+  const bool kv_bf16 = is_bf16(kv.keys);
+  pool_.run_ranges(key_values.rows(), key_values.cols(), [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; ++m) {
+      const float* keys = row_floats(key_values, m);
+      const float* values = keys + kv_heads * d;
+      const int64_t block = indices(slots)[m] / block_tokens, offset = indices(slots)[m] % block_tokens;
+      for (int64_t h = 0; h < kv_heads; ++h) {
+        const size_t at = static_cast<size_t>(((block * kv_heads + h) * block_tokens + offset) * d) * size;
+        kernels_->store(keys + h * d, d, kv.keys.data + at, kv_bf16);
+        kernels_->store(values + h * d, d, kv.values.data + at, kv_bf16);
+      }
+    }
+  });
+}
+
 }  // namespace ardiff

@@ -250,6 +250,20 @@ inline Vec silu(Vec v) {
   return v / (set(1.0f) + scale_by_power(p, n));
 }
 
+// v (1 + erf(v / sqrt 2)) / 2. With h = erfc(|v| / sqrt 2), which keeps its digits where it is small: v h / 2 for negative v,
+// v - v h / 2 else. h is Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7).
+inline Vec gelu(Vec v) {
+  const Vec z = min(set(12.0f), max(v, set(0.0f) - v) * set(0.70710678f));
+  const Vec t = set(1.0f) / fma(z, set(0.3275911f), set(1.0f));
+  Vec p = set(1.061405429f);
+  p = fma(p, t, set(-1.453152027f));
+  p = fma(p, t, set(1.421413741f));
+  p = fma(p, t, set(-0.284496736f));
+  p = fma(p, t, set(0.254829592f));
+  const Vec half = set(0.5f) * v * (p * t * exp(set(0.0f) - z * z));
+  return where_less(v, set(0.0f), half, v - half);
+}
+
 // Calls body(i, count) for vectors of n elements: full ones with all lanes, the last with what is left.
 template <typename Body>
 inline void for_vectors(int64_t n, Body body) {

@@ -29,6 +29,11 @@ inline void store(const TensorView& view, int64_t r, int64_t c, float value) { s
 
 inline const int32_t* indices(const TensorView& view) { return reinterpret_cast<const int32_t*>(view.data); }
 
+// Exact, in double: what the approximations of other backends are compared with.
+inline float gelu(float v) {
+  return static_cast<float>(0.5 * static_cast<double>(v) * (1.0 + std::erf(static_cast<double>(v) * 0.70710678118654752440)));
+}
+
 inline float silu(float v) { return v / (1.0f + std::exp(-v)); }
 
 }  // namespace ardiff::reference

@@ -19,8 +19,12 @@ float apply_epilogue(const Epilogue& epilogue, const TensorView& y, int64_t m, i
   switch (epilogue.kind) {
     case Epilogue::Kind::kStore: return r;
     case Epilogue::Kind::kSilu: return reference::silu(r);
+    case Epilogue::Kind::kGelu: return reference::gelu(r);
     case Epilogue::Kind::kAdd: return reference::load(y, m, n) + r;
-    case Epilogue::Kind::kGatedAdd: return reference::load(y, m, n) + reference::load(epilogue.gate, m, n) * r;
+    case Epilogue::Kind::kGatedAdd: {
+      const int64_t row = epilogue.gate_rows ? reference::indices(epilogue.gate_rows)[m] : m;
+      return reference::load(y, m, n) + reference::load(epilogue.gate, row, n) * r;
+    }
   }
   return r;
 }

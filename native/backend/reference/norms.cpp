@@ -49,12 +49,13 @@ void ReferenceBackend::layer_norm(const TensorView& x, const TensorView& w, cons
 }
 
 void ReferenceBackend::ada_layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& shift,
-                                      const TensorView& scale, const TensorView& y) {
-  op_checks::ada_layer_norm(x, w, b, shift, scale, y);
+                                      const TensorView& scale, const TensorView& modulation_rows, const TensorView& y) {
+  op_checks::ada_layer_norm(x, w, b, shift, scale, modulation_rows, y);
   for (int64_t m = 0; m < x.rows(); ++m) {
     const Moments moments = row_moments(x, m, eps);
+    const int64_t t = modulation_rows ? reference::indices(modulation_rows)[m] : m;
     for (int64_t c = 0; c < x.cols(); ++c) {
-      store(y, m, c, normalize(moments, load(x, m, c), w, b, c) * (1.0f + load(scale, m, c)) + load(shift, m, c));
+      store(y, m, c, normalize(moments, load(x, m, c), w, b, c) * (1.0f + load(scale, t, c)) + load(shift, t, c));
     }
   }
 }

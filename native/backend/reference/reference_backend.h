@@ -29,12 +29,13 @@ class ReferenceBackend final : public Backend {
   void rms_norm(const TensorView& x, const TensorView& w, float eps, const TensorView& y) override;
   void layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& y) override;
   void ada_layer_norm(const TensorView& x, const TensorView& w, const TensorView& b, float eps, const TensorView& shift,
-                      const TensorView& scale, const TensorView& y) override;
+                      const TensorView& scale, const TensorView& modulation_rows, const TensorView& y) override;
 
   void silu_mul(const TensorView& gate_up, const TensorView& y) override;
   void rope_angles(const TensorView& positions, float theta, const TensorView& cos, const TensorView& sin) override;
   void rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
                   const KvLayer& kv) override;
+  void store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv) override;
   void paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) override;
   void attention_entropy(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& first_keys,
                          const TensorView& out) override;

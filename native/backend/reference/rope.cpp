@@ -51,4 +51,19 @@ void ReferenceBackend::rope_store(const TensorView& qkv, const TensorView& cos, 
   }
 }
 
+void ReferenceBackend::store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv) {
+  op_checks::store_kv(key_values, slots, kv);
+  const int64_t kv_heads = kv.keys.shape[1], block_tokens = kv.keys.shape[2], d = kv.keys.shape[3];
+  for (int64_t m = 0; m < key_values.rows(); ++m) {
+    const int64_t block = reference::indices(slots)[m] / block_tokens, offset = reference::indices(slots)[m] % block_tokens;
+    for (int64_t h = 0; h < kv_heads; ++h) {
+      const int64_t cached = ((block * kv_heads + h) * block_tokens + offset) * d;
+      for (int64_t i = 0; i < d; ++i) {
+        store(kv.keys, cached + i, load(key_values, m, h * d + i));
+        store(kv.values, cached + i, load(key_values, m, (kv_heads + h) * d + i));
+      }
+    }
+  }
+}
+
 }  // namespace ardiff
