@@ -81,6 +81,8 @@ void read_sampler(const Field& field, SequenceSpec& spec) {
   spec.guidance_scale = field.at("guidanceScale").number();
   spec.image_guidance_scale = field.at("imageGuidanceScale").number();
   spec.guidance_schedule = parse_guidance_schedule(field.at("guidanceSchedule").text());
+  if (const Field scale = field.at("driftScale"); !scale.absent()) spec.sampler.drift_scale = scale.number();
+  if (const Field scale = field.at("noiseScale"); !scale.absent()) spec.sampler.noise_scale = scale.number();
 }
 
 speculation::GateRule read_gate(const Field& field, int64_t& layer) {
@@ -129,6 +131,7 @@ SequenceSpec read_spec(const Field& field) {
   SequenceSpec spec;
   spec.id = field.at("id").id();
   field.at("promptRows").each([&](const Field& row) { spec.prompt_rows.push_back(row.int32s()); });
+  if (const Field label = field.at("classLabel"); !label.absent()) spec.class_label = label.integer(0, INT32_MAX);
   if (const Field input = field.at("inputImageTokens"); !input.absent()) spec.input_image_tokens = input.floats();
   spec.grid_height = field.at("gridHeight").integer(1, 1 << 16);
   spec.grid_width = field.at("gridWidth").integer(1, 1 << 16);
@@ -165,8 +168,9 @@ BackendOptions to_backend_options(const Napi::Value& value) {
 LoadOptions to_load_options(const Napi::Value& value) {
   const Field field(value, "options");
   const Field accelerator = field.at("accelerator");
+  const Field vae = field.at("vae");
   return {field.at("kvBlocks").integer(1, INT32_MAX), field.at("maxStepTokens").integer(1, INT32_MAX),
-          accelerator.absent() ? std::string() : accelerator.text()};
+          accelerator.absent() ? std::string() : accelerator.text(), vae.absent() ? std::nullopt : std::optional(vae.text())};
 }
 
 StepPlan to_step_plan(const Napi::Value& value) {
@@ -214,12 +218,12 @@ ProbeRequest to_probe_request(const Napi::Value& value) {
           " numbers, its shape says ", size);
     out.tensors.emplace(name, std::move(array));
   }
-  if (out.kind == "sampler") read_sampler(field.at("params"), out.settings);
+  if (out.kind == "sampler" || out.kind == "class_to_latent") read_sampler(field.at("params"), out.settings);
   if (out.kind == "draft") {
     out.parallel = field.at("params").at("parallel").integer(0, kMaxDraftTokens);
     out.first_key = field.at("params").at("firstKey").integer(0, INT32_MAX);
   }
-  if (out.kind == "tokens") out.sequence = field.at("params").at("sequence").id();
+  if (out.kind == "tokens" || out.kind == "latents") out.sequence = field.at("params").at("sequence").id();
   return out;
 }
 
@@ -258,6 +262,15 @@ Napi::Object from_model_info(Napi::Env env, const ModelInfo& info) {
   accelerator.Set("fewStep", info.accelerator.few_step);
   accelerator.Set("parameters", static_cast<double>(info.accelerator.parameters));
   out.Set("accelerator", accelerator);
+  if (info.classes.num_classes > 0) {
+    Napi::Object classes = Napi::Object::New(env);
+    classes.Set("numClasses", static_cast<double>(info.classes.num_classes));
+    classes.Set("classTokens", static_cast<double>(info.classes.class_tokens));
+    classes.Set("numPasses", static_cast<double>(info.classes.num_passes));
+    classes.Set("passTokens", static_cast<double>(info.classes.pass_tokens));
+    classes.Set("grid", static_cast<double>(info.classes.grid));
+    out.Set("classes", classes);
+  }
   return out;
 }
 

@@ -10,15 +10,6 @@
 
 namespace ardiff::addon {
 
-struct ProbeRequest {
-  std::string kind;
-  HostArrays tensors;
-  SequenceSpec settings;  // sampler settings of params, for kind "sampler"
-  uint32_t sequence = 0;  // params.sequence, for kind "tokens"
-  int64_t parallel = 0;   // params.parallel and firstKey, for kind "draft"
-  int64_t first_key = 0;
-};
-
 BackendOptions to_backend_options(const Napi::Value& value);
 LoadOptions to_load_options(const Napi::Value& value);
 StepPlan to_step_plan(const Napi::Value& value);

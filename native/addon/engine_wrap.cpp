@@ -96,7 +96,7 @@ Napi::Value EngineWrap::load(const Napi::CallbackInfo& info) {
     return promise(
         info.Env(),
         [state = state_, directory, options, handle] {
-          auto engine = std::make_shared<Engine>(*state->backend, directory, options);
+          std::shared_ptr<Engine> engine = load_engine(*state->backend, directory, options);
           ModelInfo model = engine->info();
           const std::lock_guard lock(state->mutex);
           state->models.emplace(handle, std::move(engine));
@@ -136,49 +136,12 @@ Napi::Value EngineWrap::step(const Napi::CallbackInfo& info) {
   });
 }
 
-namespace {
-
-const HostArray& tensor(const ProbeRequest& request, const char* name) {
-  const auto found = request.tensors.find(name);
-  check(found != request.tensors.end(), ErrorCode::kInvalidArgument, "probe ", request.kind, " needs the tensor ", name);
-  return found->second;
-}
-
-HostArrays run_probe(Engine& engine, const ProbeRequest& request) {
-  if (request.kind == "flow_head") {
-    return {{"out", engine.probe_flow_head(tensor(request, "x"), tensor(request, "t"), tensor(request, "condition"))}};
-  }
-  if (request.kind == "few_step") {
-    return {{"out", engine.probe_few_step(tensor(request, "x"), tensor(request, "t"), tensor(request, "r"), tensor(request, "condition"))}};
-  }
-  if (request.kind == "draft") {
-    auto [features, entropy] = engine.probe_draft(tensor(request, "features"), tensor(request, "inputs"), request.parallel, request.first_key);
-    return {{"features", std::move(features)}, {"entropy", std::move(entropy)}};
-  }
-  if (request.kind == "draft_head") {
-    return {{"out", engine.probe_draft_head(tensor(request, "x"), tensor(request, "t"), tensor(request, "condition"))}};
-  }
-  if (request.kind == "sampler") {
-    return {{"out", engine.probe_sampler(tensor(request, "condition"), tensor(request, "noise"), request.settings)}};
-  }
-  if (request.kind == "backbone") {
-    auto [prefill, step] = engine.probe_backbone(tensor(request, "ids"), tensor(request, "step_embedding"));
-    return {{"prefill", std::move(prefill)}, {"step", std::move(step)}};
-  }
-  if (request.kind == "vae_decode") return {{"image", engine.probe_vae_decode(tensor(request, "latent"))}};
-  if (request.kind == "vae_encode") return {{"latent", engine.probe_vae_encode(tensor(request, "pixels"))}};
-  if (request.kind == "tokens") return {{"tokens", engine.probe_tokens(request.sequence)}};
-  fail(ErrorCode::kInvalidArgument, "unknown probe '", request.kind, "'");
-}
-
-}  // namespace
-
 Napi::Value EngineWrap::probe(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const uint32_t handle = to_uint32(info[0], "model");
     auto request = std::make_shared<ProbeRequest>(to_probe_request(info[1]));
     return promise(
-        info.Env(), [state = state_, handle, request] { return run_probe(*state->find(handle), *request); },
+        info.Env(), [state = state_, handle, request] { return state->find(handle)->probe(*request); },
         [](Napi::Env env, HostArrays&& arrays) -> Napi::Value { return from_arrays(env, arrays); });
   });
 }

@@ -101,7 +101,7 @@ ModelDrafter::Prediction ModelDrafter::predict(const std::vector<Pair>& pairs, s
     }
   }
   if (probing) probe.first_keys = scratch.index(first_keys);
-  p_.model.forward(g, e, batch, p_.kv.draft_layers(), out.features, p_.scratch, probing ? &probe : nullptr);
+  p_.model.forward(g, e, batch, p_.kv.second_layers(), out.features, p_.scratch, probing ? &probe : nullptr);
   std::vector<float> column(static_cast<size_t>(m));
   for (int64_t layer = 0; layer < layers; ++layer) {
     if (!probe.entropy[static_cast<size_t>(layer)]) continue;

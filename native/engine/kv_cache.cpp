@@ -2,11 +2,11 @@
 
 namespace ardiff {
 
-KvCache::KvCache(Backend& backend, const BackboneConfig& config, int64_t num_blocks, int64_t draft_layers)
-    : backend_(backend), num_blocks_(num_blocks), num_layers_(config.num_layers) {
-  const Shape shape{num_blocks, config.num_kv_heads, kBlockTokens, config.head_dim};
-  for (int64_t i = 0; i < config.num_layers + draft_layers; ++i) {
-    const Tensor keys = backend.make(backend.kv_dtype(), shape), values = backend.make(backend.kv_dtype(), shape);
+KvCache::KvCache(Backend& backend, const KvShape& shape, int64_t num_blocks)
+    : backend_(backend), num_blocks_(num_blocks), num_layers_(shape.num_layers) {
+  const Shape blocks{num_blocks, shape.kv_heads, shape.block_tokens, shape.head_dim};
+  for (int64_t i = 0; i < shape.num_layers + shape.second_layers; ++i) {
+    const Tensor keys = backend.make(backend.kv_dtype(), blocks), values = backend.make(backend.kv_dtype(), blocks);
     layers_.push_back({keys.view, values.view});
     storage_.push_back(keys);
     storage_.push_back(values);

@@ -1,17 +1,17 @@
-// Engine: what leaves it. Drawn tokens for those who ask, and latents to pixels.
-#include "engine/engine.h"
+// NextStepEngine: what leaves it. Drawn tokens for those who ask, and latents to pixels.
+#include "engine/nextstep_engine.h"
 #include "engine/stopwatch.h"
 
 namespace ardiff {
 
-void Engine::gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out) {
+void NextStepEngine::gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out) {
   if (end == begin) return;
   const std::vector<int32_t> rows(sequence.shown_rows().begin() + begin, sequence.shown_rows().begin() + end);
   backend_.gather_rows(tokens_->view(), scratch_.index(rows), out);
 }
 
 // A sequence whose cancel flag is set may have drawn fewer tokens than planned; nobody looks at it any more.
-void Engine::read_tokens(const StepPlan& plan, StepResult& result) {
+void NextStepEngine::read_tokens(const StepPlan& plan, StepResult& result) {
   const Stopwatch watch;
   for (const ReadEntry& entry : plan.read) {
     const Sequence& sequence = sequences_.at(entry.sequence);
@@ -27,7 +27,7 @@ void Engine::read_tokens(const StepPlan& plan, StepResult& result) {
   if (!plan.read.empty()) result.timings.preview += watch.seconds();
 }
 
-void Engine::decode_images(const StepPlan& plan, StepResult& result) {
+void NextStepEngine::decode_images(const StepPlan& plan, StepResult& result) {
   for (const VaeEntry& entry : plan.vae) {
     const Stopwatch watch;
     const Sequence& sequence = sequences_.at(entry.sequence);
@@ -39,7 +39,7 @@ void Engine::decode_images(const StepPlan& plan, StepResult& result) {
 
 // One picture at a time and of a given number of tokens, so its bytes depend neither on who shares the step nor on how
 // many tokens the sequence has by now.
-DecodedImage Engine::decode_image(const Sequence& sequence, int64_t num_tokens) {
+DecodedImage NextStepEngine::decode_image(const Sequence& sequence, int64_t num_tokens) {
   const Scratch::Frame frame(scratch_);
   const int64_t gh = sequence.spec.grid_height, gw = sequence.spec.grid_width, p = info_.latent_patch_size;
   // The other tokens are latent 0.

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "engine/kv_cache.h"
+#include "engine/plan_rules.h"
 #include "speculation/gap.h"
 
 namespace ardiff {
@@ -12,17 +13,6 @@ namespace ardiff {
 namespace {
 
 constexpr int64_t kMaxGridSide = 256;
-constexpr uint64_t kMaxSeed = uint64_t{1} << 53;
-
-template <typename... Args>
-void argument(bool condition, uint32_t sequence, Args&&... args) {
-  check(condition, ErrorCode::kInvalidArgument, "sequence ", sequence, ": ", std::forward<Args>(args)...);
-}
-
-template <typename... Args>
-void planned(bool condition, uint32_t sequence, Args&&... args) {
-  check(condition, ErrorCode::kInvalidPlan, "sequence ", sequence, ": ", std::forward<Args>(args)...);
-}
 
 void check_prompts(const SequenceSpec& spec, const PlanLimits& limits) {
   argument(!spec.prompt_rows.empty() && spec.prompt_rows.size() <= 3, spec.id, spec.prompt_rows.size(), " prompt rows, expected 1 to 3");
@@ -66,6 +56,8 @@ void check_speculation(const SequenceSpec& spec, const PlanLimits& limits) {
 }
 
 void check_spec(const SequenceSpec& spec, const PlanLimits& limits) {
+  argument(spec.class_label < 0, spec.id, "names a class, which this model has none of");
+  argument(spec.sampler.sampler != Sampler::kMaruyama, spec.id, "asks for a sampler that this model does not have");
   argument(spec.grid_height >= 1 && spec.grid_height <= kMaxGridSide && spec.grid_width >= 1 && spec.grid_width <= kMaxGridSide, spec.id,
            "grid ", spec.grid_height, "x", spec.grid_width, " outside 1..", kMaxGridSide);
   check_prompts(spec, limits);
@@ -83,88 +75,37 @@ void check_spec(const SequenceSpec& spec, const PlanLimits& limits) {
            " numbers, expected ", expected);
 }
 
-void check_blocks(const std::vector<int32_t>& table, int64_t positions, uint32_t sequence, const PlanLimits& limits) {
-  planned(static_cast<int64_t>(table.size()) >= KvCache::blocks_for(positions), sequence, "block table of ", table.size(),
-          " blocks does not hold ", positions, " positions");
-  for (const int32_t block : table) planned(block >= 0 && block < limits.num_blocks, sequence, "block ", block, " outside [0, ", limits.num_blocks, ")");
-}
-
-// What the plan's entries may refer to: sequences that live after release and admit.
-class PlannedState {
+// Rows and tokens of the sequences that live after release and admit.
+class PlannedState : public PlannedSequences<Sequence> {
  public:
-  PlannedState(const StepPlan& plan, const SequenceMap& sequences, const PlanLimits& limits) : sequences_(sequences) {
-    for (const uint32_t id : plan.release) {
-      planned(sequences.contains(id), id, "released but not live");
-      planned(released_.insert(id).second, id, "released twice");
-    }
-    for (const SequenceSpec& spec : plan.admit) {
-      planned(!sequences.contains(spec.id) || released_.contains(spec.id), spec.id, "admitted but live already");
-      planned(admitted_.emplace(spec.id, &spec).second, spec.id, "admitted twice");
-      check_spec(spec, limits);
-    }
-  }
+  using PlannedSequences::PlannedSequences;
 
   struct Row {
     int64_t known;           // prompt and drawn tokens
     int64_t computed;        // positions in the cache before this step
     int64_t hidden_position;
   };
-  size_t num_rows(uint32_t id) const {
-    const auto fresh = admitted_.find(id);
-    return fresh != admitted_.end() ? fresh->second->prompt_rows.size() : live(id).rows.size();
-  }
+  size_t num_rows(uint32_t id) const { return spec(id).prompt_rows.size(); }
   Row row(uint32_t id, size_t index) const {
-    const auto fresh = admitted_.find(id);
-    if (fresh != admitted_.end()) return {static_cast<int64_t>(fresh->second->prompt_rows[index].size()), 0, -1};
+    if (const SequenceSpec* fresh = admitted(id)) return {static_cast<int64_t>(fresh->prompt_rows[index].size()), 0, -1};
     const Sequence& sequence = live(id);
     return {sequence.known_positions(index), sequence.rows[index].computed, sequence.rows[index].hidden_position};
   }
-  int64_t emitted(uint32_t id) const { return admitted_.contains(id) ? 0 : live(id).emitted; }
-  // The plan may have been made before the flag was set, and count on tokens that a shortened step did not draw.
-  bool cancelled(uint32_t id) const { return !admitted_.contains(id) && live(id).cancelled->load(std::memory_order_relaxed); }
+  int64_t emitted(uint32_t id) const { return admitted(id) != nullptr ? 0 : live(id).emitted; }
   // Tokens that one round may draw.
   int64_t tokens_per_round(uint32_t id) const {
-    const auto fresh = admitted_.find(id);
-    const auto& speculation = fresh != admitted_.end() ? fresh->second->speculation : live(id).spec.speculation;
+    const auto& speculation = spec(id).speculation;
     return speculation ? speculation->max_draft_tokens + 1 : 1;
   }
-  int64_t num_tokens(uint32_t id) const {
-    const auto fresh = admitted_.find(id);
-    return fresh != admitted_.end() ? fresh->second->grid_height * fresh->second->grid_width : live(id).num_tokens();
-  }
-
- private:
-  const Sequence& live(uint32_t id) const {
-    const auto found = sequences_.find(id);
-    planned(found != sequences_.end() && !released_.contains(id), id, "is not live");
-    return found->second;
-  }
-
-  const SequenceMap& sequences_;
-  std::set<uint32_t> released_;
-  std::unordered_map<uint32_t, const SequenceSpec*> admitted_;
+  int64_t num_tokens(uint32_t id) const { return spec(id).grid_height * spec(id).grid_width; }
 };
-
-void check_copies(const StepPlan& plan, const PlanLimits& limits) {
-  check(plan.copies.size() % 2 == 0, ErrorCode::kInvalidPlan, "copies are not pairs");
-  std::set<int32_t> sources, destinations;
-  for (size_t i = 0; i < plan.copies.size(); i += 2) {
-    for (const int32_t block : {plan.copies[i], plan.copies[i + 1]}) {
-      check(block >= 0 && block < limits.num_blocks, ErrorCode::kInvalidPlan, "copied block ", block, " outside [0, ", limits.num_blocks, ")");
-    }
-    sources.insert(plan.copies[i]);
-    check(destinations.insert(plan.copies[i + 1]).second, ErrorCode::kInvalidPlan, "block ", plan.copies[i + 1], " is copied to twice");
-  }
-  for (const int32_t block : destinations) {
-    check(!sources.contains(block), ErrorCode::kInvalidPlan, "block ", block, " is both source and destination of a copy");
-  }
-}
 
 }  // namespace
 
 void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLimits& limits) {
-  const PlannedState state(plan, sequences, limits);
-  check_copies(plan, limits);
+  const PlannedState state(plan, sequences);
+  for (const SequenceSpec& spec : plan.admit) check_spec(spec, limits);
+  check_copies(plan.copies, limits.num_blocks);
   int64_t tokens = 0;
   std::set<std::pair<uint32_t, int64_t>> prefilled;
   for (const PrefillEntry& entry : plan.prefill) {
@@ -173,7 +114,7 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
     const auto row = state.row(entry.sequence, static_cast<size_t>(entry.row));
     planned(entry.begin >= 0 && entry.begin < entry.end && entry.end <= row.known, entry.sequence, "prefill [", entry.begin, ", ", entry.end,
             ") of ", row.known, " known positions");
-    check_blocks(entry.block_table, entry.end, entry.sequence, limits);
+    check_blocks(entry.block_table, entry.end, KvCache::kBlockTokens, entry.sequence, limits.num_blocks);
     tokens += entry.end - entry.begin;
   }
   std::unordered_map<uint32_t, int64_t> decoded;
@@ -192,7 +133,7 @@ void check_plan(const StepPlan& plan, const SequenceMap& sequences, const PlanLi
       planned(!prefilled.contains({entry.sequence, static_cast<int64_t>(r)}), entry.sequence, "is prefilled and decoded in one step");
       planned(row.computed == row.known && row.hidden_position == row.known - 1, entry.sequence, "row ", r, " has computed ", row.computed,
               " of ", row.known, " positions, cannot decode");
-      if (appended > 0) check_blocks(entry.block_tables[r], row.known + appended, entry.sequence, limits);
+      if (appended > 0) check_blocks(entry.block_tables[r], row.known + appended, KvCache::kBlockTokens, entry.sequence, limits.num_blocks);
     }
     tokens += static_cast<int64_t>(rows) * std::min(appended, per_round);
   }

@@ -1,15 +1,15 @@
-// Engine: the rounds of a step (docs/speculation.md, A round). A sequence that does not speculate draws its pending token
+// NextStepEngine: the rounds of a step (docs/speculation.md, A round). A sequence that does not speculate draws its pending token
 // and feeds it; one that does drafts more tokens behind it and keeps those that pass verification.
 #include <algorithm>
 #include <numeric>
 
-#include "engine/engine.h"
+#include "engine/nextstep_engine.h"
 #include "engine/stopwatch.h"
 #include "speculation/draft_length.h"
 
 namespace ardiff {
 
-struct Engine::Drawing {
+struct NextStepEngine::Drawing {
   const DecodeEntry* entry;
   DecodeResult* result;
   Sequence* sequence;
@@ -27,7 +27,7 @@ struct Engine::Drawing {
   }
 };
 
-void Engine::run_rounds(const StepPlan& plan, StepResult& result) {
+void NextStepEngine::run_rounds(const StepPlan& plan, StepResult& result) {
   std::vector<Drawing> drawing;
   result.decode.resize(plan.decode.size());
   for (size_t i = 0; i < plan.decode.size(); ++i) {
@@ -54,7 +54,7 @@ void Engine::run_rounds(const StepPlan& plan, StepResult& result) {
   for (DecodeResult& decode : result.decode) decode.emitted_tokens = sequences_.at(decode.sequence).emitted;
 }
 
-void Engine::draw_pending(std::vector<Drawing>& drawing, StepResult& result) {
+void NextStepEngine::draw_pending(std::vector<Drawing>& drawing, StepResult& result) {
   const Stopwatch watch;
   std::erase_if(drawing, [](const Drawing& one) { return one.is_cancelled(); });
   if (drawing.empty()) return;
@@ -113,7 +113,7 @@ void Engine::draw_pending(std::vector<Drawing>& drawing, StepResult& result) {
 }
 
 // γ of each, from its own history; then the drafts.
-void Engine::draft_tokens(std::vector<Drawing>& drawing, StepResult& result) {
+void NextStepEngine::draft_tokens(std::vector<Drawing>& drawing, StepResult& result) {
   const Stopwatch watch;
   std::vector<DraftRequest> requests;
   std::vector<Drawing*> owners;
@@ -137,7 +137,7 @@ void Engine::draft_tokens(std::vector<Drawing>& drawing, StepResult& result) {
   result.timings.draft += watch.seconds();
 }
 
-void Engine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result) {
+void NextStepEngine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result) {
   const Stopwatch watch;
   std::vector<DecodeRows> continuing;
   std::vector<Drawing*> fed;
@@ -216,7 +216,7 @@ void Engine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Dra
 }
 
 // The draft's keys and values of prefilled positions.
-void Engine::fill_pairs(const FlatBatch& flat, const TensorView& x, const TensorView& block_tables) {
+void NextStepEngine::fill_pairs(const FlatBatch& flat, const TensorView& x, const TensorView& block_tables) {
   std::vector<FlatPair> pairs = flat.pairs;
   std::stable_partition(pairs.begin(), pairs.end(), [](const FlatPair& pair) { return pair.text; });
   std::vector<int32_t> rows, text, tokens, positions, slots, lengths, tables;
@@ -240,10 +240,10 @@ void Engine::fill_pairs(const FlatBatch& flat, const TensorView& x, const Tensor
     backend_.linear(drawn, *backbone_->weights().image_in, inputs.row_slice(t, m), Epilogue::store());
   }
   const BackboneBatch batch{scratch_.index(positions), scratch_.index(slots), {block_tables, scratch_.index(tables), scratch_.index(lengths)}};
-  draft_->forward(features, inputs, batch, kv_->draft_layers(), out, scratch_);
+  draft_->forward(features, inputs, batch, kv_->second_layers(), out, scratch_);
 }
 
-void Engine::verify_drafts(std::vector<Drawing>& drawing, StepResult& result) {
+void NextStepEngine::verify_drafts(std::vector<Drawing>& drawing, StepResult& result) {
   const Stopwatch watch;
   bool any = false;
   for (const bool few_step : {false, true}) {
@@ -270,7 +270,7 @@ void Engine::verify_drafts(std::vector<Drawing>& drawing, StepResult& result) {
 }
 
 // The drafts that stay are context only; the picture gets what the target would have drawn in their place.
-void Engine::show_target_tokens(const Sequence& sequence, const Judgement& judgement) {
+void NextStepEngine::show_target_tokens(const Sequence& sequence, const Judgement& judgement) {
   if (judgement.target_tokens.empty()) return;
   const Scratch::Frame frame(scratch_);
   const TensorView x = scratch_.take(DType::kF32, {judgement.accepted, info_.token_size});
@@ -283,7 +283,7 @@ void Engine::show_target_tokens(const Sequence& sequence, const Judgement& judge
 
 // The round's outcome into the sequence and its record. Keys, values and states beyond the accepted drafts are stale from
 // here on: the next round writes over them, and no length reaches them before.
-void Engine::settle(Drawing& one, Judgement&& judgement) {
+void NextStepEngine::settle(Drawing& one, Judgement&& judgement) {
   Sequence& sequence = *one.sequence;
   const SpeculationSpec& spec = *sequence.spec.speculation;
   SpeculationState& state = *sequence.speculation;

@@ -15,6 +15,7 @@ class RowPool {
   RowPool(Backend& backend, int64_t columns) : backend_(backend), columns_(columns) {}
 
   const TensorView& view() const { return rows_.view; }  // (capacity, columns) f32
+  int64_t columns() const { return columns_; }
   int64_t used() const { return capacity() - static_cast<int64_t>(free_.size()); }
 
   // Contents are whatever was there. Throws kOutOfMemory, then nothing has changed.

@@ -15,7 +15,7 @@
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 4;
+inline constexpr int kAbiVersion = 5;
 
 enum class SpeculationMode { kExact, kRelaxed };
 enum class Drafting { kSequential, kParallel };
@@ -38,6 +38,7 @@ struct SpeculationSpec {
 struct SequenceSpec {
   uint32_t id = 0;
   std::vector<std::vector<int32_t>> prompt_rows;
+  int64_t class_label = -1;               // of a TransDiff model; NextStep: -1
   std::vector<float> input_image_tokens;  // (n, D) flattened
   int64_t grid_height = 0;
   int64_t grid_width = 0;
@@ -66,12 +67,12 @@ struct PrefillEntry {
 struct DecodeEntry {
   uint32_t sequence = 0;
   std::vector<std::vector<int32_t>> block_tables;
-  int64_t rounds = 1;
+  int64_t rounds = 1;  // TransDiff: timesteps
 };
 
 struct VaeEntry {
   uint32_t sequence = 0;
-  int64_t tokens = 0;
+  int64_t tokens = 0;  // TransDiff: timesteps, a whole number of passes
 };
 
 struct ReadEntry {
@@ -149,6 +150,8 @@ struct LoadOptions {
   int64_t kv_blocks = 0;
   int64_t max_step_tokens = 0;
   std::string accelerator = {};  // folder; empty = none
+  // Folder of a TransDiff model's VAE: absent = vae/ beside the model, empty = none (pictures are then refused).
+  std::optional<std::string> vae = {};
 };
 
 struct AcceleratorInfo {
@@ -158,11 +161,21 @@ struct AcceleratorInfo {
   int64_t parameters = 0;
 };
 
+// Of a family whose pictures are asked for by class; zeros in others.
+struct ClassInfo {
+  int64_t num_classes = 0;
+  int64_t class_tokens = 0;  // positions before those of the first pass
+  int64_t num_passes = 0;
+  int64_t pass_tokens = 0;   // positions that a pass adds
+  int64_t grid = 0;          // latent pixels per side
+};
+
 struct ModelInfo {
   std::string family;
   int64_t hidden_size, num_layers, vocab_size, token_size, latent_channels, latent_patch_size, pixel_factor, max_positions;
   int64_t boi_token_id, image_placeholder_id, block_tokens, block_bytes, kv_blocks, parameters, weight_bytes;
   AcceleratorInfo accelerator;
+  ClassInfo classes;
 };
 
 }  // namespace ardiff

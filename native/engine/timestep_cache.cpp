@@ -15,12 +15,9 @@ std::shared_ptr<const TimestepTable> TimestepCache::get(const SamplerSpec& spec)
   const auto n = static_cast<int64_t>(table->steps.size());
   table->tau_rows = tau_.take(n);
 
-  std::vector<float> times, ends;
-  for (const SamplerStep& step : table->steps) times.push_back(step.t);
-  for (size_t k = 0; k < times.size(); ++k) ends.push_back(k + 1 < times.size() ? times[k + 1] : 1.0f);
   const Scratch::Frame frame(scratch_);
-  const TensorView tau = scratch_.take(DType::kF32, {n, head_.width()});
-  head_.embed_times(times, ends, tau, scratch_);
+  const TensorView tau = scratch_.take(DType::kF32, {n, tau_.columns()});
+  embed_(table->steps, tau);
   backend_.scatter_rows(tau, scratch_.index(table->tau_rows), tau_.view());
   tables_.push_front(table);
   drop_unused();
@@ -30,7 +27,7 @@ std::shared_ptr<const TimestepTable> TimestepCache::get(const SamplerSpec& spec)
 void TimestepCache::drop_unused() {
   size_t unused = 0;
   for (auto it = tables_.begin(); it != tables_.end();) {
-    if (it->use_count() == 1 && ++unused > kKeepUnused) {
+    if (it->use_count() == 1 && ++unused > keep_unused_) {
       tau_.give_back((*it)->tau_rows);
       it = tables_.erase(it);
     } else {

@@ -1,12 +1,15 @@
-// Time embeddings of the flow head per sampler setting. They depend on the setting alone, so sequences with the
-// same setting share them; unused ones are dropped when the cache is full (the settings come from requests).
+// What a network makes of the time alone, per sampler setting: time embeddings of a flow head, modulations of a diffusion
+// decoder. Sequences with the same setting share them; unused ones are dropped when the cache is full (the settings come
+// from requests).
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
+#include <span>
 
+#include "backend/scratch.h"
 #include "engine/row_pool.h"
-#include "model/flow_head.h"
 #include "model/noise_schedule.h"
 
 namespace ardiff {
@@ -19,20 +22,22 @@ struct TimestepTable {
 
 class TimestepCache {
  public:
-  TimestepCache(Backend& backend, const FlowHead& head, Scratch& scratch)
-      : backend_(backend), head_(head), scratch_(scratch), tau_(backend, head.width()) {}
+  // embed fills tau (steps, columns) f32, one row per step.
+  using Embed = std::function<void(std::span<const SamplerStep> steps, const TensorView& tau)>;
+  TimestepCache(Backend& backend, Scratch& scratch, int64_t columns, size_t keep_unused, Embed embed)
+      : backend_(backend), scratch_(scratch), keep_unused_(keep_unused), embed_(std::move(embed)), tau_(backend, columns) {}
 
   // Throws kInvalidArgument for a spec out of range.
   std::shared_ptr<const TimestepTable> get(const SamplerSpec& spec);
-  const TensorView& tau() const { return tau_.view(); }  // (rows, W) f32
+  const TensorView& tau() const { return tau_.view(); }  // (rows, columns) f32
 
  private:
-  static constexpr size_t kKeepUnused = 32;
   void drop_unused();
 
   Backend& backend_;
-  const FlowHead& head_;
   Scratch& scratch_;
+  size_t keep_unused_;
+  Embed embed_;
   RowPool tau_;
   std::list<std::shared_ptr<const TimestepTable>> tables_;  // most recently used first
 };

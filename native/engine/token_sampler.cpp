@@ -33,6 +33,13 @@ struct TokenSampler::Member {
   int64_t num_steps() const { return static_cast<int64_t>(draw.timesteps->steps.size()); }
 };
 
+void TokenSampler::embed_times(std::span<const SamplerStep> steps, const TensorView& tau) const {
+  std::vector<float> times, ends;
+  for (const SamplerStep& step : steps) times.push_back(step.t);
+  for (size_t k = 0; k < times.size(); ++k) ends.push_back(k + 1 < times.size() ? times[k + 1] : 1.0f);
+  head_.embed_times(times, ends, tau, scratch_);
+}
+
 int64_t TokenSampler::noise_rows(const Member& member, bool initial_only) { return initial_only ? 1 : noise_draws(member.draw.timesteps->spec); }
 
 // (K, D) f32: initial noise and timestep noise of every member.

@@ -42,7 +42,10 @@ struct PathPoints {
 class TokenSampler {
  public:
   TokenSampler(Backend& backend, Scratch& scratch, FlowHead head)
-      : backend_(backend), scratch_(scratch), head_(std::move(head)), times_(backend, head_, scratch) {}
+      : backend_(backend),
+        scratch_(scratch),
+        head_(std::move(head)),
+        times_(backend, scratch, head_.width(), kKeepUnusedTimes, [this](auto steps, const TensorView& tau) { embed_times(steps, tau); }) {}
   TokenSampler(const TokenSampler&) = delete;
   TokenSampler& operator=(const TokenSampler&) = delete;
 
@@ -64,7 +67,9 @@ class TokenSampler {
                    const TensorView& next) const;
 
  private:
+  static constexpr size_t kKeepUnusedTimes = 32;
   struct Member;
+  void embed_times(std::span<const SamplerStep> steps, const TensorView& tau) const;
   TensorView draw_noise(const std::vector<Member>& members, bool initial_only = false) const;
   static int64_t noise_rows(const Member& member, bool initial_only);
   int64_t run_timesteps(std::span<const Member> active, const TensorView& noise, const TensorView& condition, const TensorView& x, int64_t begin,

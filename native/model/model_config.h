@@ -1,4 +1,4 @@
-// Dimensions of a NextStep model, read from config.json and vae/config.json (nextstep.md 2).
+// Dimensions of a NextStep model, read from config.json and vae/config.json (nextstep.md 2), and of any family's VAE.
 // Both spellings of the released keys are accepted; shapes of tensors are checked against these numbers.
 #pragma once
 
@@ -54,6 +54,7 @@ struct VaeConfig {
   float shift_factor;
   bool encoder_norm;                       // layer-normalise the posterior mean ...
   int64_t norm_patch;                      // ... over patches of this size (psz); 1 = per latent pixel
+  bool post_quant_conv = false;            // a 1x1 convolution before the decoder (KL-16)
   int64_t channels(size_t level) const { return base_channels * channel_multipliers[level]; }
   size_t levels() const { return channel_multipliers.size(); }
   int64_t factor() const { return int64_t{1} << (levels() - 1); }  // pixels per latent side

@@ -1,5 +1,6 @@
-// Time grids and samplers of the flow head as tables (nextstep.md 7.4, 7.5). Pure functions.
-// Convention: x_t = t data + (1 - t) noise, t = 0 noise, t = 1 data; the network predicts v = data - noise.
+// Time grids and samplers as tables (nextstep.md 7.4, 7.5; transdiff.md 6). Pure functions.
+// Convention: x_t = t data + (1 - t) noise, t = 0 noise, t = 1 data; the network predicts v = data - noise. Of kMaruyama
+// it is the other way round, as in its model: x_t = (1 - t) data + t noise, v = noise - data.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@
 namespace ardiff {
 
 // kFewStep: jumps of the few-step head (docs/speculation.md), whose network output is the average velocity over the step.
-enum class Sampler { kA, kB, kCSde, kCCps, kCOde, kFewStep };
+// kMaruyama: that of TransDiff.
+enum class Sampler { kA, kB, kCSde, kCCps, kCOde, kFewStep, kMaruyama };
 
 // One affine step x <- a x + b v + gamma noise, with v the guided network output at time t.
 struct SamplerStep {
@@ -24,19 +26,21 @@ struct SamplerSpec {
   int64_t timesteps = 28;  // network evaluations, N
   double shift = 1.0;      // s of sh(t) = t / (s - (s - 1) t)
   double level = 0.8;      // noise level of the C samplers
+  double drift_scale = 1.0;  // scale_0 and
+  double noise_scale = 1.0;  // scale_1 of kMaruyama
   auto operator<=>(const SamplerSpec&) const = default;
 };
 
 // n jumps on the grid i / n.
 SamplerSpec few_step_sampler(int64_t n);
 
-// Parses "A", "B", "C-sde", "C-cps", "C-ode"; throws kInvalidArgument.
+// Parses "A", "B", "C-sde", "C-cps", "C-ode", "maruyama"; throws kInvalidArgument.
 Sampler parse_sampler(const std::string& name);
 
 // N steps. Throws kInvalidArgument when the spec is out of range (timesteps 1..1000, A needs 2; shift > 0).
 std::vector<SamplerStep> sampler_steps(const SamplerSpec& spec);
 
-// Noise vectors one token consumes, the initial one included: N for A, 1 for few steps, N + 1 for the others.
+// Noise vectors one token consumes, the initial one included: N for A and kMaruyama, 1 for few steps, N + 1 for the others.
 int64_t noise_draws(const SamplerSpec& spec);
 
 }  // namespace ardiff

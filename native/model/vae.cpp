@@ -25,6 +25,7 @@ class Vae::Loader {
     const size_t n = config_.levels();
     const int64_t top = config_.channels(n - 1);
     Half half;
+    if (config_.post_quant_conv) half.quant = conv("post_quant_conv", config_.latent_channels, config_.latent_channels, 1);
     half.in = conv("decoder.conv_in", config_.latent_channels, top, 3);
     half.middle = middle("decoder.mid.", top);
     int64_t channels = top;
@@ -43,7 +44,7 @@ class Vae::Loader {
     return half;
   }
 
-  bool has_encoder() const { return static_cast<bool>(checkpoint_.find(names_.of("encoder.conv_in") + ".weight")); }
+  bool has_encoder() const { return has("encoder.conv_in"); }
 
   Half encoder() const {
     Half half;
@@ -55,17 +56,23 @@ class Vae::Loader {
       for (int64_t b = 0; b < config_.num_res_blocks; ++b) {
         stage.blocks.push_back(res_block(p + "block." + std::to_string(b) + ".", channels, config_.channels(level)));
         channels = config_.channels(level);
+        if (has(p + "attn." + std::to_string(b) + ".q")) stage.attention.push_back(attention(p + "attn." + std::to_string(b) + ".", channels));
       }
+      check(stage.attention.empty() || stage.attention.size() == stage.blocks.size(), ErrorCode::kInvalidModel, checkpoint_.label(),
+            ": level ", level, " of the encoder has attention after some of its blocks only");
       if (level + 1 < config_.levels()) stage.resample = conv(p + "downsample.conv", channels, channels, 3, ConvPadding::kDownsample);
       half.levels.push_back(std::move(stage));
     }
     half.middle = middle("encoder.mid.", channels);
     half.out_norm = norm("encoder.norm_out", channels);
     half.out = conv("encoder.conv_out", channels, 2 * config_.latent_channels, 3);
+    if (has("quant_conv")) half.quant = conv("quant_conv", 2 * config_.latent_channels, 2 * config_.latent_channels, 1);
     return half;
   }
 
  private:
+  bool has(const std::string& name) const { return static_cast<bool>(checkpoint_.find(names_.of(name) + ".weight")); }
+
   std::unique_ptr<Conv2d> conv(const std::string& name, int64_t in, int64_t out, int64_t kernel,
                                ConvPadding padding = ConvPadding::kSame) const {
     const std::string stored = names_.of(name);
@@ -101,14 +108,15 @@ class Vae::Loader {
     return backend_.prepare_linear({&only, 1});
   }
 
+  Attention attention(const std::string& p, int64_t channels) const {
+    return {norm(p + "norm", channels), pointwise(p + "q", channels), pointwise(p + "k", channels), pointwise(p + "v", channels),
+            pointwise(p + "proj_out", channels)};
+  }
+
   Middle middle(const std::string& p, int64_t channels) const {
     Middle out;
     out.first = res_block(p + "block_1.", channels, channels);
-    out.attention.norm = norm(p + "attn_1.norm", channels);
-    out.attention.q = pointwise(p + "attn_1.q", channels);
-    out.attention.k = pointwise(p + "attn_1.k", channels);
-    out.attention.v = pointwise(p + "attn_1.v", channels);
-    out.attention.out = pointwise(p + "attn_1.proj_out", channels);
+    out.attention = attention(p + "attn_1.", channels);
     out.second = res_block(p + "block_2.", channels, channels);
     return out;
   }
@@ -191,7 +199,8 @@ void Vae::finish(const Half& half, const TensorView& x, const TensorView& y, Scr
 
 void Vae::decode(const TensorView& z, const TensorView& pixels, Scratch& scratch) const {
   const Scratch::Frame frame(scratch);
-  TensorView h = middle(decoder_.middle, conv(*decoder_.in, z, scratch), scratch);
+  const TensorView latent = decoder_.quant ? conv(*decoder_.quant, z, scratch) : z;
+  TensorView h = middle(decoder_.middle, conv(*decoder_.in, latent, scratch), scratch);
   for (const Level& level : decoder_.levels) {
     for (const ResBlock& block : level.blocks) h = res_block(block, h, scratch);
     if (level.resample) {
@@ -208,13 +217,17 @@ void Vae::encode(const TensorView& pixels, const TensorView& mean, Scratch& scra
   const Scratch::Frame frame(scratch);
   TensorView h = conv(*encoder_->in, pixels, scratch);
   for (const Level& level : encoder_->levels) {
-    for (const ResBlock& block : level.blocks) h = res_block(block, h, scratch);
+    for (size_t b = 0; b < level.blocks.size(); ++b) {
+      h = res_block(level.blocks[b], h, scratch);
+      if (!level.attention.empty()) attend(level.attention[b], h, scratch);
+    }
     if (level.resample) h = conv(*level.resample, h, scratch);
   }
   h = middle(encoder_->middle, h, scratch);
   const int64_t z = config_.latent_channels, height = mean.shape[1], width = mean.shape[2];
-  const TensorView moments = scratch.take(DType::kF32, {1, height, width, 2 * z});
+  TensorView moments = scratch.take(DType::kF32, {1, height, width, 2 * z});
   finish(*encoder_, h, moments, scratch);
+  if (encoder_->quant) moments = conv(*encoder_->quant, moments, scratch);
   // The first z channels are the mean; the log-variance is not used (deterministic in every release).
   const TensorView mean_rows = scratch.take(DType::kF32, {height * width, z});
   const TensorView moments_rows = pixels_as_rows(moments);

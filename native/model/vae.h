@@ -1,4 +1,4 @@
-// The convolutional autoencoder (nextstep.md 10): latents <-> pictures. Channels last, one image at a time, so
+// The convolutional autoencoder (nextstep.md 10; KL-16: transdiff.md 7): latents <-> pictures. Channels last, one image at a time, so
 // that a picture's bytes cannot depend on who shares the batch.
 #pragma once
 
@@ -46,10 +46,12 @@ class Vae {
   };
   struct Level {
     std::vector<ResBlock> blocks;
+    std::vector<Attention> attention;  // after each block, of KL-16's encoder at its lowest resolution; empty elsewhere
     std::unique_ptr<Conv2d> resample;  // null at the level without one
   };
   struct Half {
     std::unique_ptr<Conv2d> in, out;
+    std::unique_ptr<Conv2d> quant;  // 1x1 before a decoder, after an encoder; null in families without
     Middle middle;
     std::vector<Level> levels;  // in execution order
     Norm out_norm;

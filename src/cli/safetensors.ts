@@ -4,10 +4,11 @@ import type { Tensor } from '../engine/native-types.js';
 /** Largest header that is believed; the format's own limit. */
 const MAX_HEADER_BYTES = 100_000_000;
 
-const BYTES: Readonly<Record<string, number>> = { F32: 4, F16: 2, BF16: 2 };
+const BYTES: Readonly<Record<string, number>> = { F32: 4, F16: 2, BF16: 2, I64: 8, U8: 1 };
 
 /**
  * A safetensors file as float32 tensors by name. For fixtures, not for weights: the engine maps those itself.
+ * Whole numbers (labels, pixels) must be float32 numbers, too.
  *
  *   u64 header bytes | JSON {name: {dtype, shape, data_offsets: [begin, end)}} | data
  */
@@ -39,14 +40,14 @@ function readTensor(where: string, entry: unknown, data: Buffer): Tensor {
   if (end > data.length || end - begin !== count * size) {
     throw new Error(`${where}: bytes [${begin}, ${end}) of ${data.length} for ${count} numbers of ${size} bytes`);
   }
-  return { data: decode(String(dtype), data.subarray(begin, end), count), shape };
+  return { data: decode(where, String(dtype), data.subarray(begin, end), count), shape };
 }
 
 function isCounts(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
 }
 
-function decode(dtype: string, bytes: Buffer, count: number): Float32Array {
+function decode(where: string, dtype: string, bytes: Buffer, count: number): Float32Array {
   const out = new Float32Array(count);
   const bits = new DataView(new ArrayBuffer(4));
   for (let i = 0; i < count; i += 1) {
@@ -55,6 +56,12 @@ function decode(dtype: string, bytes: Buffer, count: number): Float32Array {
     } else if (dtype === 'BF16') {
       bits.setUint32(0, bytes.readUInt16LE(i * 2) * 0x10000);
       out[i] = bits.getFloat32(0);
+    } else if (dtype === 'U8') {
+      out[i] = bytes.readUInt8(i);
+    } else if (dtype === 'I64') {
+      const value = bytes.readBigInt64LE(i * 8);
+      out[i] = Number(value);
+      if (BigInt(out[i]!) !== value) throw new Error(`${where}: ${value} is no float32`);
     } else {
       out[i] = halfToFloat(bytes.readUInt16LE(i * 2));
     }

@@ -8,14 +8,15 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 4;
+export const ABI_VERSION = 5;
 
 export type BackendName = 'reference' | 'cpu';
 
 /** `auto`: bfloat16 where the processor multiplies it natively (AMX or AVX512-BF16), else float32. */
 export type ComputeDtype = 'auto' | 'float32' | 'bfloat16';
 
-export type SamplerName = 'A' | 'B' | 'C-sde' | 'C-cps' | 'C-ode';
+/** `maruyama` is TransDiff's, the others NextStep's. */
+export type SamplerName = 'A' | 'B' | 'C-sde' | 'C-cps' | 'C-ode' | 'maruyama';
 
 /**
  * `linear` decreases from the scale to 1 (released code of 2025), `linear-increasing` is that of 2026
@@ -47,6 +48,8 @@ export interface LoadOptions {
   maxStepTokens: number;
   /** Folder with `draft.safetensors` and/or `few_step.safetensors`; whichever is there is loaded and checked. */
   accelerator?: string;
+  /** Folder of a TransDiff model's VAE. Absent: `vae/` beside the model; empty: none, pictures are then refused. */
+  vae?: string;
 }
 
 /** What an accelerator folder brought (docs/speculation.md). */
@@ -60,9 +63,22 @@ export interface AcceleratorInfo {
   parameters: number;
 }
 
+/** Of a family whose pictures are asked for by class (docs/transdiff.md). */
+export interface ClassInfo {
+  numClasses: number;
+  /** Positions of a row before those of its first pass. */
+  classTokens: number;
+  /** A picture is drawn in that many passes; each sees the latents of those before. */
+  numPasses: number;
+  /** Positions that a pass adds: what it attends to ends at classTokens + (pass + 1) x passTokens. */
+  passTokens: number;
+  /** Latent pixels per side. */
+  grid: number;
+}
+
 /** What the loaded checkpoint is; every number read from its config and cross-checked with tensor shapes. */
 export interface ModelInfo {
-  family: 'nextstep';
+  family: 'nextstep' | 'transdiff';
   hiddenSize: number;
   numLayers: number;
   vocabSize: number;
@@ -83,6 +99,8 @@ export interface ModelInfo {
   parameters: number;
   weightBytes: number;
   accelerator: AcceleratorInfo;
+  /** Of TransDiff only. Its vocabulary and its token ids are 0 and -1, its `tokenSize` the latent's channels. */
+  classes?: ClassInfo;
 }
 
 /** Timesteps of the few-step head; 0: the model's own sampler. */
@@ -140,6 +158,8 @@ export interface SequenceSpec {
    * [conditional, image-only, unconditional]. Each ends with boi.
    */
   promptRows: Int32Array[];
+  /** Of a TransDiff model: the class. Such a sequence has no prompt rows; with guidance it has a second row, of no class. */
+  classLabel?: number;
   /** (n, D) tokens of an input picture; they replace the image placeholders of each row, in order. */
   inputImageTokens?: Float32Array;
   /** Token grid; the picture has gridHeight x pixelFactor rows of gridWidth x pixelFactor pixels. */
@@ -156,6 +176,9 @@ export interface SequenceSpec {
   guidanceScale: number;
   imageGuidanceScale: number;
   guidanceSchedule: GuidanceSchedule;
+  /** Of `maruyama`, scale_0 and scale_1 of the model: factors of drift and noise. Absent: 1. */
+  driftScale?: number;
+  noiseScale?: number;
   /** Layer-normalise each drawn token (no affine, eps 1e-6). */
   useNorm: boolean;
   /**
@@ -324,7 +347,19 @@ export interface Tensor {
 
 /** Runs one part of the model on given inputs: golden cases, calibration. Never part of serving. */
 export interface ProbeRequest {
-  kind: 'flow_head' | 'few_step' | 'draft' | 'draft_head' | 'sampler' | 'backbone' | 'vae_decode' | 'vae_encode' | 'tokens';
+  kind:
+    | 'flow_head'
+    | 'few_step'
+    | 'draft'
+    | 'draft_head'
+    | 'sampler'
+    | 'backbone'
+    | 'decoder_call'
+    | 'class_to_latent'
+    | 'vae_decode'
+    | 'vae_encode'
+    | 'tokens'
+    | 'latents';
   /**
    * flow_head, draft_head: x (R, D), t (R), condition (R, H) -> out (R, D).
    * few_step: x (R, D), t (R), r (R), condition (R, H) -> out (R, D): the average velocity from t to r.
@@ -335,6 +370,10 @@ export interface ProbeRequest {
    * backbone: ids (T), step_embedding (S, H) -> prefill (T, H), step (S, H).
    * vae_decode: latent (B, C, h, w) -> image (B, 3, H, W). vae_encode: pixels (B, 3, H, W) -> latent (B, C, h, w).
    * tokens: no input, params.sequence -> tokens (emitted, D) of a live sequence.
+   * TransDiff: decoder_call: x (R, N, C), condition (R, M, D), t_times_1000 (R) -> v (R, N, C).
+   * class_to_latent: labels (B), noise (1, B, N, C), step_noise (draws, B, N, C), sampler settings in params -> latents
+   * (B, C, h, w), and for each pass i what it attends to, z{i} (R, tokens, D): rows of the classes, then with guidance of none.
+   * latents: no input, params.sequence -> latents (passes begun, N, C) of a live sequence.
    */
   tensors: Record<string, Tensor>;
   params: Record<string, number | string | boolean>;

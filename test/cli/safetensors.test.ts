@@ -35,7 +35,17 @@ describe('readSafetensors', () => {
     expect(() => readSafetensors(write(entry({ data_offsets: [0, 16] }), eight))).toThrow(/tensor a: bytes/);
     expect(() => readSafetensors(write(entry({ shape: [3] }), eight))).toThrow(/3 numbers/);
     expect(() => readSafetensors(write(entry({ shape: [-1] }), eight))).toThrow(/shape/);
-    expect(() => readSafetensors(write(entry({ dtype: 'I64' }), eight))).toThrow(/I64/);
+    expect(() => readSafetensors(write(entry({ dtype: 'F64' }), eight))).toThrow(/F64/);
+    const large = Buffer.alloc(8);
+    large.writeBigInt64LE(2n ** 24n + 1n);
+    expect(() => readSafetensors(write(entry({ dtype: 'I64', shape: [1] }), large))).toThrow(/16777217 is no float32/);
+  });
+
+  it('reads labels and pixels', () => {
+    const data = Buffer.from([3, 0, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 255, 255, 255, 255, 7, 255]);
+    const header = { a: { dtype: 'I64', shape: [2], data_offsets: [0, 16] }, b: { dtype: 'U8', shape: [2], data_offsets: [16, 18] } };
+    const tensors = readSafetensors(write(header, data));
+    expect([...tensors.get('a')!.data, ...tensors.get('b')!.data]).toEqual([3, -2, 7, 255]);
   });
 
   it('reads float32, float16 and bfloat16, and skips metadata', () => {

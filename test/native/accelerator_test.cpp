@@ -10,7 +10,7 @@ using namespace testing_support;
 
 class AcceleratorFolder : public testing::Test {
  protected:
-  std::unique_ptr<Engine> load() { return std::make_unique<Engine>(*backend_, model_.path(), LoadOptions{8, 64, model_.accelerator().string()}); }
+  std::unique_ptr<NextStepEngine> load() { return std::make_unique<NextStepEngine>(*backend_, model_.path(), LoadOptions{8, 64, model_.accelerator().string()}); }
   void refused(const std::string& part) {
     expect_error([&] { load(); }, ErrorCode::kInvalidModel, part);
   }
@@ -30,7 +30,7 @@ TEST_F(AcceleratorFolder, IsReported) {
     for (const auto& [name, tensor] : tensors) parameters += static_cast<int64_t>(tensor.values.size());
   }
   EXPECT_EQ(info.parameters, parameters);
-  Engine plain(*backend_, model_.path(), {.kv_blocks = 8, .max_step_tokens = 64});
+  NextStepEngine plain(*backend_, model_.path(), {.kv_blocks = 8, .max_step_tokens = 64});
   EXPECT_EQ(plain.info().accelerator.draft_layers, 0);
   // Two layers beside the model's three.
   EXPECT_EQ(engine->info().block_bytes * 3, plain.info().block_bytes * 5);
@@ -107,7 +107,7 @@ TEST_F(AcceleratorFolder, HostileFiles) {
 }
 
 TEST_F(AcceleratorFolder, WithoutOneNothingIsAccelerated) {
-  Engine engine(*backend_, model_.path(), {.kv_blocks = 8, .max_step_tokens = 64});
+  NextStepEngine engine(*backend_, model_.path(), {.kv_blocks = 8, .max_step_tokens = 64});
   const auto admit = [&](const SequenceSpec& spec, const std::string& part) {
     StepPlan plan;
     plan.admit = {spec};
@@ -123,7 +123,7 @@ TEST_F(AcceleratorFolder, DraftWithoutAHeadDraftsForFewStepsOnly) {
   NamedTensors draft = model_.draft();
   std::erase_if(draft, [](const auto& entry) { return entry.first.starts_with("head."); });
   model_.write_draft(draft);
-  const auto engine = std::make_unique<Engine>(*backend_, model_.path(), LoadOptions{64, 256, model_.accelerator().string()});
+  const auto engine = std::make_unique<NextStepEngine>(*backend_, model_.path(), LoadOptions{64, 256, model_.accelerator().string()});
   EXPECT_FALSE(engine->info().accelerator.draft_head);
   StepPlan plan;
   plan.admit = {speculating(plain_picture(1, "x", 1), SpeculationMode::kExact, 2)};

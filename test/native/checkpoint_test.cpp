@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "engine/engine.h"
+#include "engine/nextstep_engine.h"
 #include "expect_error.h"
 #include "model/model_config.h"
 #include "model/vae_names.h"
@@ -131,7 +131,7 @@ class BrokenFolder : public testing::Test {
   BrokenFolder() { std::filesystem::copy(std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny", dir_.path(), std::filesystem::copy_options::recursive); }
   void expect(const std::string& part) {
     const auto backend = make_backend({.name = "reference", .dtype = "float32", .threads = 1});
-    expect_error([&] { Engine(*backend, dir_.path(), {.kv_blocks = 8, .max_step_tokens = 64}); }, ErrorCode::kInvalidModel, part);
+    expect_error([&] { NextStepEngine(*backend, dir_.path(), {.kv_blocks = 8, .max_step_tokens = 64}); }, ErrorCode::kInvalidModel, part);
   }
   TempDir dir_;
 };

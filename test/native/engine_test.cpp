@@ -1,6 +1,6 @@
 // The engine's promises about a picture's bits, on every compiled backend and dtype: the same alone, in a crowd,
 // in other KV blocks, after preemption, with shared prompt blocks. And what it answers to wrong plans.
-#include "engine/engine.h"
+#include "engine/nextstep_engine.h"
 
 #include <gtest/gtest.h>
 
@@ -42,7 +42,7 @@ SequenceSpec picture(uint32_t id, const std::string& text, uint64_t seed, int64_
 // Draws sequences through step plans, handing out KV blocks from the pool in a scrambled order.
 class Drawing {
  public:
-  Drawing(Engine& engine, int32_t first_block, int32_t stride) : engine_(engine), next_block_(first_block), stride_(stride) {}
+  Drawing(NextStepEngine& engine, int32_t first_block, int32_t stride) : engine_(engine), next_block_(first_block), stride_(stride) {}
 
   Table blocks(int64_t positions) {
     Table out;
@@ -87,7 +87,7 @@ class Drawing {
   }
 
  private:
-  Engine& engine_;
+  NextStepEngine& engine_;
   int32_t next_block_;
   int32_t stride_;
 };
@@ -99,7 +99,7 @@ class EngineTest : public testing::TestWithParam<Setting> {
         engine_(*backend_, std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny", {.kv_blocks = 101, .max_step_tokens = 256}) {}
 
   std::unique_ptr<Backend> backend_;
-  Engine engine_;
+  NextStepEngine engine_;
 };
 
 // Several tokens of each picture in one step, of pictures that end at different rounds.

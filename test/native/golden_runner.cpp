@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/engine.h"
+#include "engine/nextstep_engine.h"
+#include "engine/transdiff_engine.h"
 #include "io/json_file.h"
 #include "io/mmap_file.h"
 #include "io/safetensors.h"
@@ -90,7 +91,7 @@ SequenceSpec settings(const json& params) {
 
 // The whole picture through step plans: every row prefilled, then one token a step. Block tables are interleaved
 // so that rows do not lie next to each other.
-std::vector<HostArray> draw(Engine& engine, const SequenceSpec& spec, double scaling, double shift) {
+std::vector<HostArray> draw(NextStepEngine& engine, const SequenceSpec& spec, double scaling, double shift) {
   const auto rows = spec.prompt_rows.size();
   const int64_t count = spec.grid_height * spec.grid_width;
   std::vector<std::vector<int32_t>> tables(rows);
@@ -116,7 +117,7 @@ std::vector<HostArray> draw(Engine& engine, const SequenceSpec& spec, double sca
   return {tokens, engine.probe_vae_decode(z)};
 }
 
-std::vector<HostArray> run_case(Engine& engine, const Fixtures& fixtures, const json& c, const VaeConfig& vae) {
+std::vector<HostArray> run_case(NextStepEngine& engine, const Fixtures& fixtures, const json& c, const VaeConfig& vae) {
   const std::string kind = c.at("kind");
   const auto fixture = [&](const char* key) { return fixtures.get(c.at(key)); };
   if (kind == "flow_head") return {engine.probe_flow_head(fixture("x"), fixture("t"), fixture("condition"))};
@@ -150,6 +151,32 @@ std::vector<HostArray> run_case(Engine& engine, const Fixtures& fixtures, const 
   return draw(engine, spec, vae.scaling_factor, vae.shift_factor);
 }
 
+// The cases of a TransDiff folder (docs/transdiff.md) are probes.
+std::vector<HostArray> run_transdiff_case(TransDiffEngine& engine, const Fixtures& fixtures, const json& c) {
+  const std::string kind = c.at("kind");
+  const auto fixture = [&](const char* key) { return fixtures.get(c.at(key)); };
+  if (kind == "decoder_call") return {engine.probe_decoder_call(fixture("x"), fixture("condition"), fixture("t_times_1000"))};
+  if (kind == "class_to_latent") {
+    const json& params = c.at("params");
+    SequenceSpec spec;
+    spec.sampler = {.sampler = Sampler::kMaruyama, .timesteps = params.at("steps"), .drift_scale = params.at("scale_0"), .noise_scale = params.at("scale_1")};
+    spec.guidance_scale = params.at("cfg");
+    HostArrays arrays = engine.probe_class_to_latent(fixture("labels"), fixture("noise"), fixture("step_noise"), spec);
+    std::vector<HostArray> out;
+    for (int64_t pass = 0; pass < engine.config().num_passes; ++pass) out.push_back(arrays.at("z" + std::to_string(pass)));
+    out.push_back(arrays.at("latents"));
+    return out;
+  }
+  check(kind == "vae_decode", ErrorCode::kInvalidArgument, "unknown case kind '", kind, "'");
+  HostArray latent = fixture("latent");
+  const int64_t pictures = c.value("rows", latent.shape[0]);
+  latent.data.resize(latent.data.size() / static_cast<size_t>(latent.shape[0]) * static_cast<size_t>(pictures));
+  latent.shape[0] = pictures;
+  const float divisor = c.at("params").value("divide_by", 1.0f);
+  for (float& value : latent.data) value /= divisor;
+  return {engine.probe({.kind = "vae_decode", .tensors = {{"latent", latent}}}).at("image")};
+}
+
 double difference(const HostArray& got, const HostArray& expected) {
   check(got.data.size() == expected.data.size(), ErrorCode::kInternal, "got ", got.data.size(), " numbers, expected ", expected.data.size());
   double worst = 0, largest = 1;
@@ -171,22 +198,12 @@ double rms_difference(const HostArray& got, const HostArray& expected) {
   return std::sqrt(difference / size);
 }
 
-}  // namespace
-
-std::vector<Outcome> run(const std::filesystem::path& directory, Backend& backend) {
-  const MmapFile manifest_file(directory / "manifest.json");
-  const auto* text = reinterpret_cast<const char*>(manifest_file.bytes().data());
-  const json manifest = json::parse(text, text + manifest_file.bytes().size());
-  check(manifest.value("family", "") == "nextstep", ErrorCode::kInvalidArgument, "family '", manifest.value("family", ""), "' is not supported");
-  const Fixtures fixtures(directory / "fixtures.safetensors");
-  // Cases of an accelerator lie in its folder, inside that of the model.
-  const bool accelerated = !std::filesystem::exists(directory / "config.json");
-  const auto model = accelerated ? directory.parent_path() : directory;
-  Engine engine(backend, model, {.kv_blocks = 64, .max_step_tokens = 512, .accelerator = accelerated ? directory.string() : ""});
-  const VaeConfig vae = read_vae_config(directory / manifest.value("vae", "vae"));
+// Every expected tensor of every case beside what `run_one` gives.
+template <typename RunCase>
+std::vector<Outcome> judge(const json& manifest, const Fixtures& fixtures, RunCase&& run_one) {
   std::vector<Outcome> out;
   for (const json& c : manifest.at("cases")) {
-    const std::vector<HostArray> results = run_case(engine, fixtures, c, vae);
+    const std::vector<HostArray> results = run_one(c);
     check(c.at("expect").size() == results.size(), ErrorCode::kInternal, "case expects ", c.at("expect").size(), " tensors");
     size_t stage = 0;
     for (const auto& [name, tolerance] : c.at("expect").items()) {
@@ -196,6 +213,28 @@ std::vector<Outcome> run(const std::filesystem::path& directory, Backend& backen
     }
   }
   return out;
+}
+
+}  // namespace
+
+std::vector<Outcome> run(const std::filesystem::path& directory, Backend& backend) {
+  const MmapFile manifest_file(directory / "manifest.json");
+  const auto* text = reinterpret_cast<const char*>(manifest_file.bytes().data());
+  const json manifest = json::parse(text, text + manifest_file.bytes().size());
+  const Fixtures fixtures(directory / "fixtures.safetensors");
+  const std::string family = manifest.value("family", "");
+  if (family == "transdiff" || family == "transdiff-mrar") {
+    const std::string vae = manifest.at("vae").is_null() ? "" : (directory / manifest.at("vae").get<std::string>()).string();
+    TransDiffEngine engine(backend, directory, {.kv_blocks = 1, .max_step_tokens = 1024, .vae = vae});
+    return judge(manifest, fixtures, [&](const json& c) { return run_transdiff_case(engine, fixtures, c); });
+  }
+  check(family == "nextstep", ErrorCode::kInvalidArgument, "family '", family, "' is not supported");
+  // Cases of an accelerator lie in its folder, inside that of the model.
+  const bool accelerated = !std::filesystem::exists(directory / "config.json");
+  const auto model = accelerated ? directory.parent_path() : directory;
+  NextStepEngine engine(backend, model, {.kv_blocks = 64, .max_step_tokens = 512, .accelerator = accelerated ? directory.string() : ""});
+  const VaeConfig vae = read_vae_config(directory / manifest.value("vae", "vae"));
+  return judge(manifest, fixtures, [&](const json& c) { return run_case(engine, fixtures, c, vae); });
 }
 
 }  // namespace ardiff::golden

@@ -20,6 +20,13 @@ export interface CaseParams {
   guidance_schedule: GuidanceSchedule;
   use_norm: boolean;
   grid: [number, number];
+  /** TransDiff: its names of timesteps, guidance and the sampler's factors of drift and noise. */
+  steps: number;
+  cfg: number;
+  scale_0: number;
+  scale_1: number;
+  /** What a latent is divided by before it is decoded. */
+  divide_by: number;
   /** Jumps of the few-step head; 0: the model's sampler. */
   few_step: 0 | 1 | 2 | 4;
 }
@@ -34,6 +41,8 @@ export interface GoldenCase {
   masked: number;
   firstKey: number;
   rows: readonly string[];
+  /** Of a batch recorded whole, how many of its pictures the case takes; null: all. */
+  pictures: number | null;
   params: CaseParams;
   expect: readonly { tensor: string; tolerance: number }[];
   /** Where rows and noise came from, for cases that say: tokenizer and generator are then held to them, too. */
@@ -42,10 +51,13 @@ export interface GoldenCase {
 
 export interface GoldenFolder {
   directory: string;
+  family: 'nextstep' | 'transdiff';
   /** Folder of the model the cases are of. */
   model: string;
   /** Where the cases are an accelerator's: its folder, which is `directory`, inside that of the model. */
   accelerator: string | null;
+  /** Folder of the VAE where the manifest names one, or says (null) that its cases need none. */
+  vae: string | null | undefined;
   cases: readonly GoldenCase[];
   fixtures: ReadonlyMap<string, Tensor>;
 }
@@ -60,20 +72,36 @@ const DEFAULTS: CaseParams = {
   guidance_schedule: 'constant',
   use_norm: false,
   grid: [1, 1],
+  steps: 1,
+  cfg: 1,
+  scale_0: 1,
+  scale_1: 1,
+  divide_by: 1,
   few_step: 0,
 };
+
+/** By the manifest's `family`. */
+const FAMILIES: ReadonlyMap<unknown, GoldenFolder['family']> = new Map([
+  ['nextstep', 'nextstep'],
+  ['transdiff', 'transdiff'],
+  ['transdiff-mrar', 'transdiff'],
+]);
 
 export function readGoldenFolder(directory: string): GoldenFolder {
   const path = join(directory, 'manifest.json');
   if (!existsSync(path)) throw new GoldenUsageError(`${path} is missing: not a golden folder`);
   const manifest = readObject(path, readJsonFile(path));
-  if (manifest['family'] !== 'nextstep') {
-    throw new GoldenUsageError(`${path}: family ${JSON.stringify(manifest['family'])} is not supported yet; supported: "nextstep"`);
+  const family = FAMILIES.get(manifest['family']);
+  if (family === undefined) {
+    const names = [...FAMILIES.keys()].map((name) => JSON.stringify(name)).join(', ');
+    throw new GoldenUsageError(`${path}: family ${JSON.stringify(manifest['family'])} is not supported yet; supported: ${names}`);
   }
   if (!Array.isArray(manifest['cases']) || manifest['cases'].length === 0) throw new GoldenUsageError(`${path}: no cases`);
   const accelerated = !existsSync(join(directory, 'config.json'));
   return {
     directory,
+    family,
+    vae: readVae(directory, manifest['vae']),
     model: accelerated ? dirname(resolve(directory)) : directory,
     accelerator: accelerated ? directory : null,
     cases: manifest['cases'].map((value: unknown, i) => readCase(`${path}: case ${i}`, value)),
@@ -93,10 +121,16 @@ function readCase(where: string, value: unknown): GoldenCase {
     masked: Number(json['masked'] ?? 0),
     firstKey: Number(json['first_key'] ?? 0),
     rows: Array.isArray(rows) ? rows.map(String) : [],
+    pictures: typeof rows === 'number' ? rows : null,
     params: { ...DEFAULTS, ...(readObject(`${where}: params`, json['params'] ?? {}) as Partial<CaseParams>) },
     origin: readOrigin(json),
     expect: Object.entries(expect).map(([tensor, tolerance]) => ({ tensor, tolerance: Number(tolerance) })),
   };
+}
+
+/** Relative to the case's folder. */
+function readVae(directory: string, value: unknown): GoldenFolder['vae'] {
+  return typeof value === 'string' ? join(directory, value) : value === null ? null : undefined;
 }
 
 function readOrigin(json: JsonObject): GoldenCase['origin'] {

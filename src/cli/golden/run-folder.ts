@@ -3,21 +3,17 @@ import { readNextStepManifest } from '../../model/manifest.js';
 import { loadTokenizer } from '../../model/tokenizer.js';
 import { KV_BLOCK_TOKENS } from '../../worker/capacity.js';
 import { peakBlocks } from '../../worker/scheduler/sequence.js';
-import { compare, type Difference } from './compare.js';
-import { fixture, GoldenUsageError, type GoldenCase, type GoldenFolder } from './manifest.js';
+import { compare } from './compare.js';
+import { judgeOutputs, type Report } from './judge.js';
+import { fixture, type GoldenCase, type GoldenFolder } from './manifest.js';
 import { runCase, runFromOrigin, type GoldenRun } from './run-case.js';
-
-/** One expected tensor of one case. */
-export interface GoldenOutcome extends Difference {
-  name: string;
-  tensor: string;
-  tolerance: number;
-}
+import { runTransDiffFolder } from './run-transdiff.js';
 
 const MAX_STEP_TOKENS = 512;
 
 /** Loads the folder's model and runs its cases in order, reporting every expected tensor. */
 export async function runGoldenFolder(engine: Engine, folder: GoldenFolder, report: Report): Promise<void> {
+  if (folder.family === 'transdiff') return runTransDiffFolder(engine, folder, report);
   const manifest = readNextStepManifest(folder.model);
   const tokenizer = folder.cases.some(({ origin }) => origin !== null) ? loadTokenizer(manifest) : null;
   const model = await engine.load(folder.model, {
@@ -28,22 +24,11 @@ export async function runGoldenFolder(engine: Engine, folder: GoldenFolder, repo
   try {
     const run: GoldenRun = { folder, manifest, tokenizer, model, maxStepTokens: MAX_STEP_TOKENS };
     for (const goldenCase of folder.cases) {
-      await judgeOutputs(run, goldenCase, report);
+      judgeOutputs(folder, goldenCase, await runCase(run, goldenCase), report);
       await judgeOrigin(run, goldenCase, report);
     }
   } finally {
     await model.unload();
-  }
-}
-
-type Report = (outcome: GoldenOutcome) => void;
-
-async function judgeOutputs(run: GoldenRun, goldenCase: GoldenCase, report: Report): Promise<void> {
-  const outputs = await runCase(run, goldenCase);
-  if (outputs === null) throw new GoldenUsageError(`case "${goldenCase.name}": kind ${goldenCase.kind} is not supported`);
-  for (const [i, { tensor, tolerance }] of goldenCase.expect.entries()) {
-    const difference = compare(outputs[i] ?? new Float32Array(), fixture(run.folder, tensor), tolerance);
-    report({ name: goldenCase.name, tensor, tolerance, ...difference });
   }
 }
 

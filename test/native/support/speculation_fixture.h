@@ -22,7 +22,7 @@ class SpeculationTest : public testing::TestWithParam<Setting> {
   bool is_float32() const { return GetParam().dtype == "float32"; }
 
   std::unique_ptr<Backend> backend_;
-  Engine engine_;
+  NextStepEngine engine_;
 };
 
 // A picture of mode off. rows: 1 to 3 guidance rows. Odd ids are normalised.

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/engine.h"
+#include "engine/nextstep_engine.h"
 
 namespace ardiff::testing_support {
 
@@ -38,7 +38,7 @@ struct Drawn {
 
 class Studio {
  public:
-  explicit Studio(Engine& engine, int32_t first_block = 0, int32_t stride = 1) : engine_(engine), next_block_(first_block), stride_(stride) {}
+  explicit Studio(NextStepEngine& engine, int32_t first_block = 0, int32_t stride = 1) : engine_(engine), next_block_(first_block), stride_(stride) {}
 
   struct Picture {
     SequenceSpec spec;
@@ -136,7 +136,7 @@ class Studio {
     return out;
   }
 
-  Engine& engine_;
+  NextStepEngine& engine_;
   int32_t next_block_;
   int32_t stride_;
   std::map<uint32_t, Picture> pictures_;

@@ -1,10 +1,10 @@
-#include "engine/engine.h"
+#include "engine/nextstep_engine.h"
 
 #include "engine/stopwatch.h"
 
 namespace ardiff {
 
-Engine::Engine(Backend& backend, const std::filesystem::path& directory, const LoadOptions& options)
+NextStepEngine::NextStepEngine(Backend& backend, const std::filesystem::path& directory, const LoadOptions& options)
     : backend_(backend), config_(read_nextstep_config(directory)), scratch_(backend) {
   check(options.kv_blocks >= 1 && options.kv_blocks <= (1 << 26), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " is out of range");
   check(options.max_step_tokens >= 3 && options.max_step_tokens <= (1 << 20), ErrorCode::kInvalidArgument, "maxStepTokens ",
@@ -43,16 +43,16 @@ Engine::Engine(Backend& backend, const std::filesystem::path& directory, const L
   info_.boi_token_id = config_.image.boi_token_id;
   info_.image_placeholder_id = config_.image.image_placeholder_id;
   info_.block_tokens = KvCache::kBlockTokens;
-  info_.block_bytes = KvCache::block_bytes(backend_, config_.backbone, info_.accelerator.draft_layers);
+  info_.block_bytes = KvCache::block_bytes(backend_, KvCache::shape_of(config_.backbone, info_.accelerator.draft_layers));
   info_.kv_blocks = options.kv_blocks;
   info_.parameters = checkpoint.parameters() + vae_checkpoint.parameters();
   info_.weight_bytes = static_cast<int64_t>(checkpoint.bytes() + vae_checkpoint.bytes());
 }
 
-Engine::~Engine() = default;
+NextStepEngine::~NextStepEngine() = default;
 
 // Whichever of the two files is there.
-void Engine::load_accelerator(const std::filesystem::path& directory) {
+void NextStepEngine::load_accelerator(const std::filesystem::path& directory) {
   const bool has_draft = std::filesystem::exists(directory / "draft.safetensors");
   const bool has_few_step = std::filesystem::exists(directory / "few_step.safetensors");
   check(has_draft || has_few_step, ErrorCode::kInvalidModel, directory.string(), ": neither draft.safetensors nor few_step.safetensors");
@@ -78,16 +78,16 @@ void Engine::load_accelerator(const std::filesystem::path& directory) {
   }
 }
 
-DraftParts Engine::draft_parts() {
+DraftParts NextStepEngine::draft_parts() {
   return {backend_, scratch_, *draft_, *backbone_->weights().image_in, *conditions_, *store_, *kv_, *hidden_, *tokens_, draft_head_.get(), few_step_.get()};
 }
 
-PlanLimits Engine::limits() const {
+PlanLimits NextStepEngine::limits() const {
   return {kv_->num_blocks(),      max_step_tokens_, info_.max_positions, info_.vocab_size, info_.token_size, static_cast<int32_t>(info_.boi_token_id),
           static_cast<int32_t>(info_.image_placeholder_id),  info_.accelerator};
 }
 
-StepResult Engine::step(const StepPlan& plan) {
+StepResult NextStepEngine::step(const StepPlan& plan) {
   const Stopwatch total;
   check_plan(plan, sequences_, limits());
   try {
@@ -109,7 +109,7 @@ StepResult Engine::step(const StepPlan& plan) {
   }
 }
 
-void Engine::admit(const SequenceSpec& spec) {
+void NextStepEngine::admit(const SequenceSpec& spec) {
   // In the map before it owns anything, so that release() finds whatever was taken when a later line throws.
   Sequence& sequence = sequences_.insert_or_assign(spec.id, Sequence{}).first->second;
   sequence.spec = spec;
@@ -146,7 +146,7 @@ void Engine::admit(const SequenceSpec& spec) {
   sequence.cancelled = cancel_flags_.add(spec.id);
 }
 
-void Engine::release(uint32_t id) {
+void NextStepEngine::release(uint32_t id) {
   const auto found = sequences_.find(id);
   tokens_->give_back(found->second.input_rows);
   tokens_->give_back(found->second.token_rows);

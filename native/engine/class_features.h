@@ -1,0 +1,65 @@
+// Runs the transformer for passes that are about to be drawn and leaves what they attend to in the cache: the transformer's
+// own keys and values, of which later passes are made, and those of the diffusion decoder's cross-attention.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "model/class_transformer.h"
+#include "model/diffusion_decoder.h"
+
+namespace ardiff {
+
+class ClassFeatures {
+ public:
+  // Passes [first, end) of one guidance row.
+  struct Request {
+    int32_t label = 0;                             // a class, or the null class
+    int64_t first = 0;
+    int64_t end = 1;
+    std::span<const int32_t> blocks;               // holds all positions of pass end - 1
+    std::span<const int32_t> latents;              // rows of the latent pool, one per pass; [0, end - 1) are read
+  };
+
+  ClassFeatures(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const ClassTransformer& transformer, const DiffusionDecoder& decoder);
+
+  // Layers of a KvCache: the transformer's (none without references, see below), then the decoder's.
+  static KvShape kv_shape(const TransDiffConfig& config);
+
+  // latents: (rows, N C) f32, channels last. features, if it is there, receives (Σ (end - first) * pass tokens, D) f32 in the
+  // order of requests, passes and tokens: the transformer's output; without references what the decoder is given, positions
+  // included. Returns the number of rows the transformer was run over.
+  int64_t compute(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features = {});
+
+  // Where the condition tokens of a row begin among its blocks.
+  std::span<const int32_t> condition_blocks(std::span<const int32_t> blocks) const {
+    return blocks.subspan(static_cast<size_t>(config_.class_tokens / config_.block_tokens()));
+  }
+
+ private:
+  int64_t run_passes(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features);
+  // Without references the features are a function of the class: computed once, one class at a time, and kept.
+  const TensorView& features_of_class(int32_t label, int64_t& rows_run);
+  void store(std::span<const Request> requests, const TensorView& condition, const KvCache& kv);
+  // The requests' condition tokens, in order.
+  template <typename Visit>
+  void for_tokens(std::span<const Request> requests, Visit&& visit) const;
+
+  Backend& backend_;
+  Scratch& scratch_;
+  TransDiffConfig config_;
+  const ClassTransformer& transformer_;
+  const DiffusionDecoder& decoder_;
+
+  struct Kept {
+    int32_t label;
+    Tensor condition;  // (M, D) f32
+  };
+  std::list<Kept> kept_;                // most recently used first
+  std::unique_ptr<KvCache> one_class_;  // the transformer's keys and values while it computes a class
+};
+
+}  // namespace ardiff

@@ -1,0 +1,48 @@
+// Integrates the SDE of TransDiff's passes (transdiff.md 6) for many pictures at once: each at its own pass and timestep,
+// with its own sampler setting and guidance.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/transdiff_sequence.h"
+#include "model/diffusion_decoder.h"
+
+namespace ardiff {
+
+// Timesteps [begin, end) of one pass.
+struct PassDraw {
+  const TransDiffSequence* sequence = nullptr;
+  int64_t pass = 0;
+  int64_t begin = 0;  // 0: its latent row receives the initial noise first, the same in every pass
+  int64_t end = 0;
+  std::vector<ConditionRow> conditions;  // one per guidance row
+};
+
+class PassSampler {
+ public:
+  PassSampler(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const DiffusionDecoder& decoder);
+  PassSampler(const PassSampler&) = delete;
+  PassSampler& operator=(const PassSampler&) = delete;
+
+  // Throws kInvalidArgument for a spec out of range.
+  std::shared_ptr<const TimestepTable> timesteps(const SamplerSpec& spec) { return times_.get(spec); }
+
+  // latents: (rows, N C) f32, the pool; each draw's row is its sequence's of the pass. Returns how many timesteps each draw
+  // got: fewer where its cancel flag was seen. Adds the network evaluations (timestep x guidance row) to `evaluations`.
+  std::vector<int64_t> sample(std::span<const PassDraw> draws, const TensorView& latents, std::span<const KvLayer> kv, int64_t& evaluations) const;
+
+ private:
+  struct Batch;
+  void start(std::span<const PassDraw> draws, const TensorView& latents) const;
+  void advance(std::span<const PassDraw* const> active, const Batch& batch, int64_t step, const TensorView& latents, std::span<const KvLayer> kv) const;
+  void draw_noise(std::span<const PassDraw* const> draws, std::span<const int64_t> timesteps, bool initial, const TensorView& noise) const;
+
+  Backend& backend_;
+  Scratch& scratch_;
+  const DiffusionDecoder& decoder_;
+  int64_t latent_size_;
+  TimestepCache times_;  // a row is what the decoder's blocks are modulated by at one timestep
+};
+
+}  // namespace ardiff

@@ -1,0 +1,192 @@
+#include "engine/transdiff_engine.h"
+
+#include <algorithm>
+
+#include "engine/stopwatch.h"
+
+namespace ardiff {
+
+namespace {
+
+const LoadOptions& checked(const LoadOptions& options) {
+  check(options.kv_blocks >= 1 && options.kv_blocks <= (1 << 26), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " is out of range");
+  check(options.max_step_tokens >= 1 && options.max_step_tokens <= (1 << 20), ErrorCode::kInvalidArgument, "maxStepTokens ",
+        options.max_step_tokens, " is out of range");
+  check(options.accelerator.empty(), ErrorCode::kInvalidModel, options.accelerator, ": accelerators of TransDiff models are not supported");
+  return options;
+}
+
+// "model", or the name of the only safetensors file there.
+std::string vae_stem(const std::filesystem::path& directory) {
+  if (std::filesystem::exists(directory / "model.safetensors") || std::filesystem::exists(directory / "model.safetensors.index.json")) return "model";
+  std::vector<std::string> stems;
+  if (std::filesystem::is_directory(directory)) {
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+      if (entry.path().extension() == ".safetensors") stems.push_back(entry.path().stem().string());
+    }
+  }
+  check(stems.size() == 1, ErrorCode::kInvalidModel, directory.string(), ": neither model.safetensors nor a single other .safetensors file");
+  return stems[0];
+}
+
+}  // namespace
+
+TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& directory, const LoadOptions& options)
+    : TransDiffEngine(backend, directory, Checkpoint(directory, "model"), checked(options)) {}
+
+TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& directory, const Checkpoint& checkpoint, const LoadOptions& options)
+    : backend_(backend),
+      config_(read_transdiff_config(directory, checkpoint)),
+      scratch_(backend),
+      transformer_(backend, config_, load_class_transformer(backend, checkpoint, config_)),
+      decoder_(backend, config_, load_diffusion_decoder(backend, checkpoint, config_)),
+      features_(backend, scratch_, config_, transformer_, decoder_),
+      sampler_(backend, scratch_, config_, decoder_),
+      kv_(backend, ClassFeatures::kv_shape(config_), options.kv_blocks),
+      latents_(backend, config_.latent_size()),
+      max_step_tokens_(options.max_step_tokens) {
+  info_.parameters = checkpoint.parameters();
+  info_.weight_bytes = static_cast<int64_t>(checkpoint.bytes());
+  load_vae(directory, options);
+  info_.family = "transdiff";
+  info_.hidden_size = config_.width;
+  info_.num_layers = config_.transformer_blocks;
+  info_.token_size = info_.latent_channels = config_.latent_channels;
+  info_.latent_patch_size = 1;
+  info_.pixel_factor = config_.vae.factor();
+  info_.max_positions = config_.positions();
+  info_.boi_token_id = info_.image_placeholder_id = -1;
+  info_.block_tokens = config_.block_tokens();
+  info_.block_bytes = KvCache::block_bytes(backend_, ClassFeatures::kv_shape(config_));
+  info_.kv_blocks = options.kv_blocks;
+  info_.classes = {config_.num_classes, config_.class_tokens, config_.num_passes, config_.pass_tokens, config_.grid};
+}
+
+void TransDiffEngine::load_vae(const std::filesystem::path& directory, const LoadOptions& options) {
+  const std::filesystem::path folder = options.vae ? std::filesystem::path(*options.vae) : directory / "vae";
+  if (folder.empty()) return;
+  const Checkpoint checkpoint(folder, vae_stem(folder));
+  vae_ = std::make_unique<Vae>(backend_, checkpoint, config_.vae);
+  info_.parameters += checkpoint.parameters();
+  info_.weight_bytes += static_cast<int64_t>(checkpoint.bytes());
+}
+
+const Vae& TransDiffEngine::vae() const {
+  check(vae_ != nullptr, ErrorCode::kInvalidArgument, "the model was loaded without its VAE");
+  return *vae_;
+}
+
+int32_t TransDiffEngine::label_of(const TransDiffSequence& sequence, int64_t row) const {
+  return row == 0 ? static_cast<int32_t>(sequence.spec.class_label) : transformer_.null_class();
+}
+
+StepResult TransDiffEngine::step(const StepPlan& plan) {
+  const Stopwatch total;
+  check_transdiff_plan(plan, sequences_, config_, {kv_.num_blocks(), max_step_tokens_, vae_ != nullptr});
+  try {
+    scratch_.reset();
+    StepResult result;
+    for (const uint32_t id : plan.release) release(id);
+    for (const SequenceSpec& spec : plan.admit) admit(spec);
+    kv_.copy(plan.copies);
+    run_transformer(plan, result);
+    run_timesteps(plan, result);
+    decode_images(plan, result);
+    backend_.rest();
+    result.timings.total = total.seconds();
+    return result;
+  } catch (...) {
+    // Out of memory, or a bug: how far the step came is unknown, so no sequence may be continued.
+    while (!sequences_.empty()) release(sequences_.begin()->first);
+    throw;
+  }
+}
+
+void TransDiffEngine::admit(const SequenceSpec& spec) {
+  // In the map before it owns anything, so that release() finds whatever was taken when a later line throws.
+  TransDiffSequence& sequence = sequences_.insert_or_assign(spec.id, TransDiffSequence{}).first->second;
+  sequence.spec = spec;
+  sequence.cancelled = cancel_flags_.add(spec.id);
+  sequence.timesteps = sampler_.timesteps(spec.sampler);
+  sequence.latent_rows = latents_.take(config_.num_passes);
+  sequence.computed_passes.resize(static_cast<size_t>(sequence.num_rows()), 0);
+}
+
+void TransDiffEngine::release(uint32_t id) {
+  const auto found = sequences_.find(id);
+  latents_.give_back(found->second.latent_rows);
+  cancel_flags_.remove(id);
+  sequences_.erase(found);
+}
+
+void TransDiffEngine::run_transformer(const StepPlan& plan, StepResult& result) {
+  const Stopwatch watch;
+  std::vector<ClassFeatures::Request> requests;
+  for (const PrefillEntry& entry : plan.prefill) {
+    const TransDiffSequence& sequence = sequences_.at(entry.sequence);
+    requests.push_back({label_of(sequence, entry.row), pass_at(config_, entry.begin), pass_at(config_, entry.end), entry.block_table, sequence.latent_rows});
+  }
+  if (requests.empty()) return;
+  result.backbone_tokens = features_.compute(requests, latents_.view(), kv_);
+  for (const PrefillEntry& entry : plan.prefill) {
+    sequences_.at(entry.sequence).computed_passes[static_cast<size_t>(entry.row)] = pass_at(config_, entry.end);
+  }
+  result.timings.backbone = watch.seconds();
+}
+
+void TransDiffEngine::run_timesteps(const StepPlan& plan, StepResult& result) {
+  const Stopwatch watch;
+  if (plan.decode.empty()) return;
+  std::vector<PassDraw> draws;
+  for (const DecodeEntry& entry : plan.decode) {
+    const TransDiffSequence& sequence = sequences_.at(entry.sequence);
+    const int64_t begin = sequence.done % sequence.timesteps_per_pass(), tokens = (sequence.pass() + 1) * config_.pass_tokens;
+    PassDraw draw{&sequence, sequence.pass(), begin, begin + entry.rounds, {}};
+    for (const auto& table : entry.block_tables) draw.conditions.push_back({features_.condition_blocks(table), tokens});
+    draws.push_back(std::move(draw));
+  }
+  const std::vector<int64_t> done = sampler_.sample(draws, latents_.view(), kv_.second_layers(), result.flow_head_evaluations);
+  for (size_t i = 0; i < draws.size(); ++i) {
+    TransDiffSequence& sequence = sequences_.at(plan.decode[i].sequence);
+    sequence.done += done[i];
+    DecodeResult decode;
+    decode.sequence = plan.decode[i].sequence;
+    decode.emitted_tokens = sequence.done;
+    decode.cancelled = done[i] < plan.decode[i].rounds;
+    result.decode.push_back(std::move(decode));
+  }
+  result.timings.flow_head = watch.seconds();
+}
+
+void TransDiffEngine::decode_images(const StepPlan& plan, StepResult& result) {
+  for (const VaeEntry& entry : plan.vae) {
+    const Stopwatch watch;
+    const TransDiffSequence& sequence = sequences_.at(entry.sequence);
+    // It may have got fewer timesteps than planned; nobody looks at it any more.
+    if (sequence.is_cancelled()) continue;
+    result.images.push_back(decode_image(sequence, entry.tokens));
+    (entry.tokens == sequence.total() ? result.timings.vae : result.timings.preview) += watch.seconds();
+  }
+}
+
+// One picture at a time, of the latent that its pass ended with: the bytes depend on nothing else.
+DecodedImage TransDiffEngine::decode_image(const TransDiffSequence& sequence, int64_t timesteps) {
+  const Scratch::Frame frame(scratch_);
+  const int64_t side = config_.grid, c = config_.latent_channels;
+  const int64_t row = sequence.latent_rows[static_cast<size_t>(timesteps / sequence.timesteps_per_pass() - 1)];
+  const TensorView z = scratch_.take(DType::kF32, {1, side, side, c});
+  backend_.unpatchify(latents_.view().row_slice(row, row + 1).reshape({side * side, c}), side, config_.vae.scaling_factor, config_.vae.shift_factor, z);
+  DecodedImage image;
+  image.sequence = sequence.spec.id;
+  image.tokens = timesteps;
+  image.height = image.width = side * info_.pixel_factor;
+  const TensorView pixels = scratch_.take(DType::kF32, {1, image.height, image.width, 3});
+  const TensorView rgb = scratch_.take(DType::kU8, {1, image.height, image.width, 3});
+  vae_->decode(z, pixels, scratch_);
+  backend_.to_rgb8(pixels, rgb);
+  image.rgb.resize(static_cast<size_t>(image.height * image.width * 3));
+  backend_.download(rgb, image.rgb.data());
+  return image;
+}
+
+}  // namespace ardiff
