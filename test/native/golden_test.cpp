@@ -57,7 +57,7 @@ TEST(GoldenBfloat16, ErrorAtMostOneAndAHalfOfPyTorchs) {
 
 INSTANTIATE_TEST_SUITE_P(Folders, Golden, testing::Combine(testing::Values("nextstep-tiny", "transdiff-mrar", "transdiff-one-pass"), testing::ValuesIn(backends())));
 // What train/ recorded of its own network, few-step head and draft model (train/golden.py).
-INSTANTIATE_TEST_SUITE_P(Train, Golden, testing::Combine(testing::Values("../../train/golden", "../../train/golden/accelerator"), testing::ValuesIn(backends())));
+INSTANTIATE_TEST_SUITE_P(Train, Golden, testing::Combine(testing::Values("../../train/golden", "../../train/golden/accelerator", "../../train/golden-transdiff"), testing::ValuesIn(backends())));
 
 }  // namespace
 }  // namespace ardiff
