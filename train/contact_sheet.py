@@ -1,4 +1,4 @@
-"""The 40 prompts of eval_prompts.txt, drawn and labelled: docs/contact-sheet.png.
+"""The 40 prompts of eval_prompts.txt, of a model of classes the 40 names of eval_classes.txt, drawn and labelled: docs/contact-sheet.png.
 
 python contact_sheet.py --model ../models/nextstep-emoji64 --out ../docs/contact-sheet.png      (--pictures DIR: DIR/<i>.png drawn elsewhere)
 """
@@ -31,12 +31,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--pictures")
-    parser.add_argument("--prompts", default=os.path.join(HERE, "eval_prompts.txt"))
+    parser.add_argument("--prompts", help="a file; by default eval_prompts.txt, of a model of classes eval_classes.txt")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", required=True)
     args = parser.parse_args(argv)
     from PIL import Image
-    prompts = read_prompts(args.prompts)
+    classes = os.path.exists(os.path.join(args.model, "classes.json"))
+    prompts = read_prompts(args.prompts or os.path.join(HERE, "eval_classes.txt" if classes else "eval_prompts.txt"))
     if args.pictures:
         pictures = [np.asarray(Image.open(os.path.join(args.pictures, f"{i}.png")).convert("RGB")) for i in range(len(prompts))]
     else:

@@ -9,6 +9,7 @@ import tempfile
 
 import numpy as np
 import torch
+from PIL import Image
 
 import data
 import quality
@@ -143,6 +144,10 @@ def stages(folder, pictures_of):
     assert pipeline.defaults["timesteps"] == 3
     together, alone = pipeline.latents([1, 4, 2], [7, 8, 9]), pipeline.latents([4], [8])
     assert torch.allclose(together[1:2], alone, atol=1e-4)
+    transdiff_sample.main(["--model", at("model"), "--name", next(iter(transdiff_sample.NamePipeline(at("model")).labels)), "--n", "3", "--passes", "--timesteps", "2",
+                           "--out", at("passes.png")])
+    with Image.open(at("passes.png")) as image:
+        assert image.size == (8 * 64, 2 * 64), "two pictures of four passes a line"
     quality_pack.main(sample + ["--out", at("model", "quality"), "--classes", "--epochs", "1"])
     quality.main(["--model", at("model"), "--timesteps", "2", "--fd-count", "64"])
 

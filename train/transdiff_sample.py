@@ -1,6 +1,7 @@
 """Reference sampling of TransDiff: classes and seeds -> latents of all passes -> pictures, in float32, with the engine's own noise.
 
 python transdiff_sample.py --model ../models/transdiff-emoji64 --name "red apple" --seed 1 --out apple.png
+python transdiff_sample.py --model ../models/transdiff-emoji64 --names eval_classes.txt --passes --out passes.png       four pictures of each
 """
 import argparse
 import json
@@ -13,7 +14,7 @@ import philox
 import safetensors_io
 import transdiff_model as transdiff
 import vae
-from sample import load_into, sheet
+from sample import load_into, read_prompts, sheet
 
 LAST_T = 0.04                                             # the last step goes from here to 0, without noise
 
@@ -117,19 +118,21 @@ def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--name", default="red apple", help="a class's name")
+    parser.add_argument("--names", help="a file of names, all drawn with --seed, into one sheet")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n", type=int, default=1, help="pictures, seeds counting up")
+    parser.add_argument("--n", type=int, default=1, help="pictures of --name, seeds counting up")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--passes", action="store_true", help="show the reference passes too")
     parser.add_argument("--out", default="sample.png")
     args = parser.parse_args(argv)
     from PIL import Image
-    named, seeds = NamePipeline(args.model), [args.seed + i for i in range(args.n)]
-    pipeline, label = named.pipeline, named.labels[args.name]
-    latents = pipeline.latents([label] * args.n, seeds, timesteps=args.timesteps, guidance_scale=args.guidance_scale)
-    shown = latents.flatten(0, 1) if args.passes else latents[:, -1]
-    Image.fromarray(sheet(pipeline.decode(shown), latents.shape[1] if args.passes else min(8, args.n))).save(args.out)
+    named = NamePipeline(args.model)
+    names = read_prompts(args.names) if args.names else [args.name] * args.n
+    seeds = [args.seed] * len(names) if args.names else [args.seed + i for i in range(args.n)]
+    latents = named.pipeline.latents([named.labels[name] for name in names], seeds, timesteps=args.timesteps, guidance_scale=args.guidance_scale)
+    passes = latents.shape[1] if args.passes else 1
+    Image.fromarray(sheet(named.pipeline.decode(latents[:, -passes:].flatten(0, 1)), passes * min(8 // passes, len(names)))).save(args.out)
 
 
 if __name__ == "__main__":
