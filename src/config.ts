@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PACKAGE_ROOT } from './engine/native.js';
 import { MODE_KEYS, type DefaultAcceleration } from './model/accelerator.js';
@@ -8,7 +8,8 @@ import type { LogLevel } from './gateway/deps.js';
 export interface Config {
   host: string;
   port: number;
-  modelDirectory: string;
+  /** Different models; the first is drawn by requests that name none. */
+  modelDirectories: readonly [string, ...string[]];
   backend: BackendName;
   dtype: ComputeDtype;
   /** 0: one per physical core. */
@@ -54,7 +55,7 @@ const SETTINGS = {
   host: { env: 'HOST', fallback: '0.0.0.0', parse: (text: string) => text, help: 'address to listen on' },
   port: { env: 'PORT', fallback: '8080', parse: integer(0, 65_535), help: 'port to listen on; 0 takes a free one' },
   // The bundled demo: what `npm start` draws with on a fresh machine.
-  model: { env: 'ARDIFF_MODEL', fallback: DEFAULT_MODEL, parse: (text: string) => text, help: 'model folder' },
+  model: { env: 'ARDIFF_MODEL', fallback: DEFAULT_MODEL, parse: folders, help: 'model folder, or several with commas between them; requests that name no model get the first' },
   backend: { env: 'ARDIFF_BACKEND', fallback: 'cpu', parse: oneOf<BackendName>('cpu', 'reference'), help: 'cpu or reference' },
   // bfloat16 only where the processor multiplies it natively; elsewhere float32 is faster.
   dtype: { env: 'ARDIFF_DTYPE', fallback: 'auto', parse: oneOf<ComputeDtype>('auto', 'float32', 'bfloat16'), help: 'auto, float32 or bfloat16' },
@@ -121,7 +122,7 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
   return Object.freeze({
     host: value('host'),
     port: value('port'),
-    modelDirectory: value('model'),
+    modelDirectories: value('model'),
     backend: value('backend'),
     dtype: value('dtype'),
     threads: value('threads'),
@@ -161,6 +162,22 @@ function parseFlags(argv: readonly string[]): Partial<Record<Name, string>> {
 
 function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
+}
+
+/** Names on the wire are the folders' names, so no two may be equal. */
+function folders(text: string): readonly [string, ...string[]] {
+  const [first, ...others] = text.split(',').map((part) => part.trim()).filter((part) => part !== '');
+  if (first === undefined) throw new RangeError('expected a model folder');
+  const names = [first, ...others].map((folder) => basename(resolve(folder)));
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw new RangeError(`two model folders are called ${JSON.stringify(twice)}, which is what requests name them by`);
+  return [first, ...others];
+}
+
+/** The one folder of commands that work on one. */
+export function onlyModel({ modelDirectories: [first, ...others] }: Pick<Config, 'modelDirectories'>): string {
+  if (others.length > 0) throw new ConfigError(`--model: one folder is expected, received ${others.length + 1}`);
+  return first;
 }
 
 function origins(text: string): readonly string[] {

@@ -9,7 +9,7 @@ import { DEFAULT_PATIENCE, type Serving } from './gateway/deps.js';
 import { readPageFiles } from './gateway/page-files.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
 import type { WorkerState } from './jobs/supervisor.js';
-import { Workload } from './jobs/workload.js';
+import { Workloads } from './jobs/workload.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
 import { embedWorker, superviseWorker, WORKER_NAME, type StartedWorker, type WorkerContext } from './start-worker.js';
@@ -20,11 +20,11 @@ const LINGER_MS = 3000;
 
 /** Composition root: config → listen → load → serve → drain. The only file whose import has effects. */
 async function main(config: Config): Promise<void> {
-  const model = openModelFolder(config.modelDirectory, { acceleration: config.acceleration });
+  const models = config.modelDirectories.map((directory) => openModelFolder(directory, { acceleration: config.acceleration }));
   const metrics = createMetrics();
-  const workload = new Workload(config.maxBatch);
+  const workload = new Workloads(models.map(({ manifest }) => manifest.id), config.maxBatch);
   const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
-  const serving: Serving = { status: 'loading', models: [model], backend: null, engine: null };
+  const serving: Serving = { status: 'loading', models, backend: null, engine: null };
   const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
   const app = await buildApp({ serving, metrics, workload, patience, drawSeed, allowedOrigins: config.allowedOrigins, page }, config.logLevel);
   if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
@@ -32,7 +32,7 @@ async function main(config: Config): Promise<void> {
   const stop = onceOnSignal();
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
-  const worker = await Promise.race([load(config, model, serving, { metrics, workload }, app), stop.then(() => null)]);
+  const worker = await Promise.race([load(config, models, serving, { metrics, workload }, app), stop.then(() => null)]);
   await stop;
   app.log.info('draining');
   serving.status = 'draining';
@@ -46,19 +46,20 @@ async function main(config: Config): Promise<void> {
 /** Who sees every event of every job. */
 interface Watchers {
   metrics: Metrics;
-  workload: Workload;
+  workload: Workloads;
 }
 
-async function load(config: Config, model: ServedModel, serving: Serving, { metrics, workload }: Watchers, app: FastifyInstance): Promise<StartedWorker> {
+async function load(config: Config, models: readonly ServedModel[], serving: Serving, { metrics, workload }: Watchers, app: FastifyInstance): Promise<StartedWorker> {
   const begin = performance.now();
-  const { manifest } = model;
-  metrics.models.loading(manifest.id, config.dtype);
+  const manifests = models.map(({ manifest }) => manifest);
+  const ids = manifests.map(({ id }) => id);
+  const loaded = new Map(ids.map((id) => [id, metrics.models.loading(id, config.dtype)]));
   const onState = (state: WorkerState): void => {
     if (serving.backend !== null && serving.status !== 'draining') serving.status = state;
   };
-  const context: WorkerContext = { manifest, metrics, log: app.log, onState };
+  const context: WorkerContext = { manifests, metrics, log: app.log, onState };
   const started = config.inProcess ? await embedWorker(config, context) : superviseWorker(config, context);
-  const info = await started.ready;
+  const { engine: info, models: ready } = await started.ready;
   const backend = new EmbeddedBackend(started.worker, {
     capacity: config.queue,
     observe: (job, event, before) => {
@@ -67,15 +68,15 @@ async function load(config: Config, model: ServedModel, serving: Serving, { metr
     },
   });
   const seconds = (performance.now() - begin) / 1000;
-  metrics.models.loaded(manifest.id, info.dtype, seconds);
+  for (const { id, loadSeconds } of ready) loaded.get(id)?.(info.dtype, loadSeconds);
   metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa });
-  metrics.jobs.watchBackend(manifest.id, WORKER_NAME, backend);
-  metrics.jobs.watchEta(manifest.id, () => workload.waitSeconds ?? 0);
+  metrics.jobs.watchBackend(ids, WORKER_NAME, backend);
+  metrics.jobs.watchEta(ids, (id) => workload.of(id).waitSeconds ?? 0);
   serving.backend = backend;
   // Both backends compute on the processor.
   serving.engine = { backend: info.backend, device: 'cpu', dtype: info.dtype, isa: info.isa };
   serving.status = 'ready';
-  app.log.info({ model: manifest.id, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');
+  app.log.info({ models: ids, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');
   return started;
 }
 

@@ -4,15 +4,14 @@ import type { FastifyBaseLogger } from 'fastify';
 import type { Config } from './config.js';
 import { wrapEngine } from './engine/engine.js';
 import { loadNativeModule } from './engine/native.js';
-import type { EngineInfo } from './engine/native-types.js';
 import { hangLimits } from './jobs/hang-watch.js';
 import type { JobWorker } from './jobs/job-worker.js';
-import { Supervisor, type WorkerState } from './jobs/supervisor.js';
+import { Supervisor, type WorkerReady, type WorkerState } from './jobs/supervisor.js';
 import { spawnWorker } from './jobs/worker-process.js';
 import type { Metrics } from './metrics/metrics.js';
 import type { ModelManifest } from './model/manifest.js';
 import { capacityOf } from './worker/capacity.js';
-import { startLocalWorker } from './worker/local-worker.js';
+import { hostModels } from './worker/hosted-models.js';
 
 /** One device, one worker. */
 export const WORKER_NAME = 'worker-0';
@@ -22,14 +21,14 @@ const HOST = fileURLToPath(new URL(`./worker/host${extname(import.meta.url)}`, i
 
 export interface StartedWorker {
   worker: JobWorker;
-  /** Resolves once the model can draw. */
-  ready: Promise<EngineInfo>;
+  /** Resolves once all models can draw. */
+  ready: Promise<WorkerReady>;
   /** After `worker.stop`. */
   close(): void;
 }
 
 export interface WorkerContext {
-  manifest: ModelManifest;
+  manifests: readonly ModelManifest[];
   metrics: Metrics;
   log: FastifyBaseLogger;
   /** Of a worker that was up before. */
@@ -37,10 +36,10 @@ export interface WorkerContext {
 }
 
 /** A process of its own, replaced when it dies. */
-export function superviseWorker(config: Config, { manifest, metrics, log, onState }: WorkerContext): StartedWorker {
+export function superviseWorker(config: Config, { manifests, metrics, log, onState }: WorkerContext): StartedWorker {
   const { backend, dtype, threads, kvSequences, maxBatch, throughput, logLevel } = config;
   const supervisor = new Supervisor({
-    setup: { name: WORKER_NAME, modelDirectory: manifest.directory, backend, dtype, threads, kvSequences, maxBatch, throughput, logLevel },
+    setup: { name: WORKER_NAME, modelDirectories: manifests.map(({ directory }) => directory), backend, dtype, threads, kvSequences, maxBatch, throughput, logLevel },
     spawn: (listener) => spawnWorker(HOST, listener),
     hang: hangLimits(config.workerTimeoutSeconds),
     capacityOf,
@@ -64,14 +63,15 @@ export function superviseWorker(config: Config, { manifest, metrics, log, onStat
 }
 
 /** In this process, for debuggers and for programs that embed the server: a crash of the engine takes all with it. */
-export async function embedWorker(config: Config, { manifest, metrics, log }: WorkerContext): Promise<StartedWorker> {
+export async function embedWorker(config: Config, { manifests, metrics, log }: WorkerContext): Promise<StartedWorker> {
   const { backend, dtype, threads } = config;
   const engine = wrapEngine(new (loadNativeModule().Engine)({ backend, dtype, threads }));
-  const worker = await startLocalWorker(engine, manifest, { ...config, name: WORKER_NAME }, metrics.registry, log);
+  const worker = await hostModels(engine, manifests, { ...config, name: WORKER_NAME }, log);
+  metrics.addSource(worker.metrics);
   metrics.workers.up(WORKER_NAME, true);
   return {
     worker,
-    ready: Promise.resolve(engine.info),
+    ready: Promise.resolve({ engine: engine.info, models: worker.models }),
     close: () => {
       engine.close();
     },

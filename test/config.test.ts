@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, readConfig, usage } from '../src/config.js';
+import { ConfigError, onlyModel, readConfig, usage } from '../src/config.js';
 
 describe('readConfig', () => {
   it.each([
@@ -18,12 +18,20 @@ describe('readConfig', () => {
 
   it('has a default for everything', () => {
     expect(readConfig([], {})).toMatchObject({ port: 8080, backend: 'cpu', dtype: 'auto', threads: 0, kvSequences: 16, queue: 64 });
-    expect(readConfig([], {}).modelDirectory).toMatch(/models\/nextstep-emoji64$/);
+    expect(readConfig([], {}).modelDirectories[0]).toMatch(/models\/nextstep-emoji64$/);
   });
 
   it('takes the environment, and flags before it; empty variables are absent', () => {
     expect(readConfig([], { PORT: '9000', HOST: '' })).toMatchObject({ port: 9000, host: '0.0.0.0' });
-    expect(readConfig(['--port=0', '--model', 'm'], { PORT: '9000' })).toMatchObject({ port: 0, modelDirectory: 'm' });
+    expect(readConfig(['--port=0', '--model', 'm'], { PORT: '9000' })).toMatchObject({ port: 0, modelDirectories: ['m'] });
+  });
+
+  it('takes several models, whose names differ', () => {
+    expect(readConfig(['--model', 'models/a, /other/b/'], {}).modelDirectories).toEqual(['models/a', '/other/b/']);
+    expect(() => readConfig(['--model', 'models/a,/other/a'], {})).toThrow(/two model folders are called "a"/);
+    expect(() => readConfig(['--model', ','], {})).toThrow(/expected a model folder/);
+    expect(() => onlyModel(readConfig(['--model', 'a,b'], {}))).toThrow(ConfigError);
+    expect(onlyModel(readConfig(['--model', 'a'], {}))).toBe('a');
   });
 
   it('is frozen', () => {

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { readConfig } from '../config.js';
+import { onlyModel, readConfig } from '../config.js';
 import { wrapEngine } from '../engine/engine.js';
 import { loadNativeModule } from '../engine/native.js';
 import { describeError } from '../errors.js';
@@ -24,12 +24,13 @@ first N of its prompts (the published figure takes all 2000). --save keeps the p
 async function main(argv: string[]): Promise<void> {
   const { own, rest } = splitFlags(argv);
   const config = readConfig(rest, process.env);
-  const pack = await readQualityPack(config.modelDirectory);
-  const served = openTextModel(config.modelDirectory);
+  const directory = onlyModel(config);
+  const pack = await readQualityPack(directory);
+  const served = openTextModel(directory);
   const { Engine } = loadNativeModule();
   const engine = wrapEngine(new Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
   const maxStepTokens = maxStepTokensFor(config.maxBatch);
-  const model = await engine.load(config.modelDirectory, { kvBlocks: kvBlocksFor(served.manifest, config.kvSequences), maxStepTokens });
+  const model = await engine.load(directory, { kvBlocks: kvBlocksFor(served.manifest, config.kvSequences), maxStepTokens });
   const drawer: Drawer = { served, model, maxStepTokens, maxBatch: config.maxBatch };
   console.log(`${served.manifest.id}: ${engine.info.backend}, ${engine.info.dtype}, ${engine.info.isa}`);
   await printAdherence(drawer, pack, own);

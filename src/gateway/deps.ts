@@ -1,5 +1,5 @@
 import type { JobBackend } from '../jobs/backend.js';
-import type { Workload } from '../jobs/workload.js';
+import type { Workloads } from '../jobs/workload.js';
 import type { Metrics } from '../metrics/metrics.js';
 import type { ServedModel } from '../model/served-model.js';
 import type { ServingStatus } from './admission.js';
@@ -55,7 +55,7 @@ export const DEFAULT_PATIENCE: Patience = {
 export interface GatewayDeps {
   serving: Serving;
   metrics: Metrics;
-  workload: Workload;
+  workload: Workloads;
   patience: Patience;
   /** An integer in [0, 2^53) for requests that name no seed. */
   drawSeed: () => number;

@@ -27,8 +27,8 @@ export function submitJob({ serving, metrics, workload }: Deps, { request, optio
   const { backend, status } = serving;
   if (backend === null) throw new ServerError('model_loading', 'The model is loading.', { retryAfterSeconds: 1 });
   if (!backend.wouldJoin(options)) {
-    const { waitSeconds } = workload;
-    refuse(admit({ status, queue: backend.queue, ...backend.capacityOf(request), waitSeconds, timeoutSeconds }), metrics.jobs);
+    const { waitSeconds } = workload.of(request.model);
+    refuse(admit({ status, queue: backend.queueOf(request.model), ...backend.capacityOf(request), waitSeconds, timeoutSeconds }), metrics.jobs);
   }
   return backend.submit(request, options);
 }

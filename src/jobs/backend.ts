@@ -48,7 +48,8 @@ export interface JobHandle {
 
 /** Where jobs run. The gateway knows this much: in a worker process of this machine today, elsewhere tomorrow. */
 export interface JobBackend {
-  readonly queue: QueueState;
+  /** Every model has a queue of its own, so that a run on one keeps nobody from another. */
+  queueOf(model: string): QueueState;
   /** KV blocks the request needs at most, against what there is. */
   capacityOf(request: JobRequest): { neededBlocks: number; totalBlocks: number };
   /** `submit` would join a job that is there already; admission need not be asked. Throws `idempotency_conflict`. */

@@ -10,7 +10,7 @@ import type { JobWorker } from './job-worker.js';
 import { DEFAULT_RETENTION, Retention, type RetentionLimits } from './retention.js';
 
 export interface EmbeddedOptions {
-  /** Jobs that may wait. */
+  /** Jobs that may wait, of each model. */
   capacity: number;
   retention?: RetentionLimits;
   clock?: Clock;
@@ -43,8 +43,8 @@ export class EmbeddedBackend implements JobBackend {
     this.idempotency = new Idempotency(this.clock, (id) => this.jobs.get(id) ?? null);
   }
 
-  get queue(): QueueState {
-    return { waiting: this.waiting.size, running: this.running.size, capacity: this.options.capacity };
+  queueOf(model: string): QueueState {
+    return { waiting: countOf(this.waiting, model), running: countOf(this.running, model), capacity: this.options.capacity };
   }
 
   census(): JobCensus {
@@ -65,8 +65,9 @@ export class EmbeddedBackend implements JobBackend {
   submit(request: JobRequest, options: SubmitOptions = {}): { job: JobHandle; joined: boolean } {
     const verdict = this.idempotency.judge(options);
     if (verdict.kind === 'join') return { job: verdict.job, joined: true };
-    this.refuseIfFull();
-    const job = new EmbeddedJob(verdict.request ?? request, this);
+    const accepted = verdict.request ?? request;
+    this.refuseIfFull(accepted.model);
+    const job = new EmbeddedJob(accepted, this);
     this.jobs.set(job.id, job);
     this.waiting.add(job);
     this.submissions.set(job, options);
@@ -96,7 +97,7 @@ export class EmbeddedBackend implements JobBackend {
     let ahead = 0;
     for (const other of this.waiting) {
       if (other === job) return ahead;
-      ahead += 1;
+      if (other.request.model === job.request.model) ahead += 1;
     }
     return 0;
   }
@@ -117,11 +118,17 @@ export class EmbeddedBackend implements JobBackend {
     this.retention.add(job.id, job.log.bytes);
   }
 
-  private refuseIfFull(): void {
+  private refuseIfFull(model: string): void {
     const { capacity } = this.options;
     if (this.draining) throw new ServerError('draining', 'The server is shutting down.', { retryAfterSeconds: 5 });
-    if (this.waiting.size >= capacity) {
+    if (countOf(this.waiting, model) >= capacity) {
       throw new ServerError('queue_full', `All ${capacity} places in the queue are taken.`, { retryAfterSeconds: 1 });
     }
   }
+}
+
+function countOf(jobs: Iterable<EmbeddedJob>, model: string): number {
+  let count = 0;
+  for (const { request } of jobs) if (request.model === model) count += 1;
+  return count;
 }

@@ -7,7 +7,7 @@ import type { WireError } from './wire-error.js';
 export interface WorkerSetup {
   /** Names it to those who watch its jobs, and in metrics. */
   name: string;
-  modelDirectory: string;
+  modelDirectories: readonly string[];
   backend: BackendName;
   dtype: ComputeDtype;
   threads: number;
@@ -23,6 +23,13 @@ export interface KvMemory {
   totalBlocks: number;
 }
 
+/** A model that a worker has loaded. */
+export interface HostedModel {
+  id: string;
+  kv: KvMemory;
+  loadSeconds: number;
+}
+
 /** Gateway → worker. Ids are the supervisor's own, unique over all its workers. */
 export type ToWorker =
   | { kind: 'load'; setup: WorkerSetup }
@@ -34,8 +41,8 @@ export type ToWorker =
 
 /** Worker → gateway. Messages are copied by the structured clone of `serialization: 'advanced'`, so bytes stay bytes. */
 export type FromWorker =
-  | { kind: 'ready'; engine: EngineInfo; kv: KvMemory }
-  /** The model cannot be loaded; the process ends. */
+  | { kind: 'ready'; engine: EngineInfo; models: readonly HostedModel[] }
+  /** A model cannot be loaded; the process ends. */
   | { kind: 'refused'; error: WireError }
   /** Events of one step, or of several where nobody watches; in order for each job. */
   | { kind: 'events'; events: { id: number; event: WireEvent }[] }

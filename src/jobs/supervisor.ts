@@ -4,12 +4,18 @@ import type { MetricsSnapshot } from '../metrics/merge.js';
 import { systemClock, type Clock } from './clock.js';
 import { Delivery } from './delivery.js';
 import { HangWatch, type HangLimits } from './hang-watch.js';
-import type { FromWorker, KvMemory, WireEvent, WorkerSetup } from './ipc.js';
+import type { FromWorker, HostedModel, KvMemory, WireEvent, WorkerSetup } from './ipc.js';
 import { isFinal, nextStatus, type JobEvent, type JobRequest } from './job.js';
 import type { JobWorker, RunningJob } from './job-worker.js';
 import { afterExit, describeExit, type WorkerExit } from './restart-policy.js';
 import type { SpawnWorker, WorkerProcess } from './worker-process.js';
 import { fromWireError } from './wire-error.js';
+
+/** What a worker that is up can draw, and with what. */
+export interface WorkerReady {
+  engine: EngineInfo;
+  models: readonly HostedModel[];
+}
 
 export type WorkerState = 'loading' | 'ready' | 'failed';
 
@@ -46,7 +52,7 @@ const STOP_LIMIT_MS = 5000;
 /** Keeps one worker process running: starts it, replaces it when it dies or hangs, and hands it the jobs of the last one. */
 export class Supervisor implements JobWorker {
   /** The first worker is up; rejects when none can be brought up. */
-  readonly ready: Promise<EngineInfo>;
+  readonly ready: Promise<WorkerReady>;
   private readonly clock: Clock;
   /** In the order of submission, which is the order of replay. */
   private readonly jobs = new Map<number, Job>();
@@ -54,7 +60,8 @@ export class Supervisor implements JobWorker {
   private nextId = 1;
   private process: WorkerProcess | null = null;
   private hang: HangWatch;
-  private kv: KvMemory | null = null;
+  /** By model; null: none was ever loaded. */
+  private kv: ReadonlyMap<string, KvMemory> | null = null;
   private isUp = false;
   private everReady = false;
   private failures = 0;
@@ -63,7 +70,7 @@ export class Supervisor implements JobWorker {
   /** Set once there will never be a worker again. */
   private dead: ServerError | null = null;
   private stopping: (() => void) | null = null;
-  private settle!: { resolve: (info: EngineInfo) => void; reject: (error: ServerError) => void };
+  private settle!: { resolve: (ready: WorkerReady) => void; reject: (error: ServerError) => void };
 
   constructor(private readonly options: SupervisorOptions) {
     this.clock = options.clock ?? systemClock;
@@ -95,7 +102,9 @@ export class Supervisor implements JobWorker {
 
   capacityOf(request: JobRequest): { neededBlocks: number; totalBlocks: number } {
     if (this.kv === null) throw new ServerError('model_loading', 'The model is loading.', { retryAfterSeconds: 1 });
-    return this.options.capacityOf(this.kv, request);
+    const kv = this.kv.get(request.model);
+    if (kv === undefined) throw new ServerError('model_not_found', `The worker has no model '${request.model}'.`, { param: 'model' });
+    return this.options.capacityOf(kv, request);
   }
 
   /** The worker's own metrics; none when it is not up, or dies meanwhile. */
@@ -140,7 +149,7 @@ export class Supervisor implements JobWorker {
   private onMessage(message: FromWorker): void {
     switch (message.kind) {
       case 'ready':
-        this.onReady(message.engine, message.kv);
+        this.onReady(message.engine, message.models);
         break;
       case 'refused':
         this.reason = { kind: 'refused', error: fromWireError(message.error) };
@@ -158,12 +167,12 @@ export class Supervisor implements JobWorker {
     }
   }
 
-  private onReady(engine: EngineInfo, kv: KvMemory): void {
-    this.kv = kv;
+  private onReady(engine: EngineInfo, models: readonly HostedModel[]): void {
+    this.kv = new Map(models.map(({ id, kv }) => [id, kv]));
     this.isUp = true;
     this.everReady = true;
     this.options.observer.up(true, this.process?.pid);
-    this.settle.resolve(engine);
+    this.settle.resolve({ engine, models });
     this.options.onState('ready');
     for (const [id, job] of this.jobs) {
       if (job.delivery.isRepeated) this.options.observer.redelivered();

@@ -10,8 +10,9 @@ interface LiveJob {
 }
 
 /**
- * What the server has to do and how fast it does it, learned from the events of all jobs. Admission and the
- * `ardiff_queue_eta_seconds` gauge read the same prediction.
+ * What the server has to do for one model and how fast it does it, learned from the events of its jobs. Admission and the
+ * `ardiff_queue_eta_seconds` gauge read the same prediction. Where several models share the engine, each one's speed is what
+ * the others left of it of late.
  */
 export class Workload {
   /** In the order of submission, which is the order in which pictures start. */
@@ -60,5 +61,25 @@ export class Workload {
   private remove(id: string): void {
     this.live.delete(id);
     if (this.live.size === 0) this.throughput.end();
+  }
+}
+
+/** That of every model that is served. */
+export class Workloads {
+  private readonly byModel: ReadonlyMap<string, Workload>;
+
+  /** `slots`: pictures drawn at once, of each model. */
+  constructor(models: readonly string[], slots: number, nowSeconds?: () => number) {
+    this.byModel = new Map(models.map((model) => [model, new Workload(slots, nowSeconds)]));
+  }
+
+  of(model: string): Workload {
+    const found = this.byModel.get(model);
+    if (found === undefined) throw new Error(`no model ${model} is served`);
+    return found;
+  }
+
+  observe(job: Pick<JobHandle, 'id' | 'request' | 'status'>, event: JobEvent): void {
+    this.of(job.request.model).observe(job, event);
   }
 }

@@ -24,7 +24,7 @@ export interface JobCensus {
 
 /** What of a backend is read at scrape. */
 export interface WatchedBackend {
-  readonly queue: QueueState;
+  queueOf(model: string): QueueState;
   census(): JobCensus;
 }
 
@@ -34,9 +34,9 @@ export interface JobMetrics {
   /** Sees every event of every job, whichever way it came in; the backend's observer. */
   onEvent(job: JobHandle, event: JobEvent, before: JobStatus): void;
   /** Until then the gauges are absent, which is what "not serving" looks like. */
-  watchBackend(model: string, worker: string, backend: WatchedBackend): void;
-  /** `read`: seconds that a request would wait if it came now. */
-  watchEta(model: string, read: () => number): void;
+  watchBackend(models: readonly string[], worker: string, backend: WatchedBackend): void;
+  /** `read`: seconds that a request for the model would wait if it came now. */
+  watchEta(models: readonly string[], read: (model: string) => number): void;
 }
 
 export function createJobMetrics(registry: Registry): JobMetrics {
@@ -70,25 +70,25 @@ export function createJobMetrics(registry: Registry): JobMetrics {
       rejected.inc({ reason });
     },
     onEvent: createJobEventMetrics(registry),
-    watchBackend: (model, worker, backend) => {
-      for (const outcome of OUTCOMES) requests.inc({ model, api: 'images.generations', outcome }, 0);
-      watchBackend(registry, model, worker, backend);
+    watchBackend: (models, worker, backend) => {
+      for (const model of models) for (const outcome of OUTCOMES) requests.inc({ model, api: 'images.generations', outcome }, 0);
+      watchBackend(registry, models, worker, backend);
     },
-    watchEta: (model, read) => {
+    watchEta: (models, read) => {
       new Gauge({
         name: 'ardiff_queue_eta_seconds',
         help: 'Predicted wait of a request that would come now.',
         labelNames: ['model'],
         registers,
         collect() {
-          this.set({ model }, read());
+          for (const model of models) this.set({ model }, read(model));
         },
       });
     },
   };
 }
 
-function watchBackend(registry: Registry, model: string, worker: string, backend: WatchedBackend): void {
+function watchBackend(registry: Registry, models: readonly string[], worker: string, backend: WatchedBackend): void {
   const gauge = <T extends string>(name: string, help: string, labelNames: T[], collect: (gauge: Gauge<T>) => void): void => {
     new Gauge({
       name,
@@ -100,12 +100,16 @@ function watchBackend(registry: Registry, model: string, worker: string, backend
       },
     });
   };
-  gauge('ardiff_requests_running', 'Jobs with a picture in the batch.', ['model', 'worker'], (it) => { it.set({ model, worker }, backend.queue.running); });
+  gauge('ardiff_requests_running', 'Jobs with a picture in the batch.', ['model', 'worker'], (it) => {
+    for (const model of models) it.set({ model, worker }, backend.queueOf(model).running);
+  });
   // One class of priority until there are more; the label is there so that dashboards need not change then.
   gauge('ardiff_requests_waiting', 'Jobs of which nothing has started.', ['model', 'priority'], (it) => {
-    it.set({ model, priority: 'normal' }, backend.queue.waiting);
+    for (const model of models) it.set({ model, priority: 'normal' }, backend.queueOf(model).waiting);
   });
-  gauge('ardiff_queue_capacity', 'Jobs that may wait before new ones are refused.', ['model'], (it) => { it.set({ model }, backend.queue.capacity); });
+  gauge('ardiff_queue_capacity', 'Jobs that may wait before new ones are refused.', ['model'], (it) => {
+    for (const model of models) it.set({ model }, backend.queueOf(model).capacity);
+  });
   gauge('ardiff_jobs', 'Jobs by state, finished ones while they can be asked for.', ['state'], (it) => {
     for (const [state, count] of Object.entries(backend.census().byState)) it.set({ state }, count);
   });

@@ -1,39 +1,39 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { SchedulerState } from '../worker/scheduler/state.js';
 
-/** KV blocks and the prompt cache of one worker: values the scheduler keeps anyway, read at scrape. */
-export function watchKvCache(registry: Registry, worker: string, state: SchedulerState): void {
+/** KV blocks and the prompt cache of one model on one worker: values the scheduler keeps anyway, read at scrape. */
+export function watchKvCache(registry: Registry, model: string, worker: string, state: SchedulerState): void {
   const registers = [registry];
   new Gauge({
     name: 'ardiff_kv_cache_usage_ratio',
     help: 'Share of KV blocks in use, cached prompts included.',
-    labelNames: ['worker'],
+    labelNames: ['model', 'worker'],
     registers,
     collect() {
-      this.set({ worker }, state.pool.numUsed / state.pool.numBlocks);
+      this.set({ model, worker }, state.pool.numUsed / state.pool.numBlocks);
     },
   });
   new Gauge({
     name: 'ardiff_kv_cache_blocks',
     help: 'KV blocks by state; reclaimable ones hold prompts nobody uses right now.',
-    labelNames: ['worker', 'state'],
+    labelNames: ['model', 'worker', 'state'],
     registers,
     collect() {
       const reclaimable = state.cache.reclaimableBlocks();
-      this.set({ worker, state: 'free' }, state.pool.numFree);
-      this.set({ worker, state: 'reclaimable' }, reclaimable);
-      this.set({ worker, state: 'used' }, state.pool.numUsed - reclaimable);
+      this.set({ model, worker, state: 'free' }, state.pool.numFree);
+      this.set({ model, worker, state: 'reclaimable' }, reclaimable);
+      this.set({ model, worker, state: 'used' }, state.pool.numUsed - reclaimable);
     },
   });
   const mirror = (name: string, help: string, read: () => number): void => {
     new Counter({
       name,
       help,
-      labelNames: ['worker'],
+      labelNames: ['model', 'worker'],
       registers,
       collect() {
         this.reset();
-        this.inc({ worker }, read());
+        this.inc({ model, worker }, read());
       },
     });
   };

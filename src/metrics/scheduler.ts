@@ -22,7 +22,7 @@ export interface SchedulerMetrics {
 
 /** Steps of one model on one worker and the KV blocks behind them. */
 export function createSchedulerMetrics(registry: Registry, model: string, worker: string, state: SchedulerState): SchedulerMetrics {
-  watchKvCache(registry, worker, state);
+  watchKvCache(registry, model, worker, state);
   watchSlots(registry, model, state);
   const waste = createWasteMetrics(registry, model, state);
   const speculation = createSpeculationMetrics(registry, model);

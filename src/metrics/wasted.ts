@@ -25,10 +25,10 @@ export function createWasteMetrics(registry: Registry, model: string, state: Sch
   const wasted = new Counter({
     name: 'ardiff_wasted_gpu_seconds_total',
     help: 'Engine time (on a CPU: wall time inside steps, divided among the sequences by what they computed) of work thrown away.',
-    labelNames: ['reason'],
+    labelNames: ['model', 'reason'],
     registers,
   });
-  for (const reason of WASTE_REASONS) wasted.inc({ reason }, 0);
+  for (const reason of WASTE_REASONS) wasted.inc({ model, reason }, 0);
   const latency = new Histogram({
     name: 'ardiff_cancel_latency_seconds',
     help: 'Cancel of a picture in the batch to the step in which another can have its slot.',
@@ -38,7 +38,7 @@ export function createWasteMetrics(registry: Registry, model: string, state: Sch
   });
   const isLive = (id: number): boolean => state.byId.get(id)?.admitted === true;
   const time = new EngineTime(isLive, (reason, seconds) => {
-    wasted.inc({ reason }, seconds);
+    wasted.inc({ model, reason }, seconds);
   });
   /** Cancelled sequences that still hold a slot, and since when. */
   const freeing = new Map<number, number>();

@@ -11,7 +11,7 @@ import { toWireError } from '../jobs/wire-error.js';
 import { collectWorkerProcess } from '../metrics/process.js';
 import { readManifest } from '../model/manifest.js';
 import { EventOutbox } from './event-outbox.js';
-import { startLocalWorker, type LocalWorker } from './local-worker.js';
+import { hostModels, type HostedModels } from './hosted-models.js';
 
 // Entry of the worker process: the device's engine, its scheduler and the encoding of its pictures. It is spoken to
 // over the channel that it was forked with (jobs/ipc.ts), and lives as long as that.
@@ -23,7 +23,7 @@ const outbox = new EventOutbox((events) => {
   send({ kind: 'events', events });
 }, systemClock);
 const running = new Map<number, RunningJob>();
-let loaded: { worker: LocalWorker; close: () => void } | null = null;
+let loaded: { worker: HostedModels; close: () => void } | null = null;
 
 /** What cannot be sent has no reader: the gateway is gone, and `disconnect` comes next. */
 function send(message: FromWorker, sent: () => void = () => undefined): void {
@@ -48,7 +48,7 @@ async function onMessage(message: ToWorker): Promise<void> {
       outbox.forget(message.id);
       break;
     case 'metrics':
-      send({ kind: 'metrics', id: message.id, metrics: await registry.getMetricsAsJSON() });
+      send({ kind: 'metrics', id: message.id, metrics: [...(await registry.getMetricsAsJSON()), ...((await loaded?.worker.metrics()) ?? [])] });
       break;
     case 'stop':
       await loaded?.worker.stop();
@@ -60,13 +60,13 @@ async function onMessage(message: ToWorker): Promise<void> {
 async function load(setup: WorkerSetup): Promise<void> {
   const log = pino({ level: setup.logLevel, base: { pid: process.pid, worker: setup.name } });
   try {
-    const manifest = readManifest(setup.modelDirectory);
+    const manifests = setup.modelDirectories.map(readManifest);
     const { backend, dtype, threads } = setup;
     const engine = wrapEngine(new (loadNativeModule().Engine)({ backend, dtype, threads }));
-    const worker = await startLocalWorker(engine, manifest, setup, registry, log);
+    const worker = await hostModels(engine, manifests, setup, log);
     collectWorkerProcess(registry, setup.name);
     loaded = { worker, close: () => { engine.close(); } };
-    send({ kind: 'ready', engine: engine.info, kv: worker.kv });
+    send({ kind: 'ready', engine: engine.info, models: worker.models });
   } catch (thrown) {
     send({ kind: 'refused', error: toWireError(toServerError(thrown)) }, () => process.exit(1));
   }

@@ -12,6 +12,7 @@ import { capacityOf, CROWDED_FROM, KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFo
 import { Runner } from './runner.js';
 import { createSchedulerState } from './scheduler/state.js';
 import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
+import type { Turns } from './turns.js';
 
 export interface WorkerOptions {
   /** Names this worker to those who watch its jobs. */
@@ -20,6 +21,8 @@ export interface WorkerOptions {
   maxBatch: number;
   /** A crowded batch draws by few steps and without drafts where the request leaves that open; absent: no. */
   throughput?: boolean;
+  /** Where other models share the engine. */
+  turns?: Turns;
 }
 
 /** Where the worker's own troubles are written; pino fits. */
@@ -71,7 +74,7 @@ export async function startLocalWorker(
       log.error({ err: error, code: error.nativeCode, detail: error.detail }, 'engine step failed');
     },
   };
-  const loop = new StepLoop(state, model, observer);
+  const loop = new StepLoop(state, model, observer, options.turns);
   const runner = new Runner(loop, metrics, options.name, manifest);
   loop.start();
   const kv: KvMemory = { blockTokens: model.info.blockTokens, totalBlocks: model.info.kvBlocks };

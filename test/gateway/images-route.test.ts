@@ -247,9 +247,9 @@ describe('POST /v1/images/generations, under pressure', () => {
     const call = httpRequest({ port, host: '127.0.0.1', method: 'POST', path: '/v1/images/generations', headers: { 'content-type': 'application/json' } });
     call.on('error', () => undefined);
     call.end(JSON.stringify({ prompt: 'x', n: 3 }));
-    await until(() => gateway.backend.queue.running === 1);
+    await until(() => gateway.backend.queueOf('tiny').running === 1);
     call.destroy();
-    await until(() => gateway.backend.queue.running === 0);
+    await until(() => gateway.backend.queueOf('tiny').running === 0);
     await until(() => gateway.engine.live.size === 0);
     expect(gateway.engine.plans.flatMap((plan) => plan.vae)).toHaveLength(0);
     expect(await gateway.metric('ardiff_cancellations_total{reason="disconnect",phase="running"}')).toBe(1);

@@ -68,10 +68,10 @@ describe('the openai client', () => {
     await start({ stepMs: 10 });
     const controller = new AbortController();
     const lost = client.images.generate({ prompt: 'x', n: 4 }, { signal: controller.signal }).catch((thrown: unknown) => thrown);
-    await until(() => gateway.backend.queue.running > 0);
+    await until(() => gateway.backend.queueOf('tiny').running > 0);
     controller.abort();
     expect(await lost).toBeInstanceOf(Error);
-    await until(() => gateway.backend.queue.running === 0 && gateway.engine.live.size === 0);
+    await until(() => gateway.backend.queueOf('tiny').running === 0 && gateway.engine.live.size === 0);
     expect(gateway.engine.plans.flatMap((plan) => plan.vae)).toEqual([]);
   });
 });

@@ -85,7 +85,7 @@ describe('the openai client, streaming', () => {
     await until(() => manual.worker.cancelled === 1);
     const second = await Promise.all([client.images.generate({ prompt: 'x', stream: true, partial_images: 1 }), manual.start(1).then((emit) => { emit(preview('full', 0)); })]);
     second[0].controller.abort();
-    await until(() => manual.worker.cancelled === 2 && manual.gateway.backend.queue.running === 0);
+    await until(() => manual.worker.cancelled === 2 && manual.gateway.backend.queueOf('tiny').running === 0);
   });
 
   it('throws in its loop when the job fails after the first byte', async () => {

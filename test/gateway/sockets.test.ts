@@ -107,7 +107,7 @@ describe('sockets that misbehave', () => {
     await until(() => gone.text().includes('image_generation.progress'));
     gone.socket.resetAndDestroy();
     await until(() => manual.worker.cancelled === 1);
-    expect(manual.gateway.backend.queue.running).toBe(1);
+    expect(manual.gateway.backend.queueOf('tiny').running).toBe(1);
     other.abort();
     await stillServes();
   });

@@ -164,7 +164,7 @@ describe('stream: true', () => {
     await until(() => late.text.includes('partial_image'));
     late.abort();
     await until(() => manual.worker.cancelled === 2);
-    expect(manual.gateway.backend.queue).toMatchObject({ running: 0, waiting: 0 });
+    expect(manual.gateway.backend.queueOf('tiny')).toMatchObject({ running: 0, waiting: 0 });
     await until(async () => (await manual.gateway.metric('ardiff_requests_total{model="tiny",api="images.generations",outcome="cancelled"}')) === 2);
   });
 

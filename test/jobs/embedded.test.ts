@@ -21,10 +21,10 @@ describe('EmbeddedBackend', () => {
     backend.submit(JOB_REQUEST);
     expect(() => backend.submit(JOB_REQUEST)).toThrow(expect.objectContaining({ code: 'queue_full' }));
     worker.emits[0]!(STARTED);
-    expect(backend.queue).toEqual({ waiting: 1, running: 1, capacity: 2 });
+    expect(backend.queueOf('tiny')).toEqual({ waiting: 1, running: 1, capacity: 2 });
     backend.submit(JOB_REQUEST);
     worker.emits[0]!(DONE);
-    expect(backend.queue).toEqual({ waiting: 2, running: 0, capacity: 2 });
+    expect(backend.queueOf('tiny')).toEqual({ waiting: 2, running: 0, capacity: 2 });
   });
 
   it('counts the jobs ahead of one that waits', () => {
@@ -43,7 +43,7 @@ describe('EmbeddedBackend', () => {
     const backend = newBackend();
     const { job } = backend.submit(JOB_REQUEST);
     await expect(job.result).rejects.toMatchObject({ code: 'internal_error' });
-    expect(backend.queue.waiting).toBe(0);
+    expect(backend.queueOf('tiny').waiting).toBe(0);
     expect(backend.get(job.id)).toBe(job);
   });
 

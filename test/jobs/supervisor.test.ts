@@ -12,7 +12,7 @@ import { JOB_REQUEST, picture, STARTED, tokens } from '../support/manual-worker.
 
 const ENGINE = { backend: 'cpu' } as EngineInfo;
 const DONE: WireEvent = { kind: 'succeeded', result: { timings: { queue: 0, draw: 0, encode: 0, total: 0 } } };
-const SETUP = { name: 'w', modelDirectory: '/m', backend: 'cpu', dtype: 'auto', threads: 1, kvSequences: 1, maxBatch: 1, throughput: false, logLevel: 'silent' } as const;
+const SETUP = { name: 'w', modelDirectories: ['/m'], backend: 'cpu', dtype: 'auto', threads: 1, kvSequences: 1, maxBatch: 1, throughput: false, logLevel: 'silent' } as const;
 
 /** A worker process driven by hand. */
 class FakeProcess {
@@ -36,7 +36,7 @@ class FakeProcess {
   }
 
   ready(): void {
-    this.say({ kind: 'ready', engine: ENGINE, kv: { blockTokens: 16, totalBlocks: 9 } });
+    this.say({ kind: 'ready', engine: ENGINE, models: [{ id: 'tiny', kv: { blockTokens: 16, totalBlocks: 9 }, loadSeconds: 1 }] });
   }
 
   tell(id: number, ...events: JobEvent[]): void {
@@ -97,7 +97,7 @@ describe('Supervisor', () => {
     start();
     expect(last().jobs).toEqual([]);
     last().ready();
-    expect(await supervisor.ready).toEqual(ENGINE);
+    expect(await supervisor.ready).toMatchObject({ engine: ENGINE, models: [{ id: 'tiny' }] });
     expect(last().jobs).toMatchObject([{ request: JOB_REQUEST, watched: false }]);
     expect(supervisor.capacityOf(JOB_REQUEST)).toEqual({ neededBlocks: 1, totalBlocks: 9 });
     expect([states, redelivered]).toEqual([['ready'], 0]);

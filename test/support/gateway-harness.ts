@@ -6,7 +6,7 @@ import type { PageFile } from '../../src/gateway/page-files.js';
 import type { Clock } from '../../src/jobs/clock.js';
 import { EmbeddedBackend } from '../../src/jobs/embedded.js';
 import type { JobWorker } from '../../src/jobs/job-worker.js';
-import { Workload } from '../../src/jobs/workload.js';
+import { Workloads } from '../../src/jobs/workload.js';
 import { createMetrics, type Metrics } from '../../src/metrics/metrics.js';
 import { openModelFolder } from '../../src/model/served-model.js';
 import { startLocalWorker } from '../../src/worker/local-worker.js';
@@ -28,7 +28,7 @@ export interface Gateway {
   serving: Serving;
   metrics: Metrics;
   backend: EmbeddedBackend;
-  workload: Workload;
+  workload: Workloads;
   post(body: unknown): Promise<Reply>;
   /** Of /metrics, as `valueOf` selects it. */
   metric(selector: string): Promise<number | null>;
@@ -40,6 +40,8 @@ export interface GatewayOptions extends FakeEngineOptions {
   /** A model of classes instead; it needs a `worker`, as the fake engine draws captions. */
   classes?: ClassFolderOptions;
   /** What its accelerator.json says otherwise; absent: the folder has no accelerator. */
+  /** A model of classes beside the first one; needs a `worker` likewise. */
+  second?: ClassFolderOptions;
   accelerator?: Readonly<Record<string, unknown>>;
   throughput?: boolean;
   kvSequences?: number;
@@ -56,12 +58,15 @@ export interface GatewayOptions extends FakeEngineOptions {
 export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
   const folder = options.classes === undefined ? writeModelFolder(options.folder) : writeClassFolder(options.classes);
   if (options.accelerator !== undefined) writeAccelerator(folder.directory, options.accelerator);
-  const model = openModelFolder(folder.directory);
+  const second = options.second === undefined ? null : writeClassFolder(options.second);
+  const models = [folder, ...(second === null ? [] : [second])].map(({ directory }) => openModelFolder(directory));
+  const model = models[0]!;
+  const ids = models.map(({ manifest }) => manifest.id);
   const metrics = createMetrics();
   const engine = new FakeEngine(options);
   const limits = { name: 'worker-0', kvSequences: options.kvSequences ?? 16, maxBatch: options.maxBatch ?? 16, throughput: options.throughput ?? false };
   const worker = options.worker ?? await startLocalWorker(wrapEngine(engine), model.manifest, limits, metrics.registry, { error: () => undefined });
-  const workload = new Workload(limits.maxBatch);
+  const workload = new Workloads(ids, limits.maxBatch);
   const backend = new EmbeddedBackend(worker, {
     capacity: options.queue ?? 64,
     ...(options.clock === undefined ? {} : { clock: options.clock }),
@@ -70,9 +75,9 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
       workload.observe(job, event);
     },
   });
-  metrics.jobs.watchBackend(model.manifest.id, limits.name, backend);
-  metrics.jobs.watchEta(model.manifest.id, () => workload.waitSeconds ?? 0);
-  const serving: Serving = { status: 'ready', models: [model], backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' } };
+  metrics.jobs.watchBackend(ids, limits.name, backend);
+  metrics.jobs.watchEta(ids, (id) => workload.of(id).waitSeconds ?? 0);
+  const serving: Serving = { status: 'ready', models, backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' } };
   const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, allowedOrigins: ['https://friend.example'], page: TEST_PAGE }, 'silent');
   return {
     app,
@@ -93,6 +98,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
       await backend.drain(0);
       await closeApp(app, 50);
       folder.remove();
+      second?.remove();
     },
   };
 }

@@ -38,10 +38,11 @@ export class ServerProcess {
     this.exited = new Promise((resolve) => child.once('exit', resolve));
   }
 
-  /** With the tiny golden model, alone or with an accelerator, or with none named: then the server takes the bundled one. */
-  static async start(flags: readonly string[] = [], model: 'tiny' | 'accelerated' | 'bundled' = 'tiny'): Promise<ServerProcess> {
+  /** With the tiny golden model, alone, twice under two names, or with an accelerator, or with none named: then the server takes the bundled one. */
+  static async start(flags: readonly string[] = [], model: 'tiny' | 'twins' | 'accelerated' | 'bundled' = 'tiny'): Promise<ServerProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'ardiff-e2e-'));
-    const modelFlags = model === 'bundled' ? [] : ['--model', writeTinyModel(directory)];
+    const names = model === 'twins' ? ['tiny', 'other'] : ['tiny'];
+    const modelFlags = model === 'bundled' ? [] : ['--model', names.map((name) => writeTinyModel(directory, name)).join()];
     if (model === 'accelerated') await writeTinyAccelerator(join(directory, 'tiny'));
     const entry = join(PACKAGE_ROOT, 'src', 'main.ts');
     const child = spawn(process.execPath, ['--import', 'tsx', entry, '--port', '0', '--host', '127.0.0.1', ...modelFlags, ...flags], {
@@ -115,8 +116,8 @@ export class ServerProcess {
 }
 
 /** The golden model, with longer pictures than the golden ones, so that they outgrow a KV block several times. */
-function writeTinyModel(directory: string): string {
-  const model = join(directory, 'tiny');
+function writeTinyModel(directory: string, name: string): string {
+  const model = join(directory, name);
   cpSync(TINY_MODEL, model, { recursive: true });
   const sampling = { sampler: 'B', timesteps: 4, guidance_scale: 3, use_norm: true, sizes: ['128x128', '64x64'] };
   writeFileSync(join(model, 'sampling.json'), JSON.stringify(sampling));

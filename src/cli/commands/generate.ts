@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
-import { readConfig } from '../../config.js';
+import { onlyModel, readConfig } from '../../config.js';
 import { LIMITS, type ImagesRequest } from '../../gateway/schemas.js';
 import type { OutputFormat } from '../../jobs/job.js';
 import type { Command, Terminal } from '../command.js';
@@ -109,7 +109,8 @@ function chooseDraw(values: Values, terminal: Terminal): Draw {
   }
   // The server's own flags and variables mean the same here.
   const flags = (['model', 'backend', 'dtype', 'threads'] as const).flatMap((name) => (values[name] === undefined ? [] : [`--${name}`, values[name]]));
-  return localDraw(readConfig(flags, terminal.env));
+  const config = readConfig(flags, terminal.env);
+  return localDraw({ ...config, modelDirectory: onlyModel(config) });
 }
 
 async function drawToFiles({ request, fileOf }: Task, { quiet }: Values, draw: Draw, terminal: Terminal): Promise<number> {

@@ -12,7 +12,7 @@ import { openModelFolder } from '../../model/served-model.js';
 import { startLocalWorker } from '../../worker/local-worker.js';
 import type { Draw, DrawingEvent } from './drawing.js';
 
-export type LocalOptions = Pick<Config, 'modelDirectory' | 'backend' | 'dtype' | 'threads' | 'kvSequences' | 'maxBatch' | 'acceleration'>;
+export type LocalOptions = Pick<Config, 'backend' | 'dtype' | 'threads' | 'kvSequences' | 'maxBatch' | 'acceleration'> & { modelDirectory: string };
 
 /** Makes the engine; tests hand in another. */
 export type MakeEngine = (options: LocalOptions) => NativeEngine;

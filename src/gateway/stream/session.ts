@@ -179,7 +179,7 @@ export class StreamSession {
       id: frame.id,
       epoch: job.log.epoch,
       position: job.position,
-      eta_ms: this.etaMs(),
+      eta_ms: this.etaMs(job),
       seeds: [...job.request.seeds],
       joined,
     });
@@ -226,7 +226,7 @@ export class StreamSession {
       after,
       preview: this.preview,
       window: this.window,
-      etaMs: () => this.etaMs(),
+      etaMs: () => this.etaMs(job),
       onPreview,
       now: () => performance.now(),
     });
@@ -286,7 +286,7 @@ export class StreamSession {
       const { job } = followed;
       if (job.status !== 'queued' || job.position === followed.position) continue;
       followed.position = job.position;
-      this.reply({ ...this.head('queued', job, QUEUED_SEQ), position: job.position, eta_ms: this.etaMs() });
+      this.reply({ ...this.head('queued', job, QUEUED_SEQ), position: job.position, eta_ms: this.etaMs(job) });
     }
   }
 
@@ -312,8 +312,8 @@ export class StreamSession {
     throw new ServerError('unsupported_value', `One socket follows at most ${STREAM_LIMITS.jobs} jobs.`);
   }
 
-  private etaMs(): number | null {
-    const { waitSeconds } = this.deps.workload;
+  private etaMs({ request }: JobHandle): number | null {
+    const { waitSeconds } = this.deps.workload.of(request.model);
     return waitSeconds === null ? null : Math.round(waitSeconds * 1000);
   }
 

@@ -5,6 +5,7 @@ import { applyStep, type SequenceEvent } from './apply-step.js';
 import { BurstPolicy } from './burst.js';
 import type { PreviewPlan } from './previews.js';
 import { isEmptyPlan, schedule } from './schedule.js';
+import { Turns, type Turn } from '../turns.js';
 import { addSequence, hasWork, removeSequence, type SchedulerState } from './state.js';
 
 /** Where events of one sequence go. Called between steps, so it must not block. */
@@ -41,6 +42,7 @@ export class StepLoop {
   private readonly listeners = new Map<number, SequenceListener>();
   private readonly flights: Flight[] = [];
   private readonly burst = new BurstPolicy();
+  private readonly turn: Turn;
   private stepBegan: number | null = null;
   private wake: () => void = () => undefined;
   private stopping = false;
@@ -50,7 +52,13 @@ export class StepLoop {
     readonly state: SchedulerState,
     private readonly model: EngineModel,
     private readonly observer: StepObserver,
-  ) {}
+    /** Of the models that share the engine; absent: this one has it alone. */
+    turns = new Turns(),
+  ) {
+    this.turn = turns.join(() => {
+      this.wake();
+    });
+  }
 
   /** How long the engine has been in its step; 0 while it rests. */
   get stepSeconds(): number {
@@ -95,14 +103,19 @@ export class StepLoop {
         this.stepBegan = performance.now();
         await this.settle(flight);
         this.stepBegan = null;
-      } else if (this.stopping) return;
-      else await this.sleep();
+      } else if (this.stopping) {
+        this.turn.leave();
+        return;
+      } else {
+        if (!hasWork(this.state)) this.turn.rest();
+        await this.sleep();
+      }
     }
   }
 
-  /** Plans the next step and hands it to the engine; false when there is nothing to plan. */
+  /** Plans the next step and hands it to the engine; false when there is nothing to plan, or it is another model's turn. */
   private submit(): boolean {
-    if (!hasWork(this.state)) return false;
+    if (!hasWork(this.state) || !this.turn.mayStep()) return false;
     const plan = schedule(this.state, this.burst.rounds);
     if (isEmptyPlan(plan)) {
       // With steps in flight that is usual. Without, the oldest sequence always has something to do: a bug, and
@@ -124,6 +137,7 @@ export class StepLoop {
       const answer = await result;
       events = applyStep(this.state, plan, answer);
       this.burst.note(plan, answer);
+      this.turn.charge(answer.timings.total);
       this.observer.onStep(plan, answer, (performance.now() - submittedAt) / 1000);
     } catch (thrown) {
       await this.failStep(plan, toEngineError(thrown));

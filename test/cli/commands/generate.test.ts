@@ -84,7 +84,7 @@ describe('generate --url', () => {
     await gateway.app.listen({ port: 0, host: '127.0.0.1' });
     url = `http://127.0.0.1:${(gateway.app.server.address() as AddressInfo).port}`;
     const running = runCli(['generate', 'x', '-o', file('x.png'), '--url', url]);
-    while (gateway.backend.queue.running === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+    while (gateway.backend.queueOf('tiny').running === 0) await new Promise((resolve) => setTimeout(resolve, 2));
     gateway.engine.failNextStep('internal');
     const { status, err } = await running;
     expect(status).toBe(1);
@@ -100,10 +100,10 @@ describe('generate --url', () => {
   it('ends with 130 on Ctrl-C, and the server stops drawing', async () => {
     const interrupt = new AbortController();
     const running = runCli(['generate', 'x', '-n', '10', '--steps', '200', '--size', '128x128', '-o', file('x.png'), '--url', url], { signal: interrupt.signal });
-    while (gateway.backend.queue.running === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+    while (gateway.backend.queueOf('tiny').running === 0) await new Promise((resolve) => setTimeout(resolve, 2));
     interrupt.abort();
     expect((await running).status).toBe(130);
-    while (gateway.backend.queue.running > 0) await new Promise((resolve) => setTimeout(resolve, 2));
+    while (gateway.backend.queueOf('tiny').running > 0) await new Promise((resolve) => setTimeout(resolve, 2));
     expect(await gateway.metric('ardiff_cancellations_total{reason="disconnect"}')).toBe(1);
   });
 });
