@@ -1,7 +1,9 @@
 /** Released TransDiff pickles, model and VAE -> a model folder. */
+import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withCheckpoint, writeTensors, type Converted } from './convert.js';
+import { imagenetClasses } from './imagenet-classes.js';
 import { InvalidCheckpoint } from './invalid-checkpoint.js';
 import { readKlVaeShapes, vaeTensors, type KlVaeShapes } from './kl-vae-shapes.js';
 import { configOf, type TransDiffConfig } from './transdiff-config.js';
@@ -16,6 +18,8 @@ export interface TransDiffSources {
 
 export interface ConvertedFolder {
   config: TransDiffConfig;
+  /** classes.json was written. */
+  named: boolean;
   model: Converted;
   vae: Converted;
 }
@@ -36,10 +40,20 @@ export async function convertTransDiff({ model: modelPath, vae: vaePath, heads }
         model: await writeTensors(modelArchive, modelTensors, join(folder, 'model.safetensors')),
         vae: await writeTensors(vaeArchive, autoencoder, join(folder, 'vae', 'model.safetensors')),
       };
+      const named = await writeClasses(folder, model);
       await writeFile(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-      return { config, ...written };
+      return { config, named, ...written };
     }),
   );
+}
+
+/** No checkpoint names its classes; a thousand are those of ImageNet, which all released models draw. A list that is there stays. */
+async function writeClasses(folder: string, { classes }: TransDiffShapes): Promise<boolean> {
+  const path = join(folder, 'classes.json');
+  const list = imagenetClasses();
+  if (classes !== list.classes.length || existsSync(path)) return false;
+  await writeFile(path, `${JSON.stringify(list)}\n`);
+  return true;
 }
 
 /** Two files are read; an error must say which it is about. */

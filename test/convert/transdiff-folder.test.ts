@@ -53,6 +53,11 @@ describe('convertTransDiff', () => {
     expect(Object.keys(readSafetensorsHeader(join(folder, 'vae', 'model.safetensors')).entries)).not.toContain('loss.logvar');
   });
 
+  it('names no classes that it does not know', async () => {
+    expect((await convertTransDiff({ model: MODEL, vae: VAE, heads: 2 }, folder)).named).toBe(false);
+    expect(existsSync(join(folder, 'classes.json'))).toBe(false);
+  });
+
   it('asks for the heads where no published model has this width', async () => {
     await expect(convertTransDiff({ model: MODEL, vae: VAE }, folder)).rejects.toThrow(/heads cannot be read off the weights, and width 4.*--num-heads/);
     await expect(convertTransDiff({ model: MODEL, vae: VAE, heads: 3 }, folder)).rejects.toThrow(/no multiple of 3 heads/);

@@ -61,6 +61,7 @@ async function released(folder: string, values: FlagValues<typeof FLAGS>, termin
   const { architecture, image_size: side, num_classes: classes } = converted.config;
   terminal.out(written(join(to, 'model.safetensors'), converted.model));
   terminal.out(written(join(to, 'vae', 'model.safetensors'), converted.vae));
+  if (converted.named) terminal.out(`${join(to, 'classes.json')}: the ${classes} of ImageNet\n`);
   terminal.out(`${join(to, 'config.json')}: ${architecture}, ${side}x${side}, ${classes} classes\n`);
   return 0;
 }
