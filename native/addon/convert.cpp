@@ -168,9 +168,10 @@ BackendOptions to_backend_options(const Napi::Value& value) {
 LoadOptions to_load_options(const Napi::Value& value) {
   const Field field(value, "options");
   const Field accelerator = field.at("accelerator");
-  const Field vae = field.at("vae");
+  const Field vae = field.at("vae"), pictures = field.at("kvPictures");
   return {field.at("kvBlocks").integer(1, INT32_MAX), field.at("maxStepTokens").integer(1, INT32_MAX),
-          accelerator.absent() ? std::string() : accelerator.text(), vae.absent() ? std::nullopt : std::optional(vae.text())};
+          accelerator.absent() ? std::string() : accelerator.text(), vae.absent() ? std::nullopt : std::optional(vae.text()),
+          pictures.absent() ? 0 : pictures.integer(1, INT32_MAX)};
 }
 
 StepPlan to_step_plan(const Napi::Value& value) {

@@ -152,6 +152,7 @@ struct LoadOptions {
   std::string accelerator = {};  // folder; empty = none
   // Folder of a TransDiff model's VAE: absent = vae/ beside the model, empty = none (pictures are then refused).
   std::optional<std::string> vae = {};
+  int64_t kv_pictures = 0;  // of a TransDiff model, instead of kv_blocks: room for so many pictures with guidance
 };
 
 struct AcceleratorInfo {

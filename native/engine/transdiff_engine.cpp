@@ -9,11 +9,18 @@ namespace ardiff {
 namespace {
 
 const LoadOptions& checked(const LoadOptions& options) {
-  check(options.kv_blocks >= 1 && options.kv_blocks <= (1 << 26), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " is out of range");
+  const int64_t pool = options.kv_pictures > 0 ? options.kv_pictures : options.kv_blocks;
+  check(pool >= 1 && pool <= (1 << 20), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " or kvPictures ", options.kv_pictures, " is out of range");
   check(options.max_step_tokens >= 1 && options.max_step_tokens <= (1 << 20), ErrorCode::kInvalidArgument, "maxStepTokens ",
         options.max_step_tokens, " is out of range");
   check(options.accelerator.empty(), ErrorCode::kInvalidModel, options.accelerator, ": accelerators of TransDiff models are not supported");
   return options;
+}
+
+// Every picture takes the same: two rows, all positions.
+int64_t pool_blocks(const LoadOptions& options, const TransDiffConfig& config) {
+  constexpr int64_t kRows = 2;
+  return options.kv_pictures > 0 ? options.kv_pictures * kRows * KvCache::blocks_for(config.positions(), config.block_tokens()) : options.kv_blocks;
 }
 
 // "model", or the name of the only safetensors file there.
@@ -42,7 +49,7 @@ TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& 
       decoder_(backend, config_, load_diffusion_decoder(backend, checkpoint, config_)),
       features_(backend, scratch_, config_, transformer_, decoder_),
       sampler_(backend, scratch_, config_, decoder_),
-      kv_(backend, ClassFeatures::kv_shape(config_), options.kv_blocks),
+      kv_(backend, ClassFeatures::kv_shape(config_), pool_blocks(options, config_)),
       latents_(backend, config_.latent_size()),
       max_step_tokens_(options.max_step_tokens) {
   info_.parameters = checkpoint.parameters();
@@ -58,7 +65,7 @@ TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& 
   info_.boi_token_id = info_.image_placeholder_id = -1;
   info_.block_tokens = config_.block_tokens();
   info_.block_bytes = KvCache::block_bytes(backend_, ClassFeatures::kv_shape(config_));
-  info_.kv_blocks = options.kv_blocks;
+  info_.kv_blocks = kv_.num_blocks();
   info_.classes = {config_.num_classes, config_.class_tokens, config_.num_passes, config_.pass_tokens, config_.grid};
 }
 
@@ -123,14 +130,14 @@ void TransDiffEngine::run_transformer(const StepPlan& plan, StepResult& result) 
   const Stopwatch watch;
   std::vector<ClassFeatures::Request> requests;
   for (const PrefillEntry& entry : plan.prefill) {
-    const TransDiffSequence& sequence = sequences_.at(entry.sequence);
+    TransDiffSequence& sequence = sequences_.at(entry.sequence);
+    // The plan may have been made before the flag was set, and count on a pass that has not been finished.
+    if (sequence.is_cancelled()) continue;
+    sequence.computed_passes[static_cast<size_t>(entry.row)] = pass_at(config_, entry.end);
     requests.push_back({label_of(sequence, entry.row), pass_at(config_, entry.begin), pass_at(config_, entry.end), entry.block_table, sequence.latent_rows});
   }
   if (requests.empty()) return;
   result.backbone_tokens = features_.compute(requests, latents_.view(), kv_);
-  for (const PrefillEntry& entry : plan.prefill) {
-    sequences_.at(entry.sequence).computed_passes[static_cast<size_t>(entry.row)] = pass_at(config_, entry.end);
-  }
   result.timings.backbone = watch.seconds();
 }
 
@@ -138,22 +145,26 @@ void TransDiffEngine::run_timesteps(const StepPlan& plan, StepResult& result) {
   const Stopwatch watch;
   if (plan.decode.empty()) return;
   std::vector<PassDraw> draws;
-  for (const DecodeEntry& entry : plan.decode) {
+  std::vector<size_t> entries;  // of the draws
+  result.decode.resize(plan.decode.size());
+  for (size_t i = 0; i < plan.decode.size(); ++i) {
+    const DecodeEntry& entry = plan.decode[i];
     const TransDiffSequence& sequence = sequences_.at(entry.sequence);
+    result.decode[i].sequence = entry.sequence;
+    result.decode[i].emitted_tokens = sequence.done;
+    result.decode[i].cancelled = sequence.is_cancelled();
+    if (result.decode[i].cancelled) continue;
     const int64_t begin = sequence.done % sequence.timesteps_per_pass(), tokens = (sequence.pass() + 1) * config_.pass_tokens;
     PassDraw draw{&sequence, sequence.pass(), begin, begin + entry.rounds, {}};
     for (const auto& table : entry.block_tables) draw.conditions.push_back({features_.condition_blocks(table), tokens});
     draws.push_back(std::move(draw));
+    entries.push_back(i);
   }
   const std::vector<int64_t> done = sampler_.sample(draws, latents_.view(), kv_.second_layers(), result.flow_head_evaluations);
   for (size_t i = 0; i < draws.size(); ++i) {
-    TransDiffSequence& sequence = sequences_.at(plan.decode[i].sequence);
-    sequence.done += done[i];
-    DecodeResult decode;
-    decode.sequence = plan.decode[i].sequence;
-    decode.emitted_tokens = sequence.done;
-    decode.cancelled = done[i] < plan.decode[i].rounds;
-    result.decode.push_back(std::move(decode));
+    DecodeResult& decode = result.decode[entries[i]];
+    decode.emitted_tokens = sequences_.at(decode.sequence).done += done[i];
+    decode.cancelled = done[i] < plan.decode[entries[i]].rounds;
   }
   result.timings.flow_head = watch.seconds();
 }

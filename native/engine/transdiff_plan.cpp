@@ -61,7 +61,7 @@ void check_transdiff_plan(const StepPlan& plan, const TransDiffSequences& sequen
     planned(entry.row >= 0 && entry.row < state.num_rows(entry.sequence), entry.sequence, "has no row ", entry.row);
     const int64_t first = pass_at(config, entry.begin), end = pass_at(config, entry.end), known = state.pass(entry.sequence) + 1;
     planned(first >= 0 && end > first, entry.sequence, "prefill [", entry.begin, ", ", entry.end, ") is no whole number of passes");
-    planned(end <= known, entry.sequence, "prefill of ", end, " passes, ", known, " are known");
+    planned(end <= known || state.cancelled(entry.sequence), entry.sequence, "prefill of ", end, " passes, ", known, " are known");
     planned(prefilled.emplace(std::pair(entry.sequence, entry.row), end).second, entry.sequence, "row ", entry.row, " is prefilled twice");
     check_blocks(entry.block_table, entry.end, config.block_tokens(), entry.sequence, limits.num_blocks);
     rows += entry.end - entry.begin;
@@ -73,6 +73,8 @@ void check_transdiff_plan(const StepPlan& plan, const TransDiffSequences& sequen
     planned(decoded.emplace(id, entry.rounds).second, id, "is decoded twice");
     planned(static_cast<int64_t>(entry.block_tables.size()) == state.num_rows(id), id, entry.block_tables.size(), " block tables for ",
             state.num_rows(id), " rows");
+    // It is left out of the step, so nothing else of it matters.
+    if (state.cancelled(id)) continue;
     planned(state.done(id) < state.total(id), id, "is complete");
     const int64_t left = state.timesteps(id) - state.done(id) % state.timesteps(id);
     planned(entry.rounds >= 1 && entry.rounds <= std::min(left, kMaxStepTimesteps), id, entry.rounds, " timesteps, at most ", kMaxStepTimesteps,

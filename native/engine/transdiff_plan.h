@@ -1,4 +1,5 @@
-// Checks of a step plan for a TransDiff model (docs/transdiff.md, A step), before anything changes.
+// Checks of a step plan for a TransDiff model (docs/transdiff.md, A step), before anything changes. Entries of a sequence whose
+// cancel flag is set may count on what was not drawn any more: the engine leaves them out.
 #pragma once
 
 #include <unordered_map>

@@ -50,6 +50,8 @@ export interface LoadOptions {
   accelerator?: string;
   /** Folder of a TransDiff model's VAE. Absent: `vae/` beside the model; empty: none, pictures are then refused. */
   vae?: string;
+  /** Of a TransDiff model, instead of kvBlocks: room for so many pictures with guidance, which all take the same. `ModelInfo.kvBlocks` says how many blocks that is. */
+  kvPictures?: number;
 }
 
 /** What an accelerator folder brought (docs/speculation.md). */
@@ -195,7 +197,10 @@ export interface SequenceSpec {
   noise?: Float32Array;
 }
 
-/** Run the backbone over known inputs (prompt ids, then emitted image tokens) of one row. */
+/**
+ * Run the backbone over known inputs (prompt ids, then emitted image tokens) of one row. TransDiff: the transformer over whole passes of one row: begin is 0 or the
+ * end of a pass, end that of a later one, at most of the pass that is drawn next.
+ */
 export interface PrefillEntry {
   sequence: number;
   /** Guidance row, index into promptRows. */
@@ -210,6 +215,7 @@ export interface PrefillEntry {
 /**
  * Draw image tokens of the sequence and append them (but the last of the picture) to every row. A round draws one token,
  * of a speculating sequence 1 … maxDraftTokens + 1: drafted, verified, the accepted ones kept.
+ * TransDiff: a round is one timestep of the current pass, whose positions must be computed in every row, by a prefill of the same step at the latest.
  */
 export interface DecodeEntry {
   sequence: number;
@@ -218,7 +224,9 @@ export interface DecodeEntry {
    * rounds x (maxDraftTokens + 1), but no more than the picture lacks less one.
    */
   blockTables: Uint32Array[];
-  /** At least 1, at most the tokens the picture still lacks. A speculating sequence may need fewer to be complete. */
+  /**
+   * At least 1, at most the tokens the picture still lacks. A speculating sequence may need fewer to be complete. TransDiff: at most 8, and what the pass still lacks.
+   */
   rounds: number;
 }
 
@@ -228,11 +236,14 @@ export interface DecodeEntry {
  */
 export interface VaeEntry {
   sequence: number;
-  /** 0 … what is drawn after the decodes of this step. All of them: the finished picture. */
+  /**
+   * 0 … what is drawn after the decodes of this step. All of them: the finished picture. TransDiff: timesteps over all passes, a multiple of those of a pass: the
+   * picture that this pass ended with.
+   */
   tokens: number;
 }
 
-/** Hand out the drawn tokens [begin, end), those of this step included. Costs a copy, and nobody who does not ask. */
+/** Hand out the drawn tokens [begin, end), those of this step included. Costs a copy, and nobody who does not ask. Not of TransDiff. */
 export interface ReadEntry {
   sequence: number;
   begin: number;
@@ -242,7 +253,7 @@ export interface ReadEntry {
 /**
  * One engine step. Order of execution: release, admit, copies; then rounds: flow heads (the pending token of every decode
  * entry that has rounds left), drafts, one backbone pass over the decoded and drafted rows, in the first round over all
- * prefill rows too, verification; reads; VAE decodes.
+ * prefill rows too, verification; reads; VAE decodes. TransDiff: release, admit, copies, transformer, timesteps, VAE decodes.
  */
 export interface StepPlan {
   /** Live sequences whose state is dropped. */
@@ -280,7 +291,7 @@ export const TRACE_COLUMNS = 6;
 
 export interface DecodeResult {
   sequence: number;
-  /** Image tokens drawn so far, after this step. */
+  /** Image tokens drawn so far, after this step. TransDiff: timesteps over all passes. */
   emittedTokens: number;
   /** The cancel flag was seen: fewer tokens than planned were drawn, the sequence must be released. */
   cancelled: boolean;

@@ -1,8 +1,9 @@
+import type { ClassInfo } from '../engine/native-types.js';
 import type { KvMemory } from '../jobs/ipc.js';
 import type { JobRequest } from '../jobs/job.js';
 import type { ModelManifest } from '../model/manifest.js';
 import { gridOf } from '../model/sizes.js';
-import { peakBlocks } from './scheduler/sequence.js';
+import { peakBlocks } from './scheduler/course.js';
 
 /** Positions of one KV block; decided for NextStep in the contract and checked against the loaded model. */
 export const KV_BLOCK_TOKENS = 16;
@@ -25,6 +26,15 @@ export function kvBlocksFor(manifest: ModelManifest, sequences: number): number 
 export function maxStepTokensFor(maxBatch: number, draftingRows = 0): number {
   const PREFILL_TOKENS = 256;
   return Math.max(3, draftingRows) * maxBatch + PREFILL_TOKENS;
+}
+
+/** Transformer rows of one step of a model that draws in passes, whatever the model: what the engine is asked to take. */
+export const MAX_TRANSFORMER_ROWS = 65_536;
+
+/** Likewise, of this model: four pictures computed anew from the start, more of those that are only a pass further. */
+export function maxStepTokensOfPasses({ classTokens, passTokens, numPasses }: ClassInfo, maxBatch: number): number {
+  const PICTURES = 4;
+  return Math.max(3 * maxBatch, PICTURES * TYPICAL_ROWS * (classTokens + numPasses * passTokens));
 }
 
 /** With `throughput`: from so many running pictures on, a new one is drawn without drafts. Below, drafts fill what would stand idle. */

@@ -8,7 +8,8 @@ import { createSchedulerMetrics } from '../metrics/scheduler.js';
 import { ACCELERATOR_FOLDER, mostRowsPerRound, readCalibration, type Calibration } from '../model/accelerator.js';
 import type { ModelManifest } from '../model/manifest.js';
 import type { NextStepManifest } from '../model/nextstep-manifest.js';
-import { capacityOf, CROWDED_FROM, KV_BLOCK_TOKENS, kvBlocksFor, maxStepTokensFor } from './capacity.js';
+import type { TransDiffManifest } from '../model/transdiff-manifest.js';
+import { capacityOf, CROWDED_FROM, KV_BLOCK_TOKENS, kvBlocksFor, MAX_TRANSFORMER_ROWS, maxStepTokensFor, maxStepTokensOfPasses } from './capacity.js';
 import { Runner } from './runner.js';
 import { createSchedulerState } from './scheduler/state.js';
 import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
@@ -48,14 +49,7 @@ export async function startLocalWorker(
   registry: Registry,
   log: WorkerLog,
 ): Promise<LocalWorker> {
-  if (manifest.family !== 'nextstep') throw new EngineError('invalid_model', `${manifest.directory}: the engine does not draw TransDiff models yet`);
-  const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
-  const calibration = readCalibration(manifest.directory, manifest.sampling);
-  const maxStepTokens = maxStepTokensFor(options.maxBatch, calibration === null ? 0 : mostRowsPerRound(calibration));
-  const accelerator = calibration === null ? {} : { accelerator: join(manifest.directory, ACCELERATOR_FOLDER) };
-  const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens, ...accelerator });
-  checkAgreement(manifest, model);
-  if (calibration !== null) checkAccelerator(manifest, calibration, model);
+  const { model, maxStepTokens } = manifest.family === 'nextstep' ? await loadText(engine, manifest, options) : await loadClasses(engine, manifest, options);
   const state = createSchedulerState({
     numBlocks: model.info.kvBlocks,
     blockTokens: model.info.blockTokens,
@@ -63,6 +57,7 @@ export async function startLocalWorker(
     maxRunning: options.maxBatch,
     ...(options.throughput === true ? { crowdedFrom: CROWDED_FROM } : {}),
     maxVaePerStep: MAX_VAE_PER_STEP,
+    ...(model.info.classes === undefined ? {} : { classes: model.info.classes }),
   });
   const metrics = createSchedulerMetrics(registry, manifest.id, options.name, state);
   const observer: StepObserver = {
@@ -92,6 +87,44 @@ export async function startLocalWorker(
   };
 }
 
+interface Loaded {
+  model: EngineModel;
+  maxStepTokens: number;
+}
+
+async function loadText(engine: Engine, manifest: NextStepManifest, options: WorkerOptions): Promise<Loaded> {
+  const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
+  const calibration = readCalibration(manifest.directory, manifest.sampling);
+  const maxStepTokens = maxStepTokensFor(options.maxBatch, calibration === null ? 0 : mostRowsPerRound(calibration));
+  const accelerator = calibration === null ? {} : { accelerator: join(manifest.directory, ACCELERATOR_FOLDER) };
+  const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens, ...accelerator });
+  const { info } = model;
+  checkAgreement(manifest, {
+    latentChannels: [manifest.latentChannels, info.latentChannels],
+    latentPatchSize: [manifest.latentPatchSize, info.latentPatchSize],
+    pixelFactor: [manifest.pixelFactor, info.pixelFactor],
+    boiTokenId: [manifest.boiTokenId, info.boiTokenId],
+    imagePlaceholderId: [manifest.imagePlaceholderId, info.imagePlaceholderId],
+    vocabSize: [manifest.vocabSize, info.vocabSize],
+    blockTokens: [KV_BLOCK_TOKENS, info.blockTokens],
+  });
+  if (calibration !== null) checkAccelerator(manifest, calibration, model);
+  return { model, maxStepTokens };
+}
+
+async function loadClasses(engine: Engine, manifest: TransDiffManifest, options: WorkerOptions): Promise<Loaded> {
+  // How much a picture takes is in the weights, so both are known once they are loaded.
+  const model = await engine.load(manifest.directory, { kvBlocks: 1, kvPictures: options.kvSequences, maxStepTokens: MAX_TRANSFORMER_ROWS });
+  const { classes, ...info } = model.info;
+  checkAgreement(manifest, {
+    latentChannels: [manifest.latentChannels, info.latentChannels],
+    pixelFactor: [manifest.pixelFactor, info.pixelFactor],
+    passes: [manifest.passes, classes?.numPasses],
+    classes: [manifest.classes.classes.length, classes?.numClasses],
+  });
+  return { model, maxStepTokens: Math.min(MAX_TRANSFORMER_ROWS, maxStepTokensOfPasses(classes!, options.maxBatch)) };
+}
+
 /** The calibration names what the weights must be able to do. */
 function checkAccelerator(manifest: ModelManifest, { modes, few_step: head }: Calibration, { info }: EngineModel): void {
   const { draftLayers, draftHead, fewStep } = info.accelerator;
@@ -109,19 +142,10 @@ function checkAccelerator(manifest: ModelManifest, { modes, few_step: head }: Ca
 }
 
 /** Both sides read the same folder; where they differ, requests would be checked against another model. */
-function checkAgreement(manifest: NextStepManifest, { info }: EngineModel): void {
-  const pairs = {
-    latentChannels: [manifest.latentChannels, info.latentChannels],
-    latentPatchSize: [manifest.latentPatchSize, info.latentPatchSize],
-    pixelFactor: [manifest.pixelFactor, info.pixelFactor],
-    boiTokenId: [manifest.boiTokenId, info.boiTokenId],
-    imagePlaceholderId: [manifest.imagePlaceholderId, info.imagePlaceholderId],
-    vocabSize: [manifest.vocabSize, info.vocabSize],
-    blockTokens: [KV_BLOCK_TOKENS, info.blockTokens],
-  };
+function checkAgreement(manifest: ModelManifest, pairs: Record<string, [here: number, there: number | undefined]>): void {
   for (const [name, [here, there]] of Object.entries(pairs)) {
     if (here !== there) {
-      throw new EngineError('invalid_model', `${manifest.directory}: ${name} is ${here} by its JSON files and ${there} by the engine`);
+      throw new EngineError('invalid_model', `${manifest.directory}: ${name} is ${here} by its JSON files and ${String(there)} by the engine`);
     }
   }
 }

@@ -50,7 +50,8 @@ export class PreviewStream {
     this.open = null;
     const { format, compression, gridWidth } = this.request;
     const { width, height } = drawn;
-    const finished = (drawn.tokens / gridWidth) * this.model.pixelFactor;
+    // A pass draws the whole picture, and every pass anew.
+    const finished = this.request.prompt === 'class' ? height : (drawn.tokens / gridWidth) * this.model.pixelFactor;
     const rect = { x: 0, y: 0, width, height };
     return this.enqueue(() => this.show('full', () => paintUnfinished(drawn, finished), { format, compression, rect }));
   }

@@ -2,13 +2,13 @@ import type { DecodedImage, FewStep, SequenceSpec, SpeculationSpec } from '../en
 import { ServerError, toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
 import { addCounts, countRounds, NO_DRAFTS } from '../jobs/draft-counts.js';
-import type { CancelReason, DraftCounts, JobEvent, JobImage, JobPreview, JobRequest, TextJob } from '../jobs/job.js';
+import type { CancelReason, ClassJob, DraftCounts, JobEvent, JobImage, JobPreview, JobRequest, TextJob } from '../jobs/job.js';
 import type { RunningJob } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
 import type { WasteReason } from '../metrics/wasted.js';
 import { PreviewStream, type PreviewModel } from './preview-stream.js';
 import type { SequenceEvent } from './scheduler/apply-step.js';
-import { partialTokenCounts, type PreviewPlan } from './scheduler/previews.js';
+import { partialTimestepCounts, partialTokenCounts, type PreviewPlan } from './scheduler/previews.js';
 import type { SequenceListener, StepLoop } from './scheduler/step-loop.js';
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;
@@ -26,7 +26,6 @@ export class Runner {
   ) {}
 
   start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob {
-    if (request.prompt === 'class') throw new ServerError('model_unavailable', 'The engine does not draw models of classes yet.');
     const run = new JobRun(request, this.loop, this.metrics, this.name, this.model, emit, () => this.takeId());
     return { cancel: (reason) => run.cancel(reason), watch: () => undefined };
   }
@@ -53,7 +52,7 @@ class JobRun {
   private ended = false;
 
   constructor(
-    private readonly request: TextJob,
+    private readonly request: JobRequest,
     private readonly loop: StepLoop,
     private readonly metrics: SchedulerMetrics,
     private readonly worker: string,
@@ -73,9 +72,9 @@ class JobRun {
     };
     this.previews = request.seeds.map((_, index) => new PreviewStream(index, request, model, sink));
     this.drafts = request.seeds.map(() => NO_DRAFTS);
-    const rows = request.promptRows.map((ids) => Int32Array.from(ids));
+    const rows = request.prompt === 'text' ? request.promptRows.map((ids) => Int32Array.from(ids)) : [];
     this.ids = request.seeds.map((seed, index) => {
-      const spec = specOf(request, rows, seed, takeId());
+      const spec = request.prompt === 'text' ? specOf(request, rows, seed, takeId()) : specOfClass(request, seed, takeId());
       let lastToken = this.submitted;
       const listener: SequenceListener = {
         onEvent: (event) => {
@@ -86,7 +85,7 @@ class JobRun {
           this.fail(error);
         },
       };
-      loop.add(spec, listener, wanted, underLoadSpec(request, spec));
+      loop.add(spec, listener, wanted, request.prompt === 'text' ? underLoadSpec(request, spec) : null);
       return spec.id;
     });
   }
@@ -200,10 +199,12 @@ class JobRun {
 }
 
 /** What a job wants to show on the way. Rows that its model cannot show are refused, never left out in silence. */
-function previewPlanOf({ model, gridHeight, gridWidth, partialImages, rowPreviews }: JobRequest, { latentRgb }: PreviewModel): PreviewPlan {
+function previewPlanOf(request: JobRequest, { latentRgb }: PreviewModel): PreviewPlan {
+  const { model, gridHeight, gridWidth, partialImages, rowPreviews } = request;
   if (rowPreviews && latentRgb === null) {
     throw new ServerError('unsupported_value', `The model '${model}' has no preview.json, so its rows cannot be shown while they are drawn.`);
   }
+  if (request.prompt === 'class') return { partials: partialTimestepCounts(request.passes, request.timesteps, partialImages), rows: false };
   return { partials: partialTokenCounts(gridHeight, gridWidth, partialImages), rows: rowPreviews };
 }
 
@@ -224,6 +225,28 @@ export function specOf(request: TextJob, promptRows: Int32Array[], seed: number,
     guidanceSchedule: request.guidanceSchedule,
     useNorm: request.useNorm,
     ...waysOf(request.acceleration.fewStep, request.acceleration.speculation),
+  };
+}
+
+/** Likewise, of a model that draws classes. */
+export function specOfClass(request: ClassJob, seed: number, id: number): SequenceSpec {
+  return {
+    id,
+    promptRows: [],
+    classLabel: request.classLabel,
+    gridHeight: request.gridHeight,
+    gridWidth: request.gridWidth,
+    seed,
+    sampler: request.sampler,
+    samplerLevel: 0,
+    timesteps: request.timesteps,
+    timestepShift: 1,
+    guidanceScale: request.guidanceScale,
+    imageGuidanceScale: 1,
+    guidanceSchedule: 'constant',
+    driftScale: request.driftScale,
+    noiseScale: request.noiseScale,
+    useNorm: false,
   };
 }
 

@@ -2,7 +2,7 @@ import type { Engine } from '../../engine/engine.js';
 import { readNextStepManifest } from '../../model/manifest.js';
 import { loadTokenizer } from '../../model/tokenizer.js';
 import { KV_BLOCK_TOKENS } from '../../worker/capacity.js';
-import { peakBlocks } from '../../worker/scheduler/sequence.js';
+import { peakBlocks } from '../../worker/scheduler/course.js';
 import { compare } from './compare.js';
 import { judgeOutputs, type Report } from './judge.js';
 import { fixture, type GoldenCase, type GoldenFolder } from './manifest.js';

@@ -1,4 +1,5 @@
-import { knownPositions, tokensPerRound, type Sequence, type SequenceRow } from './sequence.js';
+import { tokensPerRound } from './course.js';
+import { knownPositions, type Sequence, type SequenceRow } from './sequence.js';
 import type { SchedulerState } from './state.js';
 
 /**

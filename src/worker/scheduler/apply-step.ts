@@ -1,6 +1,7 @@
 import type { DecodedImage, DecodeEntry, DecodeResult, RoundRecord, StepPlan, StepResult } from '../../engine/native-types.js';
 import { settleDecode } from './commit-plan.js';
-import { tokensPerRound, type Sequence } from './sequence.js';
+import { tokensPerRound } from './course.js';
+import type { Sequence } from './sequence.js';
 import { removeSequence, type SchedulerState } from './state.js';
 
 /** What the owner of a sequence gets to see. */

@@ -49,7 +49,7 @@ function drewTokens(state: SchedulerState, sequence: Sequence, tokens: number): 
   sequence.emitted += tokens;
   state.partials.push(...duePartials(sequence, before));
   if (sequence.emitted < sequence.totalTokens) {
-    if (sequence.status === 'running') for (const row of sequence.rows) row.computed += tokens;
+    if (sequence.status === 'running') for (const row of sequence.rows) row.computed += sequence.course.computedBy(tokens);
     return;
   }
   // The last token is not appended. The picture needs its tokens only, so the blocks are free from here on.

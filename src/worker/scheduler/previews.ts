@@ -4,7 +4,7 @@ import type { SchedulerState } from './state.js';
 
 /** What is to be seen of a sequence before it is finished. */
 export interface PreviewPlan {
-  /** Token counts at which the unfinished picture is decoded: ascending, each once, below the whole. */
+  /** Token (or timestep) counts at which the unfinished picture is decoded: ascending, each once, below the whole. */
   readonly partials: readonly number[];
   /** The tokens of each finished grid row are handed out. */
   readonly rows: boolean;
@@ -19,6 +19,11 @@ export const NO_PREVIEWS: PreviewPlan = { partials: [], rows: false };
 export function partialTokenCounts(gridHeight: number, gridWidth: number, count: number): number[] {
   const rows = Array.from({ length: count }, (_, i) => Math.ceil((gridHeight * (i + 1)) / (count + 1)));
   return [...new Set(rows)].filter((row) => row < gridHeight).map((row) => row * gridWidth);
+}
+
+/** Of a model that draws in passes: what the first `count` passes but the last end with. */
+export function partialTimestepCounts(passes: number, timesteps: number, count: number): number[] {
+  return Array.from({ length: Math.min(count, passes - 1) }, (_, i) => (i + 1) * timesteps);
 }
 
 /** A partial picture whose tokens are planned and whose decode is not. */

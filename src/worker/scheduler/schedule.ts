@@ -3,12 +3,13 @@ import { fits } from './admit.js';
 import { commitPlan } from './commit-plan.js';
 import { finishedRows, planPictures } from './previews.js';
 import { hasRoom, makeWritable, settleCopies, type RowWrite } from './room.js';
-import { drawUnderLoad, isReadyToDecode, knownPositions, lackingTokens, rowsPerRound, tokensPerRound, type Sequence, type SequenceRow } from './sequence.js';
+import { drawUnderLoad, isReadyToDecode, knownPositions, type Sequence, type SequenceRow } from './sequence.js';
 import { preempt, type SchedulerState } from './state.js';
 
 /**
  * What the engine does next. There are no phases: every running sequence has known inputs (prompt, then drawn
- * tokens) and computed positions; it prefills until the two are equal and then decodes one token per step. Fresh
+ * tokens) and computed positions; it prefills until the two are equal and then decodes one token per step (course.ts: or some
+ * timesteps of a pass, after which there is more to prefill). Fresh
  * prompts, shared prompts and recomputation after a preemption are the same catching up from another start.
  *
  * Sequences are visited by arrival and room is taken from the youngest, so a sequence is never taken from after
@@ -97,16 +98,16 @@ function mayDecode({ spec, inFlight }: Sequence, isOpen: boolean): boolean {
 }
 
 function planDecode(state: SchedulerState, sequence: Sequence, draft: Draft): void {
-  const most = Math.min(draft.burst, lackingTokens(sequence));
+  const most = sequence.course.rounds(sequence.emitted, draft.burst);
   // Room for drafts may never be used: it is not worth another sequence's blocks.
   const rounds = sequence.spec.speculation === undefined || hasRoom(state, decodeWrites(sequence, most)) ? most : 1;
   if (makeWritable(state, sequence, decodeWrites(sequence, rounds), draft.copies)) draft.decode.push({ sequence, rounds });
   else preempt(state, sequence);
 }
 
-/** All positions that the rounds may append. The last token of a picture is not appended, so it needs no KV. */
+/** All positions that the rounds may append. */
 function decodeWrites(sequence: Sequence, rounds: number): RowWrite[] {
-  const appended = Math.min(rounds * tokensPerRound(sequence.spec), lackingTokens(sequence) - 1);
+  const appended = sequence.course.appended(sequence.emitted, rounds);
   return sequence.rows.map((row) => ({ row, begin: row.computed, end: row.computed + appended }));
 }
 
@@ -115,7 +116,7 @@ function planPrefill(state: SchedulerState, sequence: Sequence, draft: Draft): v
   for (const row of sequence.rows) {
     if (row.blocks.length === 0 && !startRow(state, row, draft)) continue;
     const begin = row.computed;
-    const end = Math.min(knownPositions(sequence, row), begin + draft.prefillBudget);
+    const end = sequence.course.prefillEnd(begin, knownPositions(sequence, row), draft.prefillBudget);
     if (end <= begin) continue;
     draft.prefillBudget -= end - begin;
     writes.push({ row, begin, end });
@@ -172,7 +173,7 @@ function isCrowded({ running, limits }: SchedulerState): boolean {
 
 function decodeRows(state: SchedulerState, isOpen: boolean): number {
   const decoding = state.running.filter((sequence) => mayDecode(sequence, isOpen) && isReadyToDecode(sequence));
-  return decoding.reduce((sum, { spec }) => sum + rowsPerRound(spec), 0);
+  return decoding.reduce((sum, { course }) => sum + course.rowsPerRound, 0);
 }
 
 function promptsInProgress(state: SchedulerState): Set<string> {

@@ -1,9 +1,11 @@
-import type { SequenceSpec } from '../../engine/native-types.js';
+import type { ClassInfo, SequenceSpec } from '../../engine/native-types.js';
 import type { BlockPool } from './block-pool.js';
+import { courseOf, type Course } from './course.js';
 import { NO_PREVIEWS, type PreviewPlan } from './previews.js';
 
-/** One guidance row of a sequence: a prompt of its own, the picture's tokens in common with the other rows. */
+/** One guidance row of a sequence: a prompt (or class) of its own, what is drawn in common with the other rows. */
 export interface SequenceRow {
+  /** Positions known before anything is drawn. */
   readonly promptLength: number;
   /** Rows with equal keys have equal prompts and may share KV; null: never shared. */
   readonly shareKey: string | null;
@@ -30,14 +32,15 @@ export interface Sequence {
   isUnderLoad: boolean;
   /** Order of arrival: the oldest is served first, the youngest preempted first. */
   readonly arrival: number;
-  /** L: image tokens of the whole picture. */
+  course: Course;
+  /** Units of the whole picture, image tokens or timesteps: what the course counts. The same however it is drawn. */
   readonly totalTokens: number;
   rows: readonly SequenceRow[];
   readonly previews: PreviewPlan;
   status: 'waiting' | 'running' | 'decoding' | 'drawn';
-  /** Image tokens planned so far (of a speculating sequence: drawn); they survive preemption. */
+  /** Units planned so far (of a speculating sequence: drawn); they survive preemption. */
   emitted: number;
-  /** Of those, tokens the engine has reported. */
+  /** Of those, units the engine has reported. */
   confirmed: number;
   /** The engine has a decode of it whose outcome is open; of speculating sequences only. */
   inFlight: boolean;
@@ -45,14 +48,22 @@ export interface Sequence {
   admitted: boolean;
 }
 
-export function createSequence(spec: SequenceSpec, arrival: number, previews: PreviewPlan = NO_PREVIEWS, underLoad: SequenceSpec | null = null): Sequence {
+export function createSequence(
+  spec: SequenceSpec,
+  arrival: number,
+  previews: PreviewPlan = NO_PREVIEWS,
+  underLoad: SequenceSpec | null = null,
+  classes: ClassInfo | null = null,
+): Sequence {
+  const course = courseOf(spec, classes);
   return {
     spec,
     underLoad,
     isUnderLoad: false,
     arrival,
-    totalTokens: spec.gridHeight * spec.gridWidth,
-    rows: rowsOf(spec),
+    course,
+    totalTokens: course.total,
+    rows: rowsOf(spec, course),
     previews,
     status: 'waiting',
     emitted: 0,
@@ -62,16 +73,18 @@ export function createSequence(spec: SequenceSpec, arrival: number, previews: Pr
   };
 }
 
-function rowsOf(spec: SequenceSpec): SequenceRow[] {
-  return spec.promptRows.map((ids, index) => ({
-    promptLength: ids.length,
-    shareKey: shareKeyOf(spec, ids, index),
+function rowsOf(spec: SequenceSpec, { startLengths }: Course): SequenceRow[] {
+  return startLengths.map((promptLength, index) => ({
+    promptLength,
+    shareKey: shareKeyOf(spec, spec.promptRows[index], index),
     computed: 0,
     blocks: [],
   }));
 }
 
-function shareKeyOf(spec: SequenceSpec, ids: Int32Array, row: number): string | null {
+function shareKeyOf(spec: SequenceSpec, ids: Int32Array | undefined, row: number): string | null {
+  // Rows of a class are computed in a fraction of what one timestep takes.
+  if (ids === undefined) return null;
   // Equal ids mean equal KV only while the ids are all there is: placeholders stand for picture tokens. And of a single
   // token nothing can be shared, as the last one is always computed anew.
   if (spec.inputImageTokens !== undefined || ids.length < 2) return null;
@@ -83,41 +96,19 @@ function shareKeyOf(spec: SequenceSpec, ids: Int32Array, row: number): string | 
 export function drawUnderLoad(sequence: Sequence): void {
   if (sequence.underLoad === null || sequence.admitted) throw new Error(`sequence ${sequence.spec.id} cannot be drawn in another way`);
   sequence.spec = sequence.underLoad;
-  sequence.rows = rowsOf(sequence.underLoad);
+  sequence.course = courseOf(sequence.underLoad, null);
+  sequence.rows = rowsOf(sequence.underLoad, sequence.course);
   sequence.isUnderLoad = true;
 }
 
-/** Image tokens that one round of a step may draw. */
-export function tokensPerRound({ speculation }: SequenceSpec): number {
-  return speculation === undefined ? 1 : speculation.maxDraftTokens + 1;
-}
-
-/** Backbone rows of one round: all guidance rows see every token that is drafted. */
-export function rowsPerRound(spec: SequenceSpec): number {
-  return spec.promptRows.length * tokensPerRound(spec);
-}
-
-/** Positions whose input is known: the prompt and the drawn tokens. Prefill catches up to here. */
+/** Positions whose input is known: the prompt and what is drawn. Prefill catches up to here. */
 export function knownPositions(sequence: Sequence, row: SequenceRow): number {
-  return row.promptLength + sequence.emitted;
+  return sequence.course.known(row.promptLength, sequence.emitted);
 }
 
-/** Every row has the hidden state from which the next token is drawn. */
+/** Every row has what the next token or timestep is drawn from. */
 export function isReadyToDecode(sequence: Sequence): boolean {
   return sequence.rows.every((row) => row.computed === knownPositions(sequence, row));
-}
-
-/** Image tokens not planned yet. */
-export function lackingTokens(sequence: Sequence): number {
-  return sequence.totalTokens - sequence.emitted;
-}
-
-/**
- * With this many blocks in the pool the sequence can run to its end: all positions of its rows, and one block per
- * row for the step in which a copied block and its original exist side by side.
- */
-export function peakBlocks(rowLengths: readonly number[], totalTokens: number, blockTokens: number): number {
-  return rowLengths.reduce((sum, length) => sum + Math.ceil((length + totalTokens - 1) / blockTokens) + 1, 0);
 }
 
 export function releaseBlocks(sequence: Sequence, pool: BlockPool): void {

@@ -1,8 +1,9 @@
-import type { ReadEntry, SequenceSpec } from '../../engine/native-types.js';
+import type { ClassInfo, ReadEntry, SequenceSpec } from '../../engine/native-types.js';
 import { BlockPool } from './block-pool.js';
+import { courseOf } from './course.js';
 import { NO_PREVIEWS, type DuePartial, type PreviewPlan } from './previews.js';
 import { PromptCache } from './prompt-cache.js';
-import { createSequence, peakBlocks, releaseBlocks, rowsPerRound, type Sequence } from './sequence.js';
+import { createSequence, releaseBlocks, type Sequence } from './sequence.js';
 import { WaitingQueue } from './waiting-queue.js';
 
 export interface SchedulerLimits {
@@ -21,6 +22,8 @@ export interface SchedulerLimits {
   crowdedFrom?: number;
   /** Pictures decoded in one step, partial ones included; a burst of them must not stall those still drawing. */
   maxVaePerStep: number;
+  /** Of a model whose pictures are asked for by class; absent: it draws token by token. */
+  classes?: ClassInfo;
 }
 
 /** Everything the scheduler knows, as it will be when all plans made so far have run. */
@@ -70,14 +73,13 @@ export function createSchedulerState(limits: SchedulerLimits): SchedulerState {
 
 /** Blocks the picture needs; above `limits.numBlocks` it could never finish. */
 export function blocksOf(spec: SequenceSpec, limits: SchedulerLimits): number {
-  const lengths = spec.promptRows.map((ids) => ids.length);
-  return peakBlocks(lengths, spec.gridHeight * spec.gridWidth, limits.blockTokens);
+  return courseOf(spec, limits.classes ?? null).peakBlocks(limits.blockTokens);
 }
 
 export function addSequence(state: SchedulerState, spec: SequenceSpec, previews: PreviewPlan = NO_PREVIEWS, underLoad: SequenceSpec | null = null): Sequence {
   if (state.byId.has(spec.id)) throw new Error(`sequence ${spec.id} is already live`);
   for (const way of underLoad === null ? [spec] : [spec, underLoad]) checkFits(way, state.limits);
-  const sequence = createSequence(spec, state.nextArrival, previews, underLoad);
+  const sequence = createSequence(spec, state.nextArrival, previews, underLoad, state.limits.classes ?? null);
   state.nextArrival += 1;
   state.byId.set(spec.id, sequence);
   state.waiting.push(sequence);
@@ -88,7 +90,9 @@ export function addSequence(state: SchedulerState, spec: SequenceSpec, previews:
 function checkFits(spec: SequenceSpec, limits: SchedulerLimits): void {
   const needed = blocksOf(spec, limits);
   if (needed > limits.numBlocks) throw new RangeError(`sequence ${spec.id} needs ${needed} blocks, the pool has ${limits.numBlocks}`);
-  const rows = rowsPerRound(spec);
+  const { rowsPerRound: rows, startLengths, prefillEnd } = courseOf(spec, limits.classes ?? null);
+  const start = startLengths[0] ?? 0;
+  if (prefillEnd(0, start, limits.maxStepTokens) === 0) throw new RangeError(`sequence ${spec.id} needs ${start} backbone rows to begin, a step has ${limits.maxStepTokens}`);
   const share = Math.floor(limits.maxStepTokens / limits.maxRunning);
   if (rows > share) throw new RangeError(`sequence ${spec.id} needs ${rows} backbone rows a step, its share is ${share}`);
 }
