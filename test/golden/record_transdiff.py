@@ -2,6 +2,8 @@
 
     python test/golden/record_transdiff.py check FOLDER     # a recorded folder against this implementation
     python test/golden/record_transdiff.py record           # writes transdiff-one-pass/ (small grid, guidance, no rounding, VAE)
+    python test/golden/record_transdiff.py bar FOLDER       # writes its bf16_bar.json: how far PyTorch's bfloat16 autocast, in which
+                                                            # the reference runs, is from the recorded results (relative RMS)
 """
 
 import json
@@ -168,6 +170,17 @@ def check(folder: Path) -> None:
             print(f"{case['name']:40} {name:16} {error:.1e} of {tolerance:.0e}{'' if error <= tolerance else ' FAIL'}")
 
 
+def bar(folder: Path) -> None:
+    fixtures, tensors = read(folder / "fixtures.safetensors"), {}
+    for case in json.loads((folder / "manifest.json").read_text())["cases"]:
+        with torch.autocast("cpu", torch.bfloat16):
+            results = run(folder, case, fixtures)
+        for name, got in zip(case["expect"], results, strict=True):
+            tensors[name] = ((got.float() - fixtures[name]).norm() / fixtures[name].norm()).item()
+    text = json.dumps({"what": "relative RMS error of PyTorch bfloat16 against the recorded float32 results", "torch": torch.__version__, "tensors": tensors}, indent=1)
+    (folder / "bf16_bar.json").write_text(text + "\n")
+
+
 CONFIG = {
     "architecture": "transdiff",
     "image_size": 16,
@@ -284,4 +297,12 @@ def record(folder: Path) -> None:
 
 if __name__ == "__main__":
     with torch.no_grad():
-        record(HERE / "transdiff-one-pass") if sys.argv[1] == "record" else check(Path(sys.argv[2]))
+        match sys.argv[1:]:
+            case ["record"]:
+                record(HERE / "transdiff-one-pass")
+            case ["bar", folder]:
+                bar(Path(folder))
+            case ["check", folder]:
+                check(Path(folder))
+            case _:
+                sys.exit(__doc__)

@@ -29,8 +29,10 @@ std::vector<std::string> backends() {
 }
 
 // The bfloat16 mode is judged by how far it is from float32, beside PyTorch's bfloat16 on the same weights and inputs
-// (bf16_bar.json, recorded by test/golden/bf16_bar.py).
-TEST(GoldenBfloat16, ErrorAtMostOneAndAHalfOfPyTorchs) {
+// (bf16_bar.json, recorded by test/golden/bf16_bar.py and record_transdiff.py).
+class GoldenBfloat16 : public testing::TestWithParam<std::string> {};
+
+TEST_P(GoldenBfloat16, ErrorAtMostOneAndAHalfOfPyTorchs) {
 #if ARDIFF_WITH_CPU
   std::unique_ptr<Backend> backend;
   try {
@@ -38,7 +40,7 @@ TEST(GoldenBfloat16, ErrorAtMostOneAndAHalfOfPyTorchs) {
   } catch (const Error& error) {
     GTEST_SKIP() << "this processor multiplies no bfloat16: " << error.what();
   }
-  const auto folder = std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny";
+  const auto folder = std::filesystem::path(ARDIFF_GOLDEN_DIR) / GetParam();
   const auto bar = read_json_file(folder / "bf16_bar.json").at("tensors");
   size_t judged = 0;
   for (const auto& outcome : golden::run(folder, *backend)) {
@@ -55,6 +57,7 @@ TEST(GoldenBfloat16, ErrorAtMostOneAndAHalfOfPyTorchs) {
 #endif
 }
 
+INSTANTIATE_TEST_SUITE_P(Folders, GoldenBfloat16, testing::Values("nextstep-tiny", "transdiff-mrar", "transdiff-one-pass"));
 INSTANTIATE_TEST_SUITE_P(Folders, Golden, testing::Combine(testing::Values("nextstep-tiny", "transdiff-mrar", "transdiff-one-pass"), testing::ValuesIn(backends())));
 // What train/ recorded of its own network, few-step head and draft model (train/golden.py).
 INSTANTIATE_TEST_SUITE_P(Train, Golden, testing::Combine(testing::Values("../../train/golden", "../../train/golden/accelerator", "../../train/golden-transdiff"), testing::ValuesIn(backends())));
