@@ -1,4 +1,4 @@
-/** What the state dict of a KL autoencoder says of its decoder by its shapes (docs/transdiff.md, VAE). */
+/** What the state dict of a KL autoencoder says of its decoder by its shapes (docs/transdiff.md 7). */
 import { InvalidCheckpoint } from './invalid-checkpoint.js';
 import { countBlocks, requireShapes, shapeOf, type Shapes } from './shape-check.js';
 import type { StateDict } from './state-dict.js';

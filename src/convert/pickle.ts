@@ -54,7 +54,7 @@ const STORAGE_DTYPES: Readonly<Record<string, string>> = {
 
 const CALLABLES = new Set(['collections OrderedDict', 'torch._utils _rebuild_tensor_v2', 'torch._utils _rebuild_parameter', ...Object.keys(STORAGE_DTYPES)]);
 
-/** A training run's command line, as checkpoints carry it (docs/transdiff.md, Checkpoints). */
+/** A training run's command line, as checkpoints carry it (docs/transdiff.md 3.4). */
 const IGNORED_CLASSES = new Set(['argparse Namespace']);
 
 const MAX_OPCODES = 20_000_000;

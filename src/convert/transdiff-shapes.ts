@@ -1,4 +1,4 @@
-/** What a TransDiff state dict says of its model by its shapes, every one of which is checked (docs/transdiff.md, Weights). */
+/** What a TransDiff state dict says of its model by its shapes, every one of which is checked (docs/transdiff.md 3). */
 import { InvalidCheckpoint } from './invalid-checkpoint.js';
 import { countBlocks, refuseOthers, requireShapes, shapeOf, type Shapes } from './shape-check.js';
 import type { StateDict } from './state-dict.js';

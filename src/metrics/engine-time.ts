@@ -1,9 +1,11 @@
-import type { DecodeEntry, DecodeResult, StepPlan, StepResult } from '../engine/native-types.js';
+import type { DecodeEntry, DecodeResult, SequenceSpec, StepPlan, StepResult } from '../engine/native-types.js';
 
 /** What the engine has spent on one sequence. */
 interface Account {
-  /** Flow-head evaluations that one image token takes: timesteps x guidance rows, or jumps. */
+  /** Network evaluations that one image token takes: timesteps x guidance rows, or jumps. Of a timestep of a pass: one a row. */
   evaluationsPerToken: number;
+  /** Timesteps of passes are drawn without the backbone. */
+  appends: boolean;
   /** Per guidance row: positions that the backbone has computed at least once. */
   reached: number[];
   seconds: number;
@@ -29,24 +31,28 @@ export class EngineTime {
   ) {}
 
   note(plan: StepPlan, { decode, timings }: StepResult): void {
-    for (const { id, timesteps, fewStep = 0, promptRows } of plan.admit) {
+    for (const spec of plan.admit) {
+      const { id, timesteps, fewStep = 0, classLabel } = spec;
+      const rows = rowCount(spec);
+      const perToken = classLabel === undefined ? timesteps * rows : rows;
       // Given up before its first step was over: there is an account already.
       const wastedAs = this.accounts.get(id)?.wastedAs ?? null;
-      this.accounts.set(id, { evaluationsPerToken: fewStep || timesteps * promptRows.length, reached: promptRows.map(() => 0), seconds: 0, wastedAs });
+      this.accounts.set(id, { evaluationsPerToken: fewStep || perToken, reached: Array<number>(rows).fill(0), seconds: 0, wastedAs, appends: classLabel === undefined });
     }
     for (const id of plan.release) if (this.accounts.get(id)?.wastedAs != null) this.accounts.delete(id);
     // Finished pictures and partial ones cost the same. Reads without either are too small to be told apart.
     const pictures = plan.vae.length > 0 ? timings.vae + timings.preview : 0;
     const drafting = timings.draft + timings.verify;
     const rest = Math.max(0, timings.total - timings.flowHead - drafting - pictures);
-    const work = plan.decode.map((entry, i) => workOf(entry, decode[i]));
+    const work = plan.decode.map((entry, i) => workOf(entry, decode[i], this.accounts.get(entry.sequence)?.appends !== false));
     const positions = positionsOf(plan, work);
     // Time that nothing asked for (an empty step) has no owner.
     if (positions > 0) this.chargeBackbone(plan, work, rest / positions);
-    if (plan.decode.length > 0) this.chargeFlowHead(plan, work, timings.flowHead);
+    // Timesteps of passes need no backbone: the little rest of such a step is theirs.
+    if (plan.decode.length > 0) this.chargeFlowHead(plan, work, timings.flowHead + (positions > 0 ? 0 : rest));
     const drafts = work.reduce((sum, { drafted }) => sum + drafted, 0);
     if (drafts > 0) for (const [i, { sequence }] of plan.decode.entries()) this.charge(sequence, (drafting * work[i]!.drafted) / drafts);
-    for (const { sequence } of plan.vae) this.charge(sequence, (pictures + (positions > 0 ? 0 : rest)) / plan.vae.length);
+    for (const { sequence } of plan.vae) this.charge(sequence, (pictures + (positions > 0 || plan.decode.length > 0 ? 0 : rest)) / plan.vae.length);
   }
 
   /** The job got what it asked for. */
@@ -57,7 +63,7 @@ export class EngineTime {
   /** The job comes to nothing; its pictures were worth their time only together. Call it before the sequences are cancelled. */
   abandon(ids: readonly number[], reason: string): void {
     for (const id of ids) {
-      const account = this.accounts.get(id) ?? { evaluationsPerToken: 0, reached: [], seconds: 0, wastedAs: null };
+      const account = this.accounts.get(id) ?? { evaluationsPerToken: 0, reached: [], seconds: 0, wastedAs: null, appends: true };
       this.onWaste(reason, account.seconds);
       if (this.isLive(id)) this.accounts.set(id, { ...account, wastedAs: reason });
       else this.accounts.delete(id);
@@ -108,6 +114,12 @@ export class EngineTime {
   }
 }
 
+/** Guidance rows. Of a class: itself, and with guidance no class. */
+function rowCount({ classLabel, promptRows, guidanceScale }: SequenceSpec): number {
+  if (classLabel === undefined) return promptRows.length;
+  return guidanceScale > 1 ? 2 : 1;
+}
+
 /** Backbone rows that a step computes. */
 function positionsOf(plan: StepPlan, work: readonly DecodeWork[]): number {
   const prefill = plan.prefill.reduce((sum, { begin, end }) => sum + end - begin, 0);
@@ -116,7 +128,7 @@ function positionsOf(plan: StepPlan, work: readonly DecodeWork[]): number {
 
 /** What one decode entry asked of the engine: as planned, or of a speculating sequence as its rounds turned out. */
 interface DecodeWork {
-  /** Drawn. */
+  /** Drawn and appended to the backbone's rows. */
   tokens: number;
   /** Of those, by the target's own sampling: one a round. */
   pending: number;
@@ -125,8 +137,9 @@ interface DecodeWork {
   positions: number;
 }
 
-function workOf({ rounds }: DecodeEntry, decoded: DecodeResult | undefined): DecodeWork {
+function workOf({ rounds }: DecodeEntry, decoded: DecodeResult | undefined, appends: boolean): DecodeWork {
   const records = decoded?.rounds;
+  if (!appends) return { tokens: 0, pending: rounds, drafted: 0, positions: 0 };
   if (records === undefined) return { tokens: rounds, pending: rounds, drafted: 0, positions: rounds };
   const drafted = records.reduce((sum, record) => sum + record.drafted, 0);
   return { tokens: decoded?.accepted?.length ?? 0, pending: records.length, drafted, positions: records.length + drafted };

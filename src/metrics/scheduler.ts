@@ -33,12 +33,12 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
   const engineSeconds = counter('ardiff_engine_seconds_total', 'Wall time inside engine steps.');
   const failures = counter('ardiff_step_failures_total', 'Engine steps that failed.');
   failures.inc({ model }, 0);
-  const tokens = counter('ardiff_image_tokens_total', 'Image tokens drawn.');
+  const tokens = counter('ardiff_image_tokens_total', 'Image tokens drawn; of a model that draws in passes, timesteps.');
   const previews = counter(
     'ardiff_preview_seconds_total',
     'Time for previews: decodes of unfinished pictures and reads of tokens in the engine, painting and encoding outside of it.',
   );
-  const evaluations = counter('ardiff_diffusion_steps_total', 'Flow-head evaluations: timesteps x guidance rows.');
+  const evaluations = counter('ardiff_diffusion_steps_total', 'Evaluations of flow head or diffusion decoder: timesteps x guidance rows.');
   const firstToken = new Histogram({
     name: 'ardiff_time_to_first_token_seconds',
     help: 'Submission of a picture to its first image token.',

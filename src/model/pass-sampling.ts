@@ -1,6 +1,6 @@
 import { InvalidModelFile, readEnum, readNumber, readObject, readOptional } from './json-file.js';
 
-/** How a model that draws in passes does so when the request does not say (docs/transdiff.md, Sampling). */
+/** How a model that draws in passes does so when the request does not say (docs/transdiff.md 1.1, 6). */
 export interface PassSampling {
   sampler: 'maruyama';
   /** Of every pass. */

@@ -20,7 +20,7 @@ const B: TransDiffShapes = { ...RELEASED, width: 768, transformerBlocks: 24, dif
 const L: TransDiffShapes = { ...RELEASED, width: 1024, transformerBlocks: 32, diffusionBlocks: 16 };
 const H: TransDiffShapes = { ...RELEASED, width: 1280, transformerBlocks: 40, diffusionBlocks: 20 };
 
-/** Parameters and tensors as they are published for the released sizes (docs/transdiff.md, Variants). */
+/** Parameters and tensors as they are published for the released sizes (docs/transdiff.md 1). */
 const PUBLISHED: [string, TransDiffShapes, number, number, number, number][] = [
   ['B', B, 589, 289_959_184, 12, 256],
   ['L', L, 777, 682_519_568, 16, 256],

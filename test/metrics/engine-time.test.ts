@@ -43,6 +43,23 @@ describe('engine time', () => {
     expect(wasted.disconnect).toBeCloseTo(0.6 + 1.6 + 0.2 + 0.5);
   });
 
+  it('divides the timesteps of passes by rows, and their positions as any prefill', () => {
+    const { time, live, wasted } = ledger();
+    live.add(1).add(2);
+    const ofClass = (id: number, guidanceScale: number): SequenceSpec => ({ ...spec(id, 20, 0), classLabel: 3, guidanceScale });
+    time.note(plan({ admit: [ofClass(1, 1.3), ofClass(2, 1)], prefill: [prefill(1, 0, 0, 32), prefill(1, 1, 0, 32), prefill(2, 0, 0, 32)] }), result(0, 0.9, 0));
+    // 8 timesteps of two rows against 4 of one; the step's overhead of 0.4 is divided alike.
+    const answer = result(2, 0, 0);
+    time.note(plan({ decode: [decode(1, 2, 8), decode(2, 1, 4)] }), { ...answer, timings: { ...answer.timings, total: 2.4 } });
+    // The next pass begins; the first one of sequence 1 is computed again, after a preemption.
+    time.note(plan({ prefill: [prefill(1, 0, 0, 48), prefill(2, 0, 32, 48)] }), result(0, 6.4, 0));
+    time.abandon([1], 'api');
+    expect(wasted.preemption).toBeCloseTo(3.2);
+    expect(wasted.api).toBeCloseTo(0.6 + 2.4 * (16 / 20) + 1.6);
+    time.abandon([2], 'disconnect');
+    expect(wasted.disconnect).toBeCloseTo(0.3 + 2.4 * (4 / 20) + 1.6);
+  });
+
   it('divides drafting among those who drafted, and the rest by what their rounds came to', () => {
     const { time, live, wasted } = ledger();
     live.add(1).add(2);
