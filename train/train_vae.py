@@ -30,19 +30,20 @@ class Spikes:
     """How far single pixels stick out of the decoder's last layers, beyond `bearable` standard deviations of their channel.
 
     With 32 groups a norm of 32 channels takes each channel alone, and the cheapest way around it is one huge pixel that sets the channel's
-    scale (as in StyleGAN's droplets, Karras 2020): a coloured speck in the picture. Watches the inputs of the norms at full size.
+    scale (as in StyleGAN's droplets, Karras 2020): a coloured speck in the picture. Watches the inputs of the norms at full size; without
+    a decoder, nothing.
     """
 
     def __init__(self, decoder, bearable=6.0):
         self.bearable, self.seen = bearable, []
-        for module in (*decoder.up[0].modules(), decoder.norm_out):
+        for module in (*decoder.up[0].modules(), decoder.norm_out) if decoder else ():
             if isinstance(module, torch.nn.GroupNorm):
                 module.register_forward_pre_hook(lambda _, inputs: self.seen.append(inputs[0]))
 
     def loss(self):
         """Since the last call."""
         parts, self.seen = self.seen, []
-        return sum(self.excess(x.float()) for x in parts) / len(parts)
+        return sum(self.excess(x.float()) for x in parts) / len(parts) if parts else torch.zeros(())
 
     def excess(self, x):
         std, mean = torch.std_mean(x, (2, 3), keepdim=True)
@@ -131,7 +132,7 @@ def main(argv=None):
     model = model_of(args).to(where).train(not args.decoder_only)
     tokens = vae.encode_all(pictures, model) if args.decoder_only else None
     side = math.isqrt(tokens.shape[1]) if args.decoder_only else None
-    spikes = Spikes(model.decoder)
+    spikes = Spikes(model.decoder if args.spikes else None)
     parameters = decoder_of(model) if args.decoder_only else model.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     step, clock = 0, Clock()

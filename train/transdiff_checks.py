@@ -22,6 +22,7 @@ import transdiff_golden
 import transdiff_model as transdiff
 import transdiff_sample
 import transdiff_train
+import transdiff_vae
 import vae
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -126,6 +127,22 @@ def check_stored_cases(folder):
     assert len(cases) == 2
 
 
+def check_inner_training(folder, pictures_of):
+    """The f8 autoencoder's inner levels learn, the outer ones are the f4 one's and stay."""
+    torch.manual_seed(0)
+    known, at = vae.VAE(), os.path.join(folder, "f4.pt")
+    torch.save(dict(model=known.state_dict()), at)
+    transdiff_vae.main(["--data", pictures_of, "--threads", "2", "--from", at, "--run", os.path.join(folder, "inner"), "--minutes", "0.05", "--batch", "4"])
+    model = vae.load(os.path.join(folder, "inner", "last.pt"))
+    torch.manual_seed(0)
+    start = vae.KL(model.config)
+    vae.start_from(start, known)
+    inner = {id(p) for p in transdiff_vae.inner_parameters(model)}
+    pairs = [(id(p) in inner, torch.equal(p, before)) for p, before in zip(model.parameters(), start.parameters())]
+    assert all(same for learns, same in pairs if not learns) and not all(same for learns, same in pairs if learns)
+    assert sum(learns for learns, _ in pairs) > 40 and sum(not learns for learns, _ in pairs) > 40
+
+
 def stages(folder, pictures_of):
     """Autoencoder, network, export, cases, figures; each resumes, and pictures do not depend on the batch."""
     at, sample = lambda *names: os.path.join(folder, *names), ["--data", pictures_of, "--threads", "2"]
@@ -161,6 +178,7 @@ def main():
     check_classes(data.load_rows(sample))
     check_stored_cases(os.path.join(HERE, "golden-transdiff"))
     folder = tempfile.mkdtemp(prefix="transdiff-checks-")
+    check_inner_training(folder, sample)
     stages(folder, sample)
     shutil.rmtree(folder)
     print("TransDiff checks passed")

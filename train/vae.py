@@ -163,8 +163,10 @@ class KL(nn.Module):
 
     def encode(self, x):
         """Posterior mean, normalised: with the batch's own statistics in training, with those of all pictures after measure()."""
-        mean = self.quant_conv(self.encoder(x))[:, :self.config["z_channels"]]
-        return self.latent_norm(mean.float())
+        return self.normalised(self.encoder(x))
+
+    def normalised(self, encoded):
+        return self.latent_norm(self.quant_conv(encoded)[:, :self.config["z_channels"]].float())
 
     def decode(self, z):
         return self.decoder(self.post_quant_conv(z))
