@@ -31,8 +31,10 @@ describe.skipIf(!isAddonBuilt())('two models in one server', () => {
 
   it('are both drawn anew after the worker died', { timeout: 120_000 }, async () => {
     server = await ServerProcess.start(['--dtype', 'float32', '--threads', '2'], 'twins');
-    const alone = [await draw({ ...BODIES[0]!, num_inference_steps: 200 }), await draw({ ...BODIES[1]!, num_inference_steps: 200 })];
-    const again = BODIES.slice(0, 2).map((body) => draw({ ...body, num_inference_steps: 200 }));
+    // Long enough that a loaded machine sees both under way.
+    const bodies = BODIES.slice(0, 2).map((body) => ({ ...body, num_inference_steps: 200, n: 8 }));
+    const alone = [await draw(bodies[0]!), await draw(bodies[1]!)];
+    const again = bodies.map(draw);
     await server.until('ardiff_requests_running', (running) => running === 2);
     process.kill(server.workerPid()!, 'SIGKILL');
     expect(await Promise.all(again)).toEqual(alone);

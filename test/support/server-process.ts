@@ -7,6 +7,7 @@ import { MODE_KEYS } from '../../src/model/accelerator.js';
 import { calibratedMode, writeCalibration } from './accelerator-folder.js';
 import { valueOf } from './exposition.js';
 import { writeUntrainedWeights } from './untrained-accelerator.js';
+import { writeUntrainedTransDiff } from './untrained-transdiff.js';
 import { until } from './until.js';
 import { ADDON_PATH, PACKAGE_ROOT } from '../../src/engine/native.js';
 
@@ -38,11 +39,12 @@ export class ServerProcess {
     this.exited = new Promise((resolve) => child.once('exit', resolve));
   }
 
-  /** With the tiny golden model, alone, twice under two names, or with an accelerator, or with none named: then the server takes the bundled one. */
-  static async start(flags: readonly string[] = [], model: 'tiny' | 'twins' | 'accelerated' | 'bundled' = 'tiny'): Promise<ServerProcess> {
+  /** With the tiny golden model, alone, twice under two names, beside one of classes, or with an accelerator, or with none named: then the server takes the bundled one. */
+  static async start(flags: readonly string[] = [], model: 'tiny' | 'twins' | 'families' | 'accelerated' | 'bundled' = 'tiny'): Promise<ServerProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'ardiff-e2e-'));
-    const names = model === 'twins' ? ['tiny', 'other'] : ['tiny'];
-    const modelFlags = model === 'bundled' ? [] : ['--model', names.map((name) => writeTinyModel(directory, name)).join()];
+    const folders = (model === 'twins' ? ['tiny', 'other'] : ['tiny']).map((name) => writeTinyModel(directory, name));
+    if (model === 'families') folders.push(await writeUntrainedTransDiff(join(directory, 'zoo')));
+    const modelFlags = model === 'bundled' ? [] : ['--model', folders.join()];
     if (model === 'accelerated') await writeTinyAccelerator(join(directory, 'tiny'));
     const entry = join(PACKAGE_ROOT, 'src', 'main.ts');
     const child = spawn(process.execPath, ['--import', 'tsx', entry, '--port', '0', '--host', '127.0.0.1', ...modelFlags, ...flags], {
@@ -71,6 +73,12 @@ export class ServerProcess {
   /** POST /v1/images/generations; `signal` closes the socket. */
   draw(body: object, signal?: AbortSignal): Promise<Answer> {
     return this.send('POST', '/v1/images/generations', JSON.stringify(body), signal);
+  }
+
+  /** The same, as text: of streams. */
+  async post(body: object): Promise<{ status: number; text: string }> {
+    const { status, text } = await exchange(this.port, 'POST', '/v1/images/generations', JSON.stringify(body));
+    return { status, text };
   }
 
   async get(path: string): Promise<{ status: number; text: string }> {
