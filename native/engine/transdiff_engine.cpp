@@ -1,6 +1,7 @@
 #include "engine/transdiff_engine.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "engine/stopwatch.h"
 
@@ -20,7 +21,11 @@ const LoadOptions& checked(const LoadOptions& options) {
 // Every picture takes the same: two rows, all positions.
 int64_t pool_blocks(const LoadOptions& options, const TransDiffConfig& config) {
   constexpr int64_t kRows = 2;
-  return options.kv_pictures > 0 ? options.kv_pictures * kRows * KvCache::blocks_for(config.positions(), config.block_tokens()) : options.kv_blocks;
+  const int64_t blocks = options.kv_pictures > 0 ? options.kv_pictures * kRows * KvCache::blocks_for(config.positions(), config.block_tokens()) : options.kv_blocks;
+  // A slot of the cache is an int32.
+  check(blocks <= std::numeric_limits<int32_t>::max() / config.block_tokens(), ErrorCode::kInvalidArgument, "a KV cache of ", blocks, " blocks of ",
+        config.block_tokens(), " positions is too large");
+  return blocks;
 }
 
 // "model", or the name of the only safetensors file there.

@@ -61,6 +61,8 @@ void check_transdiff_plan(const StepPlan& plan, const TransDiffSequences& sequen
     planned(entry.row >= 0 && entry.row < state.num_rows(entry.sequence), entry.sequence, "has no row ", entry.row);
     const int64_t first = pass_at(config, entry.begin), end = pass_at(config, entry.end), known = state.pass(entry.sequence) + 1;
     planned(first >= 0 && end > first, entry.sequence, "prefill [", entry.begin, ", ", entry.end, ") is no whole number of passes");
+    planned(first <= state.computed_passes(entry.sequence, entry.row), entry.sequence, "prefill from pass ", first, ", ",
+            state.computed_passes(entry.sequence, entry.row), " are computed");
     planned(end <= known || state.cancelled(entry.sequence), entry.sequence, "prefill of ", end, " passes, ", known, " are known");
     planned(prefilled.emplace(std::pair(entry.sequence, entry.row), end).second, entry.sequence, "row ", entry.row, " is prefilled twice");
     check_blocks(entry.block_table, entry.end, config.block_tokens(), entry.sequence, limits.num_blocks);

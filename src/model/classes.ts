@@ -30,7 +30,11 @@ const VERSION = 1;
 
 /** Equal for what people take for the same name: case, accents, width, hyphens, spacing and a last full stop do not count. */
 export function normalizeName(text: string): string {
-  return text.normalize('NFKD').replace(/\p{M}+/gu, '').toLowerCase().replace(/[\s_\-‐‑–—]+/g, ' ').trim().replace(/(?<=\S)[\s.!?]+$/, '');
+  const plain = text.normalize('NFKD').replace(/\p{M}+/gu, '').toLowerCase().replace(/[\s_\-‐‑–—]+/g, ' ').trim();
+  // By hand: a pattern for a tail tries again from every one of its characters. What is nothing but punctuation stays.
+  let end = plain.length;
+  while (end > 0 && ' .!?'.includes(plain[end - 1]!)) end -= 1;
+  return end > 0 ? plain.slice(0, end) : plain.slice(0, 1);
 }
 
 /** Names of a class beside its own; a prompt of digits is an index and one like this a synset, so no name may look like either. */

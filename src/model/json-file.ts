@@ -39,10 +39,10 @@ export function readOptional<T, F>(json: JsonObject, key: string, fallback: F, r
   return value === undefined || value === null ? fallback : reader(key, value);
 }
 
-export function readNumber(file: string, { min, integer = false }: { min: number; integer?: boolean }): Reader<number> {
+export function readNumber(file: string, { min, max = Infinity, integer = false }: { min: number; max?: number; integer?: boolean }): Reader<number> {
   return (key, value) => {
-    const isNumber = typeof value === 'number' && Number.isFinite(value) && value >= min && (!integer || Number.isInteger(value));
-    if (!isNumber) throw new InvalidModelFile(file, `"${key}" must be ${integer ? 'an integer' : 'a number'} of at least ${min}`);
+    const isNumber = typeof value === 'number' && Number.isFinite(value) && value >= min && value <= max && (!integer || Number.isInteger(value));
+    if (!isNumber) throw new InvalidModelFile(file, `"${key}" must be ${integer ? 'an integer' : 'a number'} of at least ${min}${max === Infinity ? '' : ` and at most ${max}`}`);
     return value;
   };
 }

@@ -19,6 +19,10 @@ interface Source {
   value: unknown;
 }
 
+/** What the engine takes at most (native/model/noise_schedule.cpp). */
+const MAX_TIMESTEPS = 1000;
+const MAX_SCALE = 10;
+
 /** The reference's own. */
 const DEFAULTS = { timesteps: 100, guidanceScale: 1, driftScale: 1, noiseScale: 1 };
 
@@ -30,7 +34,7 @@ export function parsePassSampling(config: Source, sampling: Source): PassSamplin
   const base = readBase(config);
   const { file } = sampling;
   const json = readObject(file, sampling.value ?? {});
-  const positive = readNumber(file, { min: 1, integer: true });
+  const positive = readNumber(file, { min: 1, max: MAX_TIMESTEPS, integer: true });
   readOptional(json, 'sampler', 'maruyama', readEnum(file, ['maruyama']));
   const timesteps = readOptional(json, 'timesteps', base.timesteps, positive);
   const lowTimesteps = readOptional(json, 'low_timesteps', Math.ceil(timesteps / 2), positive);
@@ -40,17 +44,17 @@ export function parsePassSampling(config: Source, sampling: Source): PassSamplin
     timesteps,
     lowTimesteps,
     guidanceScale: readOptional(json, 'guidance_scale', base.guidanceScale, readNumber(file, { min: 1 })),
-    driftScale: readOptional(json, 'scale_0', base.driftScale, readNumber(file, { min: 0 })),
-    noiseScale: readOptional(json, 'scale_1', base.noiseScale, readNumber(file, { min: 0 })),
+    driftScale: readOptional(json, 'scale_0', base.driftScale, readNumber(file, { min: 0, max: MAX_SCALE })),
+    noiseScale: readOptional(json, 'scale_1', base.noiseScale, readNumber(file, { min: 0, max: MAX_SCALE })),
   };
 }
 
 function readBase({ file, value }: Source): typeof DEFAULTS {
   const json = readObject(file, value ?? {});
   return {
-    timesteps: readOptional(json, 'steps', DEFAULTS.timesteps, readNumber(file, { min: 1, integer: true })),
+    timesteps: readOptional(json, 'steps', DEFAULTS.timesteps, readNumber(file, { min: 1, max: MAX_TIMESTEPS, integer: true })),
     guidanceScale: readOptional(json, 'cfg', DEFAULTS.guidanceScale, readNumber(file, { min: 1 })),
-    driftScale: readOptional(json, 'scale_0', DEFAULTS.driftScale, readNumber(file, { min: 0 })),
-    noiseScale: readOptional(json, 'scale_1', DEFAULTS.noiseScale, readNumber(file, { min: 0 })),
+    driftScale: readOptional(json, 'scale_0', DEFAULTS.driftScale, readNumber(file, { min: 0, max: MAX_SCALE })),
+    noiseScale: readOptional(json, 'scale_1', DEFAULTS.noiseScale, readNumber(file, { min: 0, max: MAX_SCALE })),
   };
 }

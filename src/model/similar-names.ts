@@ -1,6 +1,6 @@
 /**
  * Names close to a text, for suggestions; pure. Closeness is the Dice coefficient of the letter trigrams: a typing error
- * changes three of them, a missing or added word only its own, and a thousand names take less than a millisecond.
+ * changes three of them, a missing or added word only its own.
  */
 
 /** Below, names share no more than an ending with the text. */
@@ -12,14 +12,25 @@ const CONTAINED = 0.5;
 /** Longer texts are descriptions; what they say first is compared. */
 const MAX_LETTERS = 80;
 
+/** A name with what it is compared by, made once. */
+export interface ComparableName<T> {
+  name: string;
+  parts: ReadonlySet<string>;
+  item: T;
+}
+
+export function comparable<T>(name: string, item: T): ComparableName<T> {
+  return { name, parts: trigrams(name), item };
+}
+
 /** The closest first, each item once, at most `limit`. Names and text are normalized the same way. */
-export function similarNames<T>(text: string, names: Iterable<readonly [string, T]>, limit: number): T[] {
+export function similarNames<T>(text: string, names: Iterable<ComparableName<T>>, limit: number): T[] {
   const start = text.slice(0, MAX_LETTERS);
   const wanted = trigrams(start);
   const padded = ` ${start} `;
   const best = new Map<T, number>();
-  for (const [name, item] of names) {
-    const closeness = dice(wanted, trigrams(name)) + (padded.includes(` ${name} `) ? CONTAINED : 0);
+  for (const { name, parts, item } of names) {
+    const closeness = dice(wanted, parts) + (padded.includes(` ${name} `) ? CONTAINED : 0);
     if (closeness >= LEAST_CLOSENESS) best.set(item, Math.max(closeness, best.get(item) ?? 0));
   }
   return [...best].sort(([, a], [, b]) => b - a).slice(0, limit).map(([item]) => item);

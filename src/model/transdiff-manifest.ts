@@ -24,6 +24,9 @@ export function isTransDiff(config: JsonObject): boolean {
   return ARCHITECTURES.includes(config['architecture']);
 }
 
+/** As in native/model/transdiff_config.cpp. */
+const MAX_CLASSES = 2 ** 20;
+
 export function readTransDiff({ id, directory, path, config }: ModelFolder): TransDiffManifest {
   const integer = readNumber(path, { min: 1, integer: true });
   const pixelFactor = 2 ** (readLevels(path, config) - 1);
@@ -32,7 +35,7 @@ export function readTransDiff({ id, directory, path, config }: ModelFolder): Tra
   const sizes = checkedSizes(path, [{ width: side, height: side }], pixelFactor);
   // References are read in patches of 2 x 2 latent pixels.
   if (isMultiReference && (side / pixelFactor) % 2 !== 0) throw new InvalidModelFile(path, `"image_size" ${side} is an odd number of latent pixels of ${pixelFactor}`);
-  const classes = readClasses(directory, integer('num_classes', config['num_classes']));
+  const classes = readClasses(directory, readNumber(path, { min: 1, max: MAX_CLASSES, integer: true })('num_classes', config['num_classes']));
   return {
     id,
     directory,

@@ -78,10 +78,16 @@ describe('ClassResolver', () => {
     expect(new Set(found).size).toBe(5);
   });
 
+  it('does not read texts that no class could have as its name', () => {
+    expect(resolver.resolve('a red apple '.repeat(50))).toEqual({ kind: 'unknown', suggestions: [] });
+    expect(resolver.resolve('…'.repeat(32_000))).toEqual({ kind: 'unknown', suggestions: [] });
+  });
+
   it('is quick with the longest prompt and a thousand classes', () => {
     const thousand = new ClassResolver(Array.from({ length: 1000 }, (_, i) => entry(i, `some class number ${'x'.repeat(i % 30)}`, ['a', 'b', 'c'].map((part) => `${part} ${i} synonym`))));
     const begin = performance.now();
     thousand.resolve('some very long text '.repeat(1600));
+    thousand.resolve(`${'…'.repeat(499)}a`);
     // A few milliseconds; the bound is for machines that are busy.
     expect(performance.now() - begin).toBeLessThan(500);
   });
@@ -89,6 +95,9 @@ describe('ClassResolver', () => {
 
 describe('normalizeName', () => {
   it('is stable: what it gives stays as it is', () => {
+    expect(normalizeName('Red  Apple . ?!')).toBe('red apple');
+    // Time grows with the length, whatever the text is made of: 96,000 full stops that end nothing.
+    expect(normalizeName(`${'…'.repeat(32_000)}a`)).toHaveLength(96_001);
     for (const text of ['  Ünïcode—DASH  ', 'a_b-c', 'x?!.', 'x. .', '１２', '!?']) expect(normalizeName(normalizeName(text))).toBe(normalizeName(text));
   });
 });

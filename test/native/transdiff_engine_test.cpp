@@ -238,6 +238,7 @@ TEST_P(TransDiffEngineTest, RefusesWrongPlansAndChangesNothing) {
   step([&](StepPlan& p) { p.prefill = {{1, 0, 0, positions, tables[0]}, {1, 0, 0, positions, tables[0]}}; }, "prefilled twice");
   if (in_passes()) {
     step([&](StepPlan& p) { p.prefill = {{1, 0, 0, engine_.config().positions_of_pass(1), tables[0]}}; }, "prefill of 2 passes, 1 are known");
+    step([&](StepPlan& p) { p.prefill = {{1, 0, positions, engine_.config().positions_of_pass(1), tables[0]}}; }, "prefill from pass 1, 0 are computed");
   }
   StepPlan prefill;
   studio.prefill(prefill, good, tables, 0, 1);

@@ -1,11 +1,10 @@
-import { tokensPerRound } from './course.js';
 import { knownPositions, type Sequence, type SequenceRow } from './sequence.js';
 import type { SchedulerState } from './state.js';
 
 /**
  * May the sequence join the batch? Nothing is reserved ahead, but a sequence only enters when its prompt (and, after
- * a preemption, its drawn tokens) fits, together with what the running ones still have to prefill, and leaves one
- * spare block per row in the batch (as many as a round's drafts take). Without that margin it would be preempted again within a block's length.
+ * a preemption, its drawn tokens) fits, together with what the running ones still have to prefill, and leaves
+ * each row in the batch the blocks it needs next (course.ts, spare). Without that margin it would be preempted again within a block's length.
  * With nothing running there is nobody to protect, and the sequence was checked to fit alone.
  */
 export function fits(state: SchedulerState, sequence: Sequence, promptsInProgress: ReadonlySet<string>): boolean {
@@ -20,7 +19,7 @@ export function fits(state: SchedulerState, sequence: Sequence, promptsInProgres
       const shared = isShared(state, row, promptsInProgress);
       if (shared && row.shareKey !== null) sharedKeys.add(row.shareKey);
       toCome += blocksToCome(member, row, shared, state.limits.blockTokens);
-      margin += Math.ceil(tokensPerRound(member.spec) / state.limits.blockTokens);
+      margin += member.course.spare(row.promptLength, member.emitted, state.limits.blockTokens);
     }
   }
   const available = state.pool.numFree + state.cache.reclaimableBlocks(sharedKeys);

@@ -15,6 +15,8 @@ export interface Course {
   peakBlocks(blockTokens: number): number;
   /** Positions of a row whose input is known: `start` at first, more with what is drawn. Prefill catches up to here. */
   known(start: number, emitted: number): number;
+  /** Blocks that a row may need soon beyond those of its known positions; admission leaves them free. */
+  spare(start: number, emitted: number, blockTokens: number): number;
   /** Positions that decodes of so many rounds may append to each row. */
   appended(emitted: number, rounds: number): number;
   /** Positions that so many units, drawn by decodes, have left computed in each row. */
@@ -60,6 +62,7 @@ function tokenCourse(spec: SequenceSpec): Course {
     startLengths,
     peakBlocks: (blockTokens) => peakBlocks(startLengths, total, blockTokens),
     known: (start, emitted) => start + emitted,
+    spare: (_start, _emitted, blockTokens) => Math.ceil(perRound / blockTokens),
     appended: (emitted, rounds) => Math.min(rounds * perRound, total - emitted - 1),
     computedBy: (units) => units,
     rounds: (emitted, burst) => Math.min(burst, total - emitted),
@@ -76,12 +79,15 @@ function passCourse({ timesteps, guidanceScale }: SequenceSpec, { classTokens, p
   const first = classTokens + passTokens;
   const startLengths = guidanceScale > 1 ? [first, first] : [first];
   const passOf = (emitted: number): number => Math.min(Math.floor(emitted / timesteps), numPasses - 1);
+  const known = (start: number, emitted: number): number => start + passOf(emitted) * passTokens;
   return {
     total,
     rowsPerRound: 0,
     startLengths,
     peakBlocks: (blockTokens) => startLengths.length * Math.ceil((classTokens + numPasses * passTokens) / blockTokens),
-    known: (start, emitted) => start + passOf(emitted) * passTokens,
+    known,
+    // The next pass's; the last one leaves nothing to come.
+    spare: (start, emitted, blockTokens) => Math.ceil(known(start, emitted + timesteps) / blockTokens) - Math.ceil(known(start, emitted) / blockTokens),
     appended: () => 0,
     computedBy: () => 0,
     rounds: (emitted, burst) => Math.min(burst, MAX_STEP_TIMESTEPS, timesteps - (emitted % timesteps)),

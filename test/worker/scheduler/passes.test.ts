@@ -120,6 +120,17 @@ describe('scheduling of passes', () => {
     expect(() => addSequence(createSchedulerState({ ...LIMITS, maxRunning: 1, maxStepTokens: 11 }), classSpec(1))).toThrow(/needs 12 backbone rows to begin/);
   });
 
+  it('runs as many pictures at once as the pool is made for', () => {
+    // One pass takes all its blocks at once and nothing later; of three, a picture's last blocks come pass by pass.
+    for (const classes of [{ ...CLASSES, numPasses: 1 }, CLASSES]) {
+      const blocks = 2 * Math.ceil((classes.classTokens + classes.numPasses * classes.passTokens) / 4);
+      const state = createSchedulerState({ ...LIMITS, classes, numBlocks: 4 * blocks });
+      for (const id of [1, 2, 3, 4]) addSequence(state, classSpec(id));
+      const plan = schedule(state, 4);
+      expect(plan.admit.map(({ id }) => id)).toEqual([1, 2, 3, 4]);
+    }
+  });
+
   it('shows the first passes, never the last', () => {
     expect(partialTimestepCounts(4, 20, 0)).toEqual([]);
     expect(partialTimestepCounts(4, 20, 2)).toEqual([20, 40]);
