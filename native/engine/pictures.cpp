@@ -1,4 +1,5 @@
 // NextStepEngine: what leaves it. Drawn tokens for those who ask, and latents to pixels.
+#include "engine/decode_picture.h"
 #include "engine/nextstep_engine.h"
 #include "engine/stopwatch.h"
 
@@ -41,25 +42,15 @@ void NextStepEngine::decode_images(const StepPlan& plan, StepResult& result) {
 // many tokens the sequence has by now.
 DecodedImage NextStepEngine::decode_image(const Sequence& sequence, int64_t num_tokens) {
   const Scratch::Frame frame(scratch_);
-  const int64_t gh = sequence.spec.grid_height, gw = sequence.spec.grid_width, p = info_.latent_patch_size;
+  const int64_t gh = sequence.spec.grid_height, gw = sequence.spec.grid_width;
   // The other tokens are latent 0.
   const TensorView tokens = scratch_.take(DType::kF32, {gh * gw, info_.token_size});
   const std::vector<float> zeros(static_cast<size_t>(gh * gw * info_.token_size), 0.0f);
   backend_.upload(tokens, zeros.data());
   gather_tokens(sequence, 0, num_tokens, tokens.row_slice(0, num_tokens));
-  const TensorView z = scratch_.take(DType::kF32, {1, gh * p, gw * p, info_.latent_channels});
-  backend_.unpatchify(tokens, gh, vae_->config().scaling_factor, vae_->config().shift_factor, z);
-  DecodedImage image;
+  DecodedImage image = decode_picture(backend_, scratch_, *vae_, tokens, gh, info_.latent_patch_size);
   image.sequence = sequence.spec.id;
   image.tokens = num_tokens;
-  image.height = gh * info_.pixel_factor;
-  image.width = gw * info_.pixel_factor;
-  const TensorView pixels = scratch_.take(DType::kF32, {1, image.height, image.width, 3});
-  const TensorView rgb = scratch_.take(DType::kU8, {1, image.height, image.width, 3});
-  vae_->decode(z, pixels, scratch_);
-  backend_.to_rgb8(pixels, rgb);
-  image.rgb.resize(static_cast<size_t>(image.height * image.width * 3));
-  backend_.download(rgb, image.rgb.data());
   return image;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/decode_picture.h"
 #include "engine/stopwatch.h"
 
 namespace ardiff {
@@ -190,18 +191,9 @@ DecodedImage TransDiffEngine::decode_image(const TransDiffSequence& sequence, in
   const Scratch::Frame frame(scratch_);
   const int64_t side = config_.grid, c = config_.latent_channels;
   const int64_t row = sequence.latent_rows[static_cast<size_t>(timesteps / sequence.timesteps_per_pass() - 1)];
-  const TensorView z = scratch_.take(DType::kF32, {1, side, side, c});
-  backend_.unpatchify(latents_.view().row_slice(row, row + 1).reshape({side * side, c}), side, config_.vae.scaling_factor, config_.vae.shift_factor, z);
-  DecodedImage image;
+  DecodedImage image = decode_picture(backend_, scratch_, *vae_, latents_.view().row_slice(row, row + 1).reshape({side * side, c}), side, 1);
   image.sequence = sequence.spec.id;
   image.tokens = timesteps;
-  image.height = image.width = side * info_.pixel_factor;
-  const TensorView pixels = scratch_.take(DType::kF32, {1, image.height, image.width, 3});
-  const TensorView rgb = scratch_.take(DType::kU8, {1, image.height, image.width, 3});
-  vae_->decode(z, pixels, scratch_);
-  backend_.to_rgb8(pixels, rgb);
-  image.rgb.resize(static_cast<size_t>(image.height * image.width * 3));
-  backend_.download(rgb, image.rgb.data());
   return image;
 }
 
