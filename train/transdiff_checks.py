@@ -41,7 +41,7 @@ def randomised(module, seed=0):
 def check_blocks():
     """Pass by pass on cached keys and values is the same as all at once behind the mask; a pass does not see later ones."""
     net = randomised(transdiff.TransDiff(TOY).initialise())
-    labels, references = torch.tensor([3, -1]), torch.randn(2, 2, 4, 64)
+    labels, references = torch.tensor([3, -1]), torch.randn(2, 2, 4, 16)
     whole, caches = net.features(labels, references), [[] for _ in net.encoder_blocks]
     for i, picture in enumerate([None, references[:, 0], references[:, 1]]):
         assert torch.allclose(net.next_features(labels, picture, caches), whole[:, i], atol=2e-5), i
@@ -55,8 +55,8 @@ def check_blocks():
 def check_condition_mask():
     """Training draws several passes under one condition and a mask: the same as each under its own part of the condition."""
     net = randomised(transdiff.TransDiff(TOY).initialise())
-    decoder, z, passes = net.diffdecoder.net, torch.randn(2, 12, 48), torch.tensor([0, 2])
-    x, tau = torch.randn(4, 16, 16), torch.tensor([900.0, 100.0, 333.3, 1000.0])
+    decoder, z, passes = net.diffdecoder.net, torch.randn(2, 12, TOY["width"]), torch.tensor([0, 2])
+    x, tau = torch.randn(4, 16, TOY["vae_channels"]), torch.tensor([900.0, 100.0, 333.3, 1000.0])
     mask = transdiff.block_mask(passes.repeat_interleave(16), torch.arange(3).repeat_interleave(4))
     together = decoder.velocity(x, tau, decoder.condition(z), mask)
     for i, p in enumerate(passes):

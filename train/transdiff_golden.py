@@ -15,12 +15,12 @@ import transdiff_export
 import transdiff_model as transdiff
 import transdiff_sample
 import vae
-from export import write_json
+from export import bf16, write_json
 
-# Not the released sizes anywhere: 3 passes of 4 tokens, 16 decoder tokens, heads of 12, a latent scale that is not 1.
-TINY = dict(transdiff.CONFIG, image_size=32, width=48, transformer_blocks=2, diffusion_blocks=2, num_classes=6, buffer_size=8, ar_steps=3,
-            vae_ch_mult=[1, 1, 1, 1], vae_scale=0.2325)
-TINY_VAE = dict(vae.KL_CONFIG, resolution=32, ch_mult=TINY["vae_ch_mult"])
+# Not the released sizes anywhere: 3 passes of 4 tokens, 16 decoder tokens, heads of 12, 4 latent channels, a latent scale that is not 1.
+TINY = dict(transdiff.CONFIG, image_size=8, width=24, num_heads=2, transformer_blocks=2, diffusion_blocks=1, num_classes=6, buffer_size=8, ar_steps=3,
+            vae_channels=4, vae_ch_mult=[1, 1], vae_scale=0.2325)
+TINY_VAE = dict(vae.KL_CONFIG, resolution=TINY["image_size"], ch_mult=TINY["vae_ch_mult"], z_channels=TINY["vae_channels"])
 
 
 def write_random_model(folder):
@@ -35,6 +35,9 @@ def write_random_model(folder):
         if name.endswith("scale_shift_table"):
             p.data += 0.3 * torch.randn_like(p)
     transdiff_export.write_weights(network, autoencoder.eval(), folder, dict(transdiff_export.SAMPLING, timesteps=6, scale_0=0.9, scale_1=0.93))
+    # Pictures are only drawn of it, so the encoder stays behind.
+    at = os.path.join(folder, "vae", "model.safetensors")
+    safetensors_io.save(bf16({name: t for name, t in autoencoder.released().items() if name.startswith(("decoder.", "post_quant_conv."))}), at)
 
 
 @torch.no_grad()
@@ -55,7 +58,7 @@ def call_cases(net):
 
 @torch.no_grad()
 def picture_case(pipeline, key, labels, seeds, **params):
-    """params: steps, cfg, scale_0, scale_1. Noise is (1, B, N, 16) and (draws, B, N, 16), pass by pass."""
+    """params: steps, cfg, scale_0, scale_1. Noise is (1, B, N, C) and (draws, B, N, C), pass by pass."""
     net, c = pipeline.network, pipeline.network.config
     side, features = transdiff.side_of(c), []
     latents = pipeline.latents(labels, seeds, record=features.append, timesteps=params["steps"], guidance_scale=params["cfg"],

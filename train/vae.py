@@ -216,7 +216,11 @@ def load(path):
         norm = model.latent_norm                           # folded into quant_conv: these leave it as it is
         tensors.update({"latent_norm.running_mean": torch.zeros_like(norm.running_mean), "latent_norm.running_var": torch.full_like(norm.running_var, 1 - norm.eps),
                         "latent_norm.num_batches_tracked": torch.tensor(0)})
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    missing, unexpected = model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    # A folder that only draws may leave the encoder out.
+    needed = [name for name in missing if name.startswith(("decoder.", "post_quant_conv."))]
+    if needed or unexpected or (missing and any(name.startswith("encoder.") for name in tensors)):
+        raise ValueError(f"{path}: autoencoder tensors missing: {missing}, unknown: {unexpected}")
     return model.eval()
 
 

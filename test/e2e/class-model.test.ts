@@ -11,7 +11,7 @@ import { startLocalWorker } from '../../src/worker/local-worker.js';
 import { JOB_REQUEST } from '../support/manual-worker.js';
 import { isAddonBuilt } from '../support/server-process.js';
 
-/** 32 px in three passes, with its VAE. */
+/** 8 px in three passes, with its VAE. */
 const MODEL = join(PACKAGE_ROOT, 'train', 'golden-transdiff');
 
 /** The whole worker on the real engine, without a server around it. */
@@ -109,13 +109,13 @@ describe.skipIf(!isAddonBuilt())('a model of classes on the real engine', () => 
     for (const [i, { from }] of tokens.slice(1).entries()) expect(from).toBe(tokens[i]!.to);
     const partials = partialsOf(events);
     expect(partials.map(({ index, kind, width, height }) => ({ index, kind, width, height }))).toEqual([
-      { index: 0, kind: 'full', width: 32, height: 32 },
-      { index: 1, kind: 'full', width: 32, height: 32 },
+      { index: 0, kind: 'full', width: 8, height: 8 },
+      { index: 1, kind: 'full', width: 8, height: 8 },
     ]);
     // Whole pictures: nothing of them is painted over.
     for (const { bytes } of partials) {
       const { data } = await sharp(bytes).removeAlpha().raw().toBuffer({ resolveWithObject: true });
-      expect(new Set(data.subarray(-32 * 3)).size).toBeGreaterThan(1);
+      expect(new Set(data.subarray(-8 * 3)).size).toBeGreaterThan(1);
     }
     // What is shown on the way changes nothing, and fewer stages are the first ones.
     expect(imagesOf(await rig.draw(rig.request(1, { timesteps: 6 })))).toEqual(imagesOf(events));

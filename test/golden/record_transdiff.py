@@ -1,7 +1,7 @@
 """A plain float32 TransDiff in PyTorch, written from docs/transdiff.md, that records and checks golden cases.
 
     python test/golden/record_transdiff.py check FOLDER     # a recorded folder against this implementation
-    python test/golden/record_transdiff.py record           # writes transdiff-one-pass/ (small grid, guidance, no rounding, VAE)
+    python test/golden/record_transdiff.py record           # writes transdiff-one-pass/ (small grid, guidance, no rounding)
     python test/golden/record_transdiff.py bar FOLDER       # writes its bf16_bar.json: how far PyTorch's bfloat16 autocast, in which
                                                             # the reference runs, is from the recorded results (relative RMS)
 """
@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.nn.functional import conv2d, gelu, group_norm, interpolate, layer_norm, linear, scaled_dot_product_attention, silu
 
 HERE = Path(__file__).parent
-DTYPES = {"F32": (torch.float32, 4), "I64": (torch.int64, 8), "U8": (torch.uint8, 1)}
+# The autoencoder of a model of train/, so that its weights are decoded by two independent implementations.
+VAE = "../../../train/golden-transdiff/vae"
+DTYPES = {"F32": (torch.float32, 4), "BF16": (torch.bfloat16, 2), "I64": (torch.int64, 8), "U8": (torch.uint8, 1)}
+NAMES = {dtype: (name, width) for name, (dtype, width) in DTYPES.items()}
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -36,17 +39,18 @@ def read(path: Path) -> dict[str, Tensor]:
 def write(path: Path, tensors: dict[str, Tensor]) -> None:
     header, at = {}, 0
     for name, tensor in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, at + 4 * tensor.numel()]}
-        at += 4 * tensor.numel()
+        dtype, width = NAMES[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, at + width * tensor.numel()]}
+        at += width * tensor.numel()
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    body = b"".join(tensor.float().contiguous().numpy().tobytes() for tensor in tensors.values())
+    body = b"".join(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() for tensor in tensors.values())
     path.write_bytes(len(text).to_bytes(8, "little") + text + body)
 
 
 class Model:
     def __init__(self, weights: dict[str, Tensor], config: dict):
-        self.w, self.config = weights, config
+        self.w, self.config = {name: tensor.float() for name, tensor in weights.items()}, config
         self.heads, self.class_tokens = config["num_heads"], config["buffer_size"]
         self.grid = config["image_size"] // 2 ** (len(config.get("vae_ch_mult", [1, 1, 2, 2, 4])) - 1)
         self.passes = config.get("ar_steps", 4) if config["architecture"] == "transdiff-mrar" else 1
@@ -128,6 +132,7 @@ class Model:
 
 def decode(w: dict[str, Tensor], config: dict, z: Tensor) -> Tensor:
     """KL-16's decoder at any width and depth; z is the latent divided by vae_scale."""
+    w = {name: tensor.float() for name, tensor in w.items()}
     conv = lambda name, x: conv2d(x, w[name + ".weight"], w[name + ".bias"], padding=w[name + ".weight"].shape[-1] // 2)
     norm = lambda name, x: group_norm(x, 32, w[name + ".weight"], w[name + ".bias"], 1e-6)
 
@@ -184,7 +189,7 @@ def bar(folder: Path) -> None:
 CONFIG = {
     "architecture": "transdiff",
     "image_size": 16,
-    "width": 32,
+    "width": 16,
     "num_heads": 2,
     "transformer_blocks": 2,
     "diffusion_blocks": 2,
@@ -231,36 +236,6 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return out | {norm + end: (d,) for norm in norms for end in (".weight", ".bias")}
 
 
-def vae_shapes() -> dict[str, tuple[int, ...]]:
-    ch, mult, c = CONFIG["vae_ch"], CONFIG["vae_ch_mult"], CONFIG["vae_channels"]
-    top, out = ch * mult[-1], {}
-
-    def conv(name: str, a: int, b: int, kernel: int = 3) -> None:
-        out.update({name + ".weight": (b, a, kernel, kernel), name + ".bias": (b,)})
-
-    def norm(name: str, a: int) -> None:
-        out.update({name + ".weight": (a,), name + ".bias": (a,)})
-
-    def block(p: str, a: int, b: int) -> None:
-        norm(p + "norm1", a), conv(p + "conv1", a, b), norm(p + "norm2", b), conv(p + "conv2", b, b)
-        if a != b:
-            conv(p + "nin_shortcut", a, b, 1)
-
-    conv("post_quant_conv", c, c, 1), conv("decoder.conv_in", c, top)
-    block("decoder.mid.block_1.", top, top), block("decoder.mid.block_2.", top, top), norm("decoder.mid.attn_1.norm", top)
-    for name in ("q", "k", "v", "proj_out"):
-        conv("decoder.mid.attn_1." + name, top, top, 1)
-    width = top
-    for level in reversed(range(len(mult))):
-        for i in range(CONFIG["vae_num_res_blocks"] + 1):
-            block(f"decoder.up.{level}.block.{i}.", width, ch * mult[level])
-            width = ch * mult[level]
-        if level > 0:
-            conv(f"decoder.up.{level}.upsample.conv", width, width)
-    norm("decoder.norm_out", width), conv("decoder.conv_out", width, 3)
-    return out
-
-
 def draw(shapes_by_name: dict[str, tuple[int, ...]], random: torch.Generator) -> dict[str, Tensor]:
     """Norm weights about 1, matrices that keep the size of their input, everything else small."""
     out = {}
@@ -273,10 +248,9 @@ def draw(shapes_by_name: dict[str, tuple[int, ...]], random: torch.Generator) ->
 
 def record(folder: Path) -> None:
     random = torch.Generator().manual_seed(0)
-    (folder / "vae").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
-    write(folder / "model.safetensors", draw(shapes(), random))
-    write(folder / "vae" / "model.safetensors", draw(vae_shapes(), random))
+    write(folder / "model.safetensors", {name: tensor.bfloat16() for name, tensor in draw(shapes(), random).items()})
     d, c, n, steps = CONFIG["width"], CONFIG["vae_channels"], (CONFIG["image_size"] // 2) ** 2, CONFIG["sampling"]["steps"]
     normal = lambda *shape: torch.randn(shape, generator=random)
     fixtures = {"labels": torch.tensor([2.0, 0.0]), "noise": normal(1, 2, n, c), "eps": normal(steps - 1, 2, n, c)}
@@ -288,7 +262,7 @@ def record(folder: Path) -> None:
         sampling | {"expect": {"z0": 1e-5, "latents": 5e-5}},
         vae | {"expect": {"vae_out_row0": 5e-5}},
     ]
-    manifest = {"family": "transdiff", "vae": "vae", "tolerance": "|a - b| <= tol * max(1, max|expected|)", "cases": cases}
+    manifest = {"family": "transdiff", "vae": VAE, "tolerance": "|a - b| <= tol * max(1, max|expected|)", "cases": cases}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for case in cases:
         fixtures |= dict(zip(case["expect"], run(folder, case, fixtures), strict=True))

@@ -25,6 +25,8 @@ using Latents = std::vector<float>;
 
 // train/'s case: 3 passes, guidance, a grid of 4, classes of 8 tokens and passes of 4, so blocks of 4.
 const std::filesystem::path kPasses = std::filesystem::path(ARDIFF_GOLDEN_DIR) / "../../train/golden-transdiff";
+// Of both.
+const std::string kVae = (kPasses / "vae").string();
 const std::filesystem::path kOnePass = std::filesystem::path(ARDIFF_GOLDEN_DIR) / "transdiff-one-pass";
 
 SequenceSpec picture(const TransDiffEngine& engine, uint32_t id, int64_t label, uint64_t seed, int64_t timesteps, double guidance) {
@@ -44,7 +46,7 @@ class TransDiffEngineTest : public testing::TestWithParam<std::tuple<Setting, st
   static bool in_passes() { return std::get<1>(GetParam()) == kPasses; }
 
   std::unique_ptr<Backend> backend_ = make_backend({setting().backend, setting().dtype, 2});
-  TransDiffEngine engine_{*backend_, std::get<1>(GetParam()), {.kv_blocks = 101, .max_step_tokens = 256}};
+  TransDiffEngine engine_{*backend_, std::get<1>(GetParam()), {.kv_blocks = 101, .max_step_tokens = 256, .vae = kVae}};
 };
 
 // Four pictures with other classes, timesteps and guidance; each joins when the one before is some steps on, and every
@@ -303,7 +305,10 @@ TEST(TransDiffNoise, IsThatOfTheRecordedSeeds) {
 // A copy of a folder with one file replaced: the engine says what is wrong.
 class BrokenTransDiffFolder : public testing::Test {
  protected:
-  BrokenTransDiffFolder() { std::filesystem::copy(kOnePass, dir_.path(), std::filesystem::copy_options::recursive); }
+  BrokenTransDiffFolder() {
+    std::filesystem::copy(kOnePass, dir_.path(), std::filesystem::copy_options::recursive);
+    std::filesystem::copy(kVae, dir_.path() / "vae", std::filesystem::copy_options::recursive);
+  }
   void expect(const std::string& part) {
     const auto backend = make_backend({.name = "reference", .dtype = "float32", .threads = 1});
     expect_error([&] { load_engine(*backend, dir_.path(), {.kv_blocks = 8, .max_step_tokens = 64}); }, ErrorCode::kInvalidModel, part);
@@ -315,7 +320,7 @@ class BrokenTransDiffFolder : public testing::Test {
   }
   // One byte of the header changed: the tensor is there no more.
   void rename(const std::string& file, const std::string& from, const std::string& to) {
-    const MmapFile original(kOnePass / file);
+    const MmapFile original((file.starts_with("vae/") ? kPasses : kOnePass) / file);
     std::string text(reinterpret_cast<const char*>(original.bytes().data()), original.bytes().size());
     text.replace(text.find('"' + from + '"') + 1, from.size(), to);
     dir_.write(file, text);
@@ -325,7 +330,7 @@ class BrokenTransDiffFolder : public testing::Test {
 
 TEST_F(BrokenTransDiffFolder, ConfigThatContradictsTheWeights) {
   config("width", "64");
-  expect("expected shape [3, 64] from the config, found [3, 32]");
+  expect("expected shape [3, 64] from the config, found [3, 16]");
   config("num_heads", "5");
   expect("not a multiple of num_heads");
   config("transformer_blocks", "1");
@@ -350,9 +355,9 @@ TEST_F(BrokenTransDiffFolder, ConfigThatContradictsTheWeights) {
 
 TEST_F(BrokenTransDiffFolder, MissingTensors) {
   rename("model.safetensors", "fake_latent", "fake_patent");
-  expect("tensor 'fake_latent' of shape [1, 32] is missing");
+  expect("tensor 'fake_latent' of shape [1, 16] is missing");
   rename("model.safetensors", "diffdecoder.net.res_blocks.1.attn2.wv.bias", "diffdecoder.net.res_blocks.1.attn2.wx.bias");
-  expect("tensor 'diffdecoder.net.res_blocks.1.attn2.wv.bias' of shape [32] is missing");
+  expect("tensor 'diffdecoder.net.res_blocks.1.attn2.wv.bias' of shape [16] is missing");
   rename("model.safetensors", "z_proj.weight", "z_prod.weight");
   expect("tensor 'z_proj.weight'");
 }
