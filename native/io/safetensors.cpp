@@ -2,6 +2,8 @@
 
 #include <cstring>
 #include <optional>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -13,12 +15,16 @@ namespace {
 using nlohmann::json;
 
 // Every dtype of the format with its size: sizes are checked even for tensors that the engine never reads.
-std::optional<size_t> element_size(const std::string& name) {
-  static const std::map<std::string, size_t> sizes = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},   {"F8_E4M3", 1}, {"F8_E5M2", 1},
-                                                      {"I16", 2},  {"U16", 2}, {"F16", 2},  {"BF16", 2},    {"I32", 4},
-                                                      {"U32", 4},  {"F32", 4}, {"I64", 8},  {"U64", 8},     {"F64", 8}};
-  const auto found = sizes.find(name);
-  return found == sizes.end() ? std::nullopt : std::optional<size_t>(found->second);
+// No destructor: process.exit runs those of static objects while the engine thread may still be loading.
+constexpr std::pair<std::string_view, size_t> kElementSizes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
+                                                                 {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
+                                                                 {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8}};
+
+std::optional<size_t> element_size(std::string_view name) {
+  for (const auto& [dtype, size] : kElementSizes) {
+    if (dtype == name) return size;
+  }
+  return std::nullopt;
 }
 
 std::optional<DType> engine_dtype(const std::string& name) {

@@ -48,7 +48,7 @@ class EngineMemory {
       Bytes& row = out.target.emplace_back();
       for (const KvLayer& layer : w_.parts.kv.layers()) append(row, layer, picture.tables[r], sequence.known_positions(r));
     }
-    for (const KvLayer& layer : w_.parts.kv.draft_layers()) append(out.draft, layer, picture.tables[0], draft_pairs);
+    for (const KvLayer& layer : w_.parts.kv.second_layers()) append(out.draft, layer, picture.tables[0], draft_pairs);
     const TensorView& pool = w_.parts.hidden.view();
     const Bytes states = download(pool);
     const size_t width = states.size() / static_cast<size_t>(pool.rows());
@@ -78,7 +78,7 @@ class EngineMemory {
       }
     };
     all_layers(w_.parts.kv.layers(), false);
-    all_layers(w_.parts.kv.draft_layers(), true);
+    all_layers(w_.parts.kv.second_layers(), true);
     std::vector<int32_t> hidden, tokens;
     for (const Studio::Picture* picture : pictures) {
       const Sequence& sequence = *w_.sequences.at(picture->spec.id);
