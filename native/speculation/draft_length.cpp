@@ -14,8 +14,8 @@ constexpr double kPriorTests = 8.0;   // what the calibrated acceptance weighs
 constexpr double kProbeShare = 0.01;
 constexpr double kProbeSpacing = 16.0;
 
-// Before a draft the draft model reads every position since the last one. A row of that, without the head, in units of a
-// whole draft: measured on the bundled model, 0.39 ms for the first draft of a picture whose drafts cost 0.06 ms.
+// Before a draft the draft model reads every position since the last one. A row of that in units of a whole draft: rows
+// share the reading of the weights and need no head. A round figure, on the careful side; calibration does not measure it.
 constexpr double kCatchUp = 1.0 / 8.0;
 
 void observe(AcceptanceHistory& history, bool accepted) {

@@ -18,7 +18,7 @@ export interface Drawer {
   maxBatch: number;
 }
 
-/** Draws every prompt with its seed in full batches, exactly as a request to the server would; in order. */
+/** Draws every prompt with its seed in full batches, as a request to the server with acceleration off would; in order. */
 export async function drawPrompts(drawer: Drawer, prompts: readonly Prompt[], options: DrawOptions, onPicture: (done: number) => void): Promise<RgbImage[]> {
   const { model, served, maxStepTokens, maxBatch } = drawer;
   const { kvBlocks, blockTokens } = model.info;
@@ -29,7 +29,7 @@ export async function drawPrompts(drawer: Drawer, prompts: readonly Prompt[], op
   try {
     return await Promise.all(
       prompts.map(({ prompt, seed }, id) => {
-        const job = prepareText({ prompt, seed, ...options }, served, () => seed);
+        const job = prepareText({ prompt, seed, acceleration: { mode: 'off' }, ...options }, served, () => seed);
         const spec = specOf(job, job.promptRows.map((row) => Int32Array.from(row)), seed, id);
         return new Promise<RgbImage>((resolve, reject) => {
           loop.add(spec, {

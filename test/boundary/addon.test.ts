@@ -239,9 +239,10 @@ describe.skipIf(!isAddonBuilt())('the addon', () => {
     expect(runScript(`create().load(MODEL, { kvBlocks: 4, maxStepTokens: 16 }).then(() => console.log('loaded'));`)).toMatchObject({ status: 0, stdout: 'loaded\n' });
   });
 
-  it('survives process.exit in the middle of work', () => {
+  it('survives process.exit in the middle of work', { timeout: 60_000 }, () => {
     const script = `const engine = create(); for (let i = 0; i < 8; i++) engine.load(MODEL, { kvBlocks: 64, maxStepTokens: 16 }); setTimeout(() => process.exit(7), 5);`;
-    expect(runScript(script)).toMatchObject({ status: 7, stderr: '' });
+    // What is destroyed under a thread that still works shows in some runs only.
+    for (let run = 0; run < 20; run += 1) expect(runScript(script)).toMatchObject({ status: 7, stderr: '' });
   });
 
   it('survives the collection of engines nobody closed', () => {

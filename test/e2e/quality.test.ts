@@ -1,0 +1,14 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { PACKAGE_ROOT } from '../../src/engine/native.js';
+import { isAddonBuilt } from '../support/server-process.js';
+
+describe.skipIf(!isAddonBuilt())('npm run quality', () => {
+  // By the model's own sampler, whatever the folder's accelerator made the server's default.
+  it('finds what was asked for in the bundled model\'s pictures', { timeout: 120_000 }, () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(PACKAGE_ROOT, 'dist', 'cli', 'quality.js')], { encoding: 'utf8' });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(Number(/adherence ([\d.]+) .*200 concepts/.exec(stdout)?.[1])).toBeGreaterThan(0.95);
+  });
+});
