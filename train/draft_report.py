@@ -56,7 +56,7 @@ class SamplerDraws:
     def draw(self, c, noise):
         x, states, velocities = noise[0], [], []
         for k, (t, dt) in enumerate(zip(self.sampler.t, self.sampler.dt)):
-            v = self.head(x, t.expand(len(x)), c).float()
+            v = self.head(x, t.to(x.device).expand(len(x)), c).float()
             states.append(x)
             velocities.append(v)
             x = x + ((1 + t) * v - x) * dt + (2 * (1 - t) * dt) ** 0.5 * noise[1 + k]
@@ -65,7 +65,7 @@ class SamplerDraws:
     def judge(self, drawn, c, empty):
         total = 0
         for t, weight, x, v in zip(self.sampler.t, self.sampler.weight, *drawn):
-            total = total + weight * (guided(self.target, x, t.expand(len(x)), c, empty, self.scale) - v).pow(2).sum(-1)
+            total = total + weight * (guided(self.target, x, t.to(x.device).expand(len(x)), c, empty, self.scale) - v).pow(2).sum(-1)
         return total.sqrt()
 
 

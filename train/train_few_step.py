@@ -108,11 +108,11 @@ class Distiller:
         """L_traj = L_seg + 0.5 L_cd, and the error of finished tokens as they are fed back, after normalisation."""
         batch = paths.batch(self.args.batch, self.where)
         c = mix_draft(batch, self.args.draft_share)
-        begin, end = losses.segments(len(c))
+        begin, end = (part.to(self.where) for part in losses.segments(len(c)))
         with self.autocast():
             seg, token = losses.segment_loss(self.student, batch["states"], batch["velocities"], c, begin, end)
             part = slice(0, self.args.batch // 4)
-            later = torch.randint(losses.LAST, (self.args.batch // 4,))
+            later = torch.randint(losses.LAST, (self.args.batch // 4,), device=self.where)
             cd = losses.consistency_loss(self.student, self.ema, batch["states"][part], c[part], later)
         return seg + 0.5 * cd + self.args.normalised * token, dict(seg=float(seg.detach()), cd=float(cd.detach()), token=float(token.detach()))
 
