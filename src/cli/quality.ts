@@ -6,8 +6,8 @@ import { wrapEngine } from '../engine/engine.js';
 import { loadNativeModule } from '../engine/native.js';
 import { describeError } from '../errors.js';
 import { encodeImage, type RgbImage } from '../image/encode.js';
-import { openTextModel } from '../model/served-model.js';
-import { kvBlocksFor, maxStepTokensFor } from '../worker/capacity.js';
+import { openModelFolder } from '../model/served-model.js';
+import { loadServed } from '../worker/local-worker.js';
 import { adherence } from '../quality/adherence.js';
 import { drawPrompts, type Drawer, type DrawOptions } from '../quality/draw.js';
 import { FeatureNetwork, weight } from '../quality/features.js';
@@ -26,11 +26,10 @@ async function main(argv: string[]): Promise<void> {
   const config = readConfig(rest, process.env);
   const directory = onlyModel(config);
   const pack = await readQualityPack(directory);
-  const served = openTextModel(directory);
+  const served = openModelFolder(directory);
   const { Engine } = loadNativeModule();
   const engine = wrapEngine(new Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
-  const maxStepTokens = maxStepTokensFor(config.maxBatch);
-  const model = await engine.load(directory, { kvBlocks: kvBlocksFor(served.manifest, config.kvSequences), maxStepTokens });
+  const { model, maxStepTokens } = await loadServed(engine, served.manifest, config);
   const drawer: Drawer = { served, model, maxStepTokens, maxBatch: config.maxBatch };
   console.log(`${served.manifest.id}: ${engine.info.backend}, ${engine.info.dtype}, ${engine.info.isa}`);
   await printAdherence(drawer, pack, own);
@@ -39,6 +38,7 @@ async function main(argv: string[]): Promise<void> {
 }
 
 async function printAdherence(drawer: Drawer, pack: QualityPack, { options, save }: OwnFlags): Promise<void> {
+  const { served } = drawer;
   const pictures = await drawPrompts(drawer, pack.concepts, options, progress('adherence', pack.concepts.length));
   await savePictures(save, 'adherence', pictures);
   const hits = adherence(pack, pictures);
@@ -48,7 +48,9 @@ async function printAdherence(drawer: Drawer, pack: QualityPack, { options, save
   };
   const bare = share((prompt) => !prompt.includes('style'));
   const styled = share((prompt) => prompt.includes('style'));
-  console.log(`adherence ${share(() => true)}  (bare captions ${bare}, with a style ${styled}, ${hits.length} concepts)`);
+  // Classes have no styles.
+  const forms = served.promptMode === 'text' ? `bare captions ${bare}, with a style ${styled}, ` : '';
+  console.log(`adherence ${share(() => true)}  (${forms}${hits.length} concepts)`);
 }
 
 async function printDistance(drawer: Drawer, pack: QualityPack, { options, save, fd }: OwnFlags): Promise<void> {

@@ -1,9 +1,9 @@
 import type { EngineModel } from '../engine/engine.js';
-import { prepareText } from '../gateway/image-request.js';
+import { prepareRequest } from '../gateway/image-request.js';
 import type { ImagesRequest } from '../gateway/schemas.js';
 import type { RgbImage } from '../image/encode.js';
-import type { TextModel } from '../model/served-model.js';
-import { specOf } from '../worker/runner.js';
+import type { ServedModel } from '../model/served-model.js';
+import { specOfPicture } from '../worker/runner.js';
 import { createSchedulerState } from '../worker/scheduler/state.js';
 import { StepLoop } from '../worker/scheduler/step-loop.js';
 import type { Prompt } from './pack.js';
@@ -12,7 +12,7 @@ import type { Prompt } from './pack.js';
 export type DrawOptions = Pick<ImagesRequest, 'guidance_scale' | 'num_inference_steps'>;
 
 export interface Drawer {
-  served: TextModel;
+  served: ServedModel;
   model: EngineModel;
   maxStepTokens: number;
   maxBatch: number;
@@ -21,16 +21,18 @@ export interface Drawer {
 /** Draws every prompt with its seed in full batches, as a request to the server with acceleration off would; in order. */
 export async function drawPrompts(drawer: Drawer, prompts: readonly Prompt[], options: DrawOptions, onPicture: (done: number) => void): Promise<RgbImage[]> {
   const { model, served, maxStepTokens, maxBatch } = drawer;
-  const { kvBlocks, blockTokens } = model.info;
-  const state = createSchedulerState({ numBlocks: kvBlocks, blockTokens, maxStepTokens, maxRunning: maxBatch, maxVaePerStep: 4 });
+  const { kvBlocks, blockTokens, classes } = model.info;
+  const limits = { numBlocks: kvBlocks, blockTokens, maxStepTokens, maxRunning: maxBatch, maxVaePerStep: 4 };
+  const state = createSchedulerState(classes === undefined ? limits : { ...limits, classes });
   const loop = new StepLoop(state, model, { onStep: () => undefined, onStepFailed: () => undefined });
   loop.start();
   let done = 0;
   try {
     return await Promise.all(
       prompts.map(({ prompt, seed }, id) => {
-        const job = prepareText({ prompt, seed, acceleration: { mode: 'off' }, ...options }, served, () => seed);
-        const spec = specOf(job, job.promptRows.map((row) => Int32Array.from(row)), seed, id);
+        const job = prepareRequest({ prompt, seed, acceleration: { mode: 'off' }, ...options }, served, () => seed);
+        const rows = job.prompt === 'text' ? job.promptRows.map((row) => Int32Array.from(row)) : [];
+        const spec = specOfPicture(job, rows, seed, id);
         return new Promise<RgbImage>((resolve, reject) => {
           loop.add(spec, {
             onEvent: (event) => {

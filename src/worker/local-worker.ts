@@ -49,7 +49,7 @@ export async function startLocalWorker(
   registry: Registry,
   log: WorkerLog,
 ): Promise<LocalWorker> {
-  const { model, maxStepTokens } = manifest.family === 'nextstep' ? await loadText(engine, manifest, options) : await loadClasses(engine, manifest, options);
+  const { model, maxStepTokens } = await loadServed(engine, manifest, options);
   const state = createSchedulerState({
     numBlocks: model.info.kvBlocks,
     blockTokens: model.info.blockTokens,
@@ -87,12 +87,20 @@ export async function startLocalWorker(
   };
 }
 
-interface Loaded {
+/** What a model is loaded for. */
+export type LoadOptions = Pick<WorkerOptions, 'kvSequences' | 'maxBatch'>;
+
+export interface Loaded {
   model: EngineModel;
   maxStepTokens: number;
 }
 
-async function loadText(engine: Engine, manifest: NextStepManifest, options: WorkerOptions): Promise<Loaded> {
+/** A model of either family with room for the pictures asked for, and how many rows a step of it may have. */
+export function loadServed(engine: Engine, manifest: ModelManifest, options: LoadOptions): Promise<Loaded> {
+  return manifest.family === 'nextstep' ? loadText(engine, manifest, options) : loadClasses(engine, manifest, options);
+}
+
+async function loadText(engine: Engine, manifest: NextStepManifest, options: LoadOptions): Promise<Loaded> {
   const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
   const calibration = readCalibration(manifest.directory, manifest.sampling);
   const maxStepTokens = maxStepTokensFor(options.maxBatch, calibration === null ? 0 : mostRowsPerRound(calibration));
@@ -112,7 +120,7 @@ async function loadText(engine: Engine, manifest: NextStepManifest, options: Wor
   return { model, maxStepTokens };
 }
 
-async function loadClasses(engine: Engine, manifest: TransDiffManifest, options: WorkerOptions): Promise<Loaded> {
+async function loadClasses(engine: Engine, manifest: TransDiffManifest, options: LoadOptions): Promise<Loaded> {
   // How much a picture takes is in the weights, so both are known once they are loaded.
   const model = await engine.load(manifest.directory, { kvBlocks: 1, kvPictures: options.kvSequences, maxStepTokens: MAX_TRANSFORMER_ROWS });
   const { classes, ...info } = model.info;

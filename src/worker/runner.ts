@@ -74,7 +74,7 @@ class JobRun {
     this.drafts = request.seeds.map(() => NO_DRAFTS);
     const rows = request.prompt === 'text' ? request.promptRows.map((ids) => Int32Array.from(ids)) : [];
     this.ids = request.seeds.map((seed, index) => {
-      const spec = request.prompt === 'text' ? specOf(request, rows, seed, takeId()) : specOfClass(request, seed, takeId());
+      const spec = specOfPicture(request, rows, seed, takeId());
       let lastToken = this.submitted;
       const listener: SequenceListener = {
         onEvent: (event) => {
@@ -208,7 +208,12 @@ function previewPlanOf(request: JobRequest, { latentRgb }: PreviewModel): Previe
   return { partials: partialTokenCounts(gridHeight, gridWidth, partialImages), rows: rowPreviews };
 }
 
-/** The engine's view of one picture of a job. */
+/** The engine's view of one picture of a job. promptRows: the job's own, in the engine's form. */
+export function specOfPicture(request: JobRequest, promptRows: Int32Array[], seed: number, id: number): SequenceSpec {
+  return request.prompt === 'text' ? specOf(request, promptRows, seed, id) : specOfClass(request, seed, id);
+}
+
+/** Of a job whose picture is asked for by a caption. */
 export function specOf(request: TextJob, promptRows: Int32Array[], seed: number, id: number): SequenceSpec {
   return {
     id,
