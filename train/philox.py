@@ -31,4 +31,4 @@ def normals(seeds, purpose, timesteps, token, width, attempt=0):
     radius0, radius1 = np.sqrt(-2 * np.log(uniform[0])), np.sqrt(-2 * np.log(uniform[2]))
     angle0, angle1 = 2 * np.pi * uniform[1], 2 * np.pi * uniform[3]
     four = np.stack([radius0 * np.cos(angle0), radius0 * np.sin(angle0), radius1 * np.cos(angle1), radius1 * np.sin(angle1)], -1)
-    return four.reshape(*four.shape[:2], -1)[..., :width].astype(np.float32)
+    return four.reshape(*four.shape[:2], 4 * four.shape[2])[..., :width].astype(np.float32)

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 import safetensors_io
+from run_log import device
 
 
 class Pack:
@@ -114,9 +115,16 @@ def pipeline_of(folder, few_step_head):
     """What draws prompts with this folder's model: for a model of classes, their names."""
     if os.path.exists(os.path.join(folder, "classes.json")):
         from transdiff_sample import NamePipeline
-        return NamePipeline(folder)
-    from sample import Pipeline
-    return Pipeline.load(folder, few_step_head)
+        named = NamePipeline(folder)
+        parts = named.pipeline.network, named.pipeline.vae
+    else:
+        from sample import Pipeline
+        named = Pipeline.load(folder, few_step_head)
+        parts = named.network, named.vae, named.few_step_head
+    for part in parts:
+        if part is not None:
+            part.to(device())
+    return named
 
 
 def main(argv=None):
@@ -126,6 +134,7 @@ def main(argv=None):
     parser.add_argument("--pictures", help="pictures of the 200 concepts, drawn elsewhere")
     parser.add_argument("--fd-pictures", help="pictures of the FD prompts, drawn elsewhere")
     parser.add_argument("--fd-count", type=int, default=0, help="FD prompts to draw here (2000 for the figure; each takes about 0.2 s)")
+    parser.add_argument("--batch", type=int, default=64, help="pictures drawn at once")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--few-step", type=int, default=0, choices=(0, 1, 2, 4), help="jumps a token by the few-step head, instead of sampler B")
@@ -145,7 +154,7 @@ def main(argv=None):
 
     def drawn(entries):
         few_step = dict(few_step=args.few_step) if args.few_step else {}
-        return pipeline.draw([e["prompt"] for e in entries], [e["seed"] for e in entries], timesteps=args.timesteps, guidance_scale=args.guidance_scale,
+        return pipeline.draw([e["prompt"] for e in entries], [e["seed"] for e in entries], batch=args.batch, timesteps=args.timesteps, guidance_scale=args.guidance_scale,
                              **few_step)
 
     if pipeline or args.pictures:
