@@ -122,6 +122,7 @@ SpeculationSpec read_speculation(const Field& field) {
   const Field costs = field.at("costs");
   spec.costs = {costs.at("plain").number(), costs.at("round").number(), costs.at("draft").number(), costs.at("verify").number()};
   spec.acceptance = field.at("acceptance").number();
+  if (const Field jumps = field.at("draftJumps"); !jumps.absent()) spec.draft_jumps = jumps.integer(0, 4);
   spec.adaptive = field.at("adaptive").boolean();
   spec.trace = field.at("trace").boolean();
   return spec;
@@ -220,6 +221,9 @@ ProbeRequest to_probe_request(const Napi::Value& value) {
     out.tensors.emplace(name, std::move(array));
   }
   if (out.kind == "sampler" || out.kind == "class_to_latent") read_sampler(field.at("params"), out.settings);
+  if (out.kind == "class_to_latent") {
+    if (const Field few_step = field.at("params").at("fewStep"); !few_step.absent()) out.settings.few_step = few_step.integer(0, 4);
+  }
   if (out.kind == "draft") {
     out.parallel = field.at("params").at("parallel").integer(0, kMaxDraftTokens);
     out.first_key = field.at("params").at("firstKey").integer(0, INT32_MAX);

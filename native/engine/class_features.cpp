@@ -12,21 +12,15 @@ constexpr int64_t kKeptBytes = int64_t{256} << 20;
 }  // namespace
 
 ClassFeatures::ClassFeatures(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const ClassTransformer& transformer,
-                             const DiffusionDecoder& decoder)
-    : backend_(backend), scratch_(scratch), config_(config), transformer_(transformer), decoder_(decoder) {
+                             const DiffusionDecoder& decoder, const DiffusionDecoder* few_step)
+    : backend_(backend), scratch_(scratch), config_(config), transformer_(transformer), decoder_(decoder), few_step_(few_step) {
   if (config.multi_reference) return;
   one_class_ = std::make_unique<KvCache>(backend, KvShape{config.transformer_blocks, config.num_heads, config.positions(), config.head_dim()}, 1);
 }
 
-KvShape ClassFeatures::kv_shape(const TransDiffConfig& config) {
-  return {config.multi_reference ? config.transformer_blocks : 0, config.num_heads, config.block_tokens(), config.head_dim(), config.diffusion_blocks};
-}
-
-template <typename Visit>
-void ClassFeatures::for_tokens(std::span<const Request> requests, Visit&& visit) const {
-  for (const Request& request : requests) {
-    for (int64_t token = request.first * config_.pass_tokens; token < request.end * config_.pass_tokens; ++token) visit(request, token);
-  }
+KvShape ClassFeatures::kv_shape(const TransDiffConfig& config, int64_t few_step_blocks) {
+  return {config.multi_reference ? config.transformer_blocks : 0, config.num_heads, config.block_tokens(), config.head_dim(),
+          config.diffusion_blocks + few_step_blocks};
 }
 
 int64_t ClassFeatures::compute(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features) {
@@ -134,12 +128,29 @@ const TensorView& ClassFeatures::features_of_class(int32_t label, int64_t& rows_
   return kept_.front().condition.view;
 }
 
+// condition: (M, D) f32, the requests' condition tokens in order.
 void ClassFeatures::store(std::span<const Request> requests, const TensorView& condition, const KvCache& kv) {
-  std::vector<int32_t> slots;
-  for_tokens(requests, [&](const Request& request, int64_t token) {
-    slots.push_back(KvCache::slot(request.blocks, config_.class_tokens + token, config_.block_tokens()));
-  });
-  decoder_.store_condition(condition, scratch_.index(slots), kv.second_layers(), scratch_);
+  const auto store_for = [&](const DiffusionDecoder& decoder, std::span<const KvLayer> layers, auto&& wants) {
+    const Scratch::Frame frame(scratch_);
+    std::vector<int32_t> rows, slots;
+    int32_t row = 0;
+    for (const Request& request : requests) {
+      for (int64_t token = request.first * config_.pass_tokens; token < request.end * config_.pass_tokens; ++token, ++row) {
+        if (!wants(request)) continue;
+        rows.push_back(row);
+        slots.push_back(KvCache::slot(request.blocks, config_.class_tokens + token, config_.block_tokens()));
+      }
+    }
+    if (rows.empty()) return;
+    TensorView wanted = condition;
+    if (static_cast<int64_t>(rows.size()) < condition.rows()) {
+      wanted = scratch_.take(DType::kF32, {static_cast<int64_t>(rows.size()), condition.cols()});
+      backend_.gather_rows(condition, scratch_.index(rows), wanted);
+    }
+    decoder.store_condition(wanted, scratch_.index(slots), layers, scratch_);
+  };
+  store_for(decoder_, model_layers(kv), [](const Request& request) { return request.for_model; });
+  if (few_step_ != nullptr) store_for(*few_step_, few_step_layers(kv), [](const Request& request) { return request.for_few_step; });
 }
 
 }  // namespace ardiff

@@ -1,5 +1,5 @@
 // Runs the transformer for passes that are about to be drawn and leaves what they attend to in the cache: the transformer's
-// own keys and values, of which later passes are made, and those of the diffusion decoder's cross-attention.
+// own keys and values, of which later passes are made, and those of the cross-attention of the decoders that will draw them.
 #pragma once
 
 #include <list>
@@ -22,12 +22,19 @@ class ClassFeatures {
     int64_t end = 1;
     std::span<const int32_t> blocks;               // holds all positions of pass end - 1
     std::span<const int32_t> latents;              // rows of the latent pool, one per pass; [0, end - 1) are read
+    bool for_model = true;                         // who will attend to them: the model's decoder,
+    bool for_few_step = false;                     // and the few-step decoder, if there is one
   };
 
-  ClassFeatures(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const ClassTransformer& transformer, const DiffusionDecoder& decoder);
+  // few_step: null without.
+  ClassFeatures(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const ClassTransformer& transformer, const DiffusionDecoder& decoder,
+                const DiffusionDecoder* few_step);
 
-  // Layers of a KvCache: the transformer's (none without references, see below), then the decoder's.
-  static KvShape kv_shape(const TransDiffConfig& config);
+  // Layers of a KvCache: the transformer's (none without references, see below), then the decoder's and the few-step decoder's.
+  static KvShape kv_shape(const TransDiffConfig& config, int64_t few_step_blocks);
+  // Of those, the two decoders'.
+  std::span<const KvLayer> model_layers(const KvCache& kv) const { return kv.second_layers().first(static_cast<size_t>(decoder_.num_blocks())); }
+  std::span<const KvLayer> few_step_layers(const KvCache& kv) const { return kv.second_layers().subspan(static_cast<size_t>(decoder_.num_blocks())); }
 
   // latents: (rows, N C) f32, channels last. features, if it is there, receives (Σ (end - first) * pass tokens, D) f32 in the
   // order of requests, passes and tokens: the transformer's output; without references what the decoder is given, positions
@@ -44,15 +51,13 @@ class ClassFeatures {
   // Without references the features are a function of the class: computed once, one class at a time, and kept.
   const TensorView& features_of_class(int32_t label, int64_t& rows_run);
   void store(std::span<const Request> requests, const TensorView& condition, const KvCache& kv);
-  // The requests' condition tokens, in order.
-  template <typename Visit>
-  void for_tokens(std::span<const Request> requests, Visit&& visit) const;
 
   Backend& backend_;
   Scratch& scratch_;
   TransDiffConfig config_;
   const ClassTransformer& transformer_;
   const DiffusionDecoder& decoder_;
+  const DiffusionDecoder* few_step_;
 
   struct Kept {
     int32_t label;

@@ -12,6 +12,13 @@ constexpr uint32_t kPurposeTimestepNoise = 1;
 // A released model's table takes 40 MB a setting.
 constexpr size_t kKeepUnusedTimes = 4;
 
+// Guidance rows of one call of an evaluation: as many as a full batch of pictures has. Results do not depend on it.
+constexpr int64_t kEvaluatedRows = 32;
+
+void push_coefficients(std::vector<float>& out, const TransDiffSequence& sequence, float a, float b, float gamma) {
+  out.insert(out.end(), {a, b, gamma, static_cast<float>(sequence.spec.guidance_scale), 1.0f});
+}
+
 int32_t latent_row(const PassDraw& draw) { return draw.sequence->latent_rows[static_cast<size_t>(draw.pass)]; }
 
 }  // namespace
@@ -29,10 +36,10 @@ PassSampler::PassSampler(Backend& backend, Scratch& scratch, const TransDiffConf
       decoder_(decoder),
       latent_size_(config.latent_size()),
       times_(backend, scratch, decoder.modulation_size(), kKeepUnusedTimes, [this](std::span<const SamplerStep> steps, const TensorView& modulation) {
-        std::vector<float> taus;
-        taus.reserve(steps.size());
+        std::vector<float> taus, ends;
         for (const SamplerStep& step : steps) taus.push_back(1000.0f * step.t);
-        decoder_.embed_times(taus, modulation, scratch_);
+        for (size_t k = 0; k < taus.size(); ++k) ends.push_back(k + 1 < taus.size() ? taus[k + 1] : 0.0f);
+        decoder_.embed_times(taus, ends, modulation, scratch_);
       }) {}
 
 // noise: (draws, N C) f32. The initial noise is that of pass 0 in every pass (transdiff.md 6.4).
@@ -52,7 +59,7 @@ void PassSampler::draw_noise(std::span<const PassDraw* const> draws, std::span<c
     const TransDiffSequence& sequence = *draws[i]->sequence;
     if (sequence.spec.noise.empty()) continue;
     // Recorded: the initial noise, then n - 1 draws of each pass.
-    const int64_t at = initial ? 0 : 1 + draws[i]->pass * (sequence.timesteps_per_pass() - 1) + timesteps[i];
+    const int64_t at = initial ? 0 : 1 + draws[i]->pass * (sequence.steps.each - 1) + timesteps[i];
     const auto row = static_cast<int64_t>(i);
     backend_.upload(noise.row_slice(row, row + 1), sequence.spec.noise.data() + at * latent_size_);
   }
@@ -73,8 +80,8 @@ void PassSampler::start(std::span<const PassDraw> draws, const TensorView& laten
   backend_.scatter_rows(noise, scratch_.index(rows), latents);
 }
 
-std::vector<int64_t> PassSampler::sample(std::span<const PassDraw> draws, const TensorView& latents, std::span<const KvLayer> kv,
-                                         int64_t& evaluations) const {
+std::vector<int64_t> PassSampler::sample(std::span<const PassDraw> draws, const TensorView& latents, std::span<const KvLayer> kv, int64_t& evaluations,
+                                         const PassRecord* record) const {
   start(draws, latents);
   std::vector<int64_t> done(draws.size(), 0);
   std::vector<const PassDraw*> active;
@@ -96,7 +103,7 @@ std::vector<int64_t> PassSampler::sample(std::span<const PassDraw> draws, const 
     }
     const Batch batch{scratch_.index(states), scratch_.index(row_begin), decoder_.prepare(row_states, conditions, scratch_)};
     do {
-      advance(active, batch, step, latents, kv);
+      advance(active, batch, step, latents, kv, record);
       ++step;
       evaluations += batch.decoder.rows;
       for (const PassDraw* draw : active) ++done[static_cast<size_t>(draw - draws.data())];
@@ -106,19 +113,19 @@ std::vector<int64_t> PassSampler::sample(std::span<const PassDraw> draws, const 
 
 // Timestep begin + step of every active draw.
 void PassSampler::advance(std::span<const PassDraw* const> active, const Batch& batch, int64_t step, const TensorView& latents,
-                          std::span<const KvLayer> kv) const {
+                          std::span<const KvLayer> kv, const PassRecord* record) const {
   const Scratch::Frame frame(scratch_);
-  std::vector<int32_t> times, noise_index;
+  std::vector<int32_t> times, noise_index, recorded;
   std::vector<float> coefficients;
   std::vector<const PassDraw*> noisy;
   std::vector<int64_t> noisy_timesteps;
   for (const PassDraw* draw : active) {
     const TransDiffSequence& sequence = *draw->sequence;
     const auto k = static_cast<size_t>(draw->begin + step);
-    const SamplerStep& s = sequence.timesteps->steps[k];
-    times.insert(times.end(), draw->conditions.size(), sequence.timesteps->tau_rows[k]);
-    const auto cfg = static_cast<float>(sequence.spec.guidance_scale);
-    coefficients.insert(coefficients.end(), {s.a, s.b, s.gamma, cfg, 1.0f});
+    const SamplerStep& s = draw->timesteps->steps[k];
+    times.insert(times.end(), draw->conditions.size(), draw->timesteps->tau_rows[k]);
+    push_coefficients(coefficients, sequence, s.a, s.b, s.gamma);
+    if (draw->record >= 0) recorded.push_back(draw->record + static_cast<int32_t>(k));
     noise_index.push_back(s.gamma == 0.0f ? 0 : static_cast<int32_t>(noisy.size()));  // not read where there is none
     if (s.gamma == 0.0f) continue;
     noisy.push_back(draw);
@@ -135,7 +142,55 @@ void PassSampler::advance(std::span<const PassDraw* const> active, const Batch& 
   backend_.upload(scales, coefficients.data());
   backend_.gather_rows(latents, batch.states, x);
   decoder_.velocity(x, batch.decoder, times_.tau(), times, kv, v, scratch_);
+  if (record != nullptr) {
+    check(recorded.size() == active.size() && batch.decoder.rows == a, ErrorCode::kInternal, "recorded passes are all recorded, and have one row");
+    backend_.scatter_rows(x, scratch_.index(recorded), record->states);
+    backend_.scatter_rows(v, scratch_.index(recorded), record->velocity);
+  }
   backend_.flow_step(latents, v, batch.row_begin, batch.states, scales, noise, scratch_.index(noise_index));
+}
+
+void PassSampler::evaluate(std::span<const PassPoints> paths, const TensorView& states, std::span<const KvLayer> kv, const TensorView& velocity,
+                           int64_t& evaluations) const {
+  struct Point {
+    const PassPoints* path;
+    size_t step;
+  };
+  std::vector<Point> points;
+  for (const PassPoints& path : paths) {
+    for (size_t k = 0; k < path.timesteps->steps.size(); ++k) points.push_back({&path, k});
+  }
+  for (size_t begin = 0; begin < points.size();) {
+    const Scratch::Frame frame(scratch_);
+    std::vector<int32_t> rows, row_begin{0}, row_states, times, identity;
+    std::vector<ConditionRow> conditions;
+    std::vector<float> coefficients;
+    size_t end = begin;
+    while (end < points.size() && (end == begin || row_begin.back() + static_cast<int64_t>(points[end].path->conditions.size()) <= kEvaluatedRows)) {
+      const PassPoints& path = *points[end].path;
+      for (const ConditionRow& condition : path.conditions) {
+        row_states.push_back(static_cast<int32_t>(rows.size()));
+        times.push_back(path.timesteps->tau_rows[points[end].step]);
+        conditions.push_back(condition);
+      }
+      identity.push_back(static_cast<int32_t>(rows.size()));
+      rows.push_back(path.first_state + static_cast<int32_t>(points[end].step));
+      row_begin.push_back(static_cast<int32_t>(conditions.size()));
+      // 0 x + 1 g: the guided velocity, mixed exactly as the sampler mixes it.
+      push_coefficients(coefficients, *path.sequence, 0.0f, 1.0f, 0.0f);
+      ++end;
+    }
+    const auto s = static_cast<int64_t>(rows.size());
+    const TensorView x = scratch_.take(DType::kF32, {s, latent_size_}), v = scratch_.take(DType::kF32, {row_begin.back(), latent_size_});
+    const TensorView scales = scratch_.take(DType::kF32, {s, 5}), row_view = scratch_.index(rows), identity_view = scratch_.index(identity);
+    backend_.gather_rows(states, row_view, x);
+    backend_.upload(scales, coefficients.data());
+    decoder_.velocity(x, decoder_.prepare(row_states, conditions, scratch_), times_.tau(), times, kv, v, scratch_);
+    backend_.flow_step(x, v, scratch_.index(row_begin), identity_view, scales, states, identity_view);
+    backend_.scatter_rows(x, row_view, velocity);
+    evaluations += row_begin.back();
+    begin = end;
+  }
 }
 
 }  // namespace ardiff

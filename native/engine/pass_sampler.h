@@ -1,5 +1,6 @@
-// Integrates the SDE of TransDiff's passes (transdiff.md 6) for many pictures at once: each at its own pass and timestep,
-// with its own sampler setting and guidance.
+// A diffusion decoder that draws TransDiff's passes: its sampler loop (transdiff.md 6; jumps of a few-step decoder) over many
+// pictures at once, each at its own pass and timestep, with its own sampler setting and guidance; and its evaluation along
+// paths that another decoder has drawn.
 #pragma once
 
 #include <span>
@@ -12,11 +13,27 @@ namespace ardiff {
 
 // Timesteps [begin, end) of one pass.
 struct PassDraw {
-  const TransDiffSequence* sequence = nullptr;
+  const TransDiffSequence* sequence = nullptr;  // seed, guidance, recorded noise, cancel flag
+  const TimestepTable* timesteps = nullptr;     // of this sampler's cache
   int64_t pass = 0;
   int64_t begin = 0;  // 0: its latent row receives the initial noise first, the same in every pass
   int64_t end = 0;
   std::vector<ConditionRow> conditions;  // one per guidance row
+  int32_t record = -1;                   // its row of the record for timestep 0; -1: not recorded
+};
+
+// What a draft's path was made of, one row per jump: (rows, N C) f32 each. Recorded draws have one guidance row.
+struct PassRecord {
+  TensorView states;    // x before the jump
+  TensorView velocity;  // its network output
+};
+
+// A pass's timesteps at states that are given.
+struct PassPoints {
+  const TransDiffSequence* sequence = nullptr;
+  const TimestepTable* timesteps = nullptr;
+  int32_t first_state = 0;               // its row of states for timestep 0
+  std::vector<ConditionRow> conditions;
 };
 
 class PassSampler {
@@ -28,14 +45,20 @@ class PassSampler {
   // Throws kInvalidArgument for a spec out of range.
   std::shared_ptr<const TimestepTable> timesteps(const SamplerSpec& spec) { return times_.get(spec); }
 
-  // latents: (rows, N C) f32, the pool; each draw's row is its sequence's of the pass. Returns how many timesteps each draw
-  // got: fewer where its cancel flag was seen. Adds the network evaluations (timestep x guidance row) to `evaluations`.
-  std::vector<int64_t> sample(std::span<const PassDraw> draws, const TensorView& latents, std::span<const KvLayer> kv, int64_t& evaluations) const;
+  // latents: (rows, N C) f32, the pool; each draw's row is its sequence's of the pass. kv: the decoder's layers. Returns how many
+  // timesteps each draw got: fewer where its cancel flag was seen. Adds the network evaluations (timestep x guidance row) to `evaluations`.
+  std::vector<int64_t> sample(std::span<const PassDraw> draws, const TensorView& latents, std::span<const KvLayer> kv, int64_t& evaluations,
+                              const PassRecord* record = nullptr) const;
+
+  // states, velocity: (states, N C) f32; velocity receives the guided v at each. Adds the network evaluations.
+  void evaluate(std::span<const PassPoints> paths, const TensorView& states, std::span<const KvLayer> kv, const TensorView& velocity,
+                int64_t& evaluations) const;
 
  private:
   struct Batch;
   void start(std::span<const PassDraw> draws, const TensorView& latents) const;
-  void advance(std::span<const PassDraw* const> active, const Batch& batch, int64_t step, const TensorView& latents, std::span<const KvLayer> kv) const;
+  void advance(std::span<const PassDraw* const> active, const Batch& batch, int64_t step, const TensorView& latents, std::span<const KvLayer> kv,
+               const PassRecord* record) const;
   void draw_noise(std::span<const PassDraw* const> draws, std::span<const int64_t> timesteps, bool initial, const TensorView& noise) const;
 
   Backend& backend_;

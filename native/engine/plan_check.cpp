@@ -30,20 +30,11 @@ void check_prompts(const SequenceSpec& spec, const PlanLimits& limits) {
   }
 }
 
-bool in_unit_interval(double value) { return value >= 0.0 && value <= 1.0; }
-
 void check_speculation(const SequenceSpec& spec, const PlanLimits& limits) {
   const SpeculationSpec& speculation = *spec.speculation;
-  const auto& [plain, round, draft, verify] = speculation.costs;
   argument(limits.accelerator.draft_layers > 0, spec.id, "speculates, but no draft model is loaded");
-  argument(speculation.max_draft_tokens >= 1 && speculation.max_draft_tokens <= kMaxDraftTokens, spec.id, speculation.max_draft_tokens,
-           " draft tokens outside [1, ", kMaxDraftTokens, "]");
-  // Infinity would accept what is not a number, too.
-  argument(speculation.tolerance >= 0.0 && std::isfinite(speculation.tolerance), spec.id, "tolerance ", speculation.tolerance,
-           " is negative or not finite");
-  argument(plain > 0.0 && round >= 0.0 && draft >= 0.0 && verify >= 0.0 && std::isfinite(plain + round + draft + verify), spec.id,
-           "a cost of speculation is out of range");
-  argument(in_unit_interval(speculation.acceptance), spec.id, "acceptance ", speculation.acceptance, " outside [0, 1]");
+  check_speculation_numbers(spec);
+  argument(speculation.draft_jumps == 0, spec.id, "drafts by jumps of their own, which are of models that draw in passes");
   argument(speculation.gate_layer >= 0 && speculation.gate_layer < limits.accelerator.draft_layers, spec.id, "gate reads layer ",
            speculation.gate_layer, " of a draft of ", limits.accelerator.draft_layers);
   if (spec.few_step > 0) {
@@ -64,7 +55,7 @@ void check_spec(const SequenceSpec& spec, const PlanLimits& limits) {
   argument(spec.seed < kMaxSeed, spec.id, "seed ", spec.seed, " is not below 2^53");
   argument(std::isfinite(spec.guidance_scale) && std::isfinite(spec.image_guidance_scale), spec.id, "a guidance scale is not finite");
   const bool few_step = spec.few_step != 0;
-  argument(!few_step || spec.few_step == 1 || spec.few_step == 2 || spec.few_step == 4, spec.id, spec.few_step, " is not one of 0, 1, 2, 4 few steps");
+  argument(is_few_step(spec.few_step), spec.id, spec.few_step, " is not one of 0, 1, 2, 4 few steps");
   argument(!few_step || limits.accelerator.few_step, spec.id, "asks for few steps, but no few-step head is loaded");
   argument(!few_step || spec.prompt_rows.size() == 1, spec.id, spec.prompt_rows.size(), " prompt rows, few steps take one");
   const SamplerSpec sampler = sampler_of(spec);

@@ -1,5 +1,7 @@
 #include "engine/plan_rules.h"
 
+#include <cmath>
+
 #include "engine/kv_cache.h"
 
 namespace ardiff {
@@ -23,6 +25,19 @@ void check_copies(const std::vector<int32_t>& copies, int64_t num_blocks) {
   for (const int32_t block : destinations) {
     check(!sources.contains(block), ErrorCode::kInvalidPlan, "block ", block, " is both source and destination of a copy");
   }
+}
+
+void check_speculation_numbers(const SequenceSpec& spec) {
+  const SpeculationSpec& speculation = *spec.speculation;
+  const auto& [plain, round, draft, verify] = speculation.costs;
+  argument(speculation.max_draft_tokens >= 1 && speculation.max_draft_tokens <= kMaxDraftTokens, spec.id, speculation.max_draft_tokens,
+           " draft tokens outside [1, ", kMaxDraftTokens, "]");
+  // Infinity would accept what is not a number, too.
+  argument(speculation.tolerance >= 0.0 && std::isfinite(speculation.tolerance), spec.id, "tolerance ", speculation.tolerance,
+           " is negative or not finite");
+  argument(plain > 0.0 && round >= 0.0 && draft >= 0.0 && verify >= 0.0 && std::isfinite(plain + round + draft + verify), spec.id,
+           "a cost of speculation is out of range");
+  argument(speculation.acceptance >= 0.0 && speculation.acceptance <= 1.0, spec.id, "acceptance ", speculation.acceptance, " outside [0, 1]");
 }
 
 }  // namespace ardiff

@@ -30,6 +30,11 @@ void planned(bool condition, uint32_t sequence, Args&&... args) {
 void check_blocks(const std::vector<int32_t>& table, int64_t positions, int64_t block_tokens, uint32_t sequence, int64_t num_blocks);
 void check_copies(const std::vector<int32_t>& copies, int64_t num_blocks);
 
+// 0, or jumps that few-step networks are trained for.
+inline bool is_few_step(int64_t jumps) { return jumps == 0 || jumps == 1 || jumps == 2 || jumps == 4; }
+// What a speculation says that means the same in every family: lengths, tolerance, costs, acceptance.
+void check_speculation_numbers(const SequenceSpec& spec);
+
 // What the plan's entries may refer to: sequences that live after release and admit. Sequence: the engine's own state of one.
 template <typename Sequence>
 class PlannedSequences {

@@ -15,7 +15,7 @@
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 5;
+inline constexpr int kAbiVersion = 6;
 
 enum class SpeculationMode { kExact, kRelaxed };
 enum class Drafting { kSequential, kParallel };
@@ -31,6 +31,7 @@ struct SpeculationSpec {
   int64_t gate_layer = 0;  // of the draft; whose entropy the gate reads
   speculation::SpeculationCosts costs;
   double acceptance = 0;
+  int64_t draft_jumps = 0;  // TransDiff: jumps that a reference is drafted by; NextStep: 0
   bool adaptive = true;
   bool trace = false;
 };
@@ -53,7 +54,7 @@ struct SequenceSpec {
   std::vector<float> noise;  // (L, draws, D) flattened, or empty: drawn from the seed
 };
 
-// What its tokens are drawn by: the few-step head's jumps where it asks for them.
+// What the tokens of a NextStep picture are drawn by: the few-step head's jumps where it asks for them.
 inline SamplerSpec sampler_of(const SequenceSpec& spec) { return spec.few_step > 0 ? few_step_sampler(spec.few_step) : spec.sampler; }
 
 struct PrefillEntry {
@@ -107,7 +108,7 @@ struct DecodeResult {
   int64_t emitted_tokens = 0;
   bool cancelled = false;
   bool speculating = false;       // the fields below cross the boundary only then
-  std::vector<uint8_t> accepted;  // per token drawn in this step
+  std::vector<uint8_t> accepted;  // per token (TransDiff: timestep) drawn in this step
   std::vector<RoundRecord> rounds;
   std::vector<float> trace;       // (drafts, kTraceColumns + draft layers)
 };

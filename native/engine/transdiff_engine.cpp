@@ -15,7 +15,6 @@ const LoadOptions& checked(const LoadOptions& options) {
   check(pool >= 1 && pool <= (1 << 20), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " or kvPictures ", options.kv_pictures, " is out of range");
   check(options.max_step_tokens >= 1 && options.max_step_tokens <= (1 << 20), ErrorCode::kInvalidArgument, "maxStepTokens ",
         options.max_step_tokens, " is out of range");
-  check(options.accelerator.empty(), ErrorCode::kInvalidModel, options.accelerator, ": accelerators of TransDiff models are not supported");
   return options;
 }
 
@@ -53,11 +52,17 @@ TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& 
       scratch_(backend),
       transformer_(backend, config_, load_class_transformer(backend, checkpoint, config_)),
       decoder_(backend, config_, load_diffusion_decoder(backend, checkpoint, config_)),
-      features_(backend, scratch_, config_, transformer_, decoder_),
+      few_step_decoder_(load_few_step(options.accelerator)),
+      features_(backend, scratch_, config_, transformer_, decoder_, few_step_decoder_.get()),
       sampler_(backend, scratch_, config_, decoder_),
-      kv_(backend, ClassFeatures::kv_shape(config_), pool_blocks(options, config_)),
+      kv_(backend, ClassFeatures::kv_shape(config_, few_step_blocks()), pool_blocks(options, config_)),
       latents_(backend, config_.latent_size()),
       max_step_tokens_(options.max_step_tokens) {
+  if (few_step_decoder_) {
+    few_step_ = std::make_unique<PassSampler>(backend, scratch_, config_, *few_step_decoder_);
+    drafter_ = std::make_unique<FewStepDrafter>(reference_parts());
+    verification_ = std::make_unique<ReferenceVerification>(reference_parts());
+  }
   info_.parameters = checkpoint.parameters();
   info_.weight_bytes = static_cast<int64_t>(checkpoint.bytes());
   load_vae(directory, options);
@@ -70,9 +75,27 @@ TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& 
   info_.max_positions = config_.positions();
   info_.boi_token_id = info_.image_placeholder_id = -1;
   info_.block_tokens = config_.block_tokens();
-  info_.block_bytes = KvCache::block_bytes(backend_, ClassFeatures::kv_shape(config_));
+  info_.block_bytes = KvCache::block_bytes(backend_, ClassFeatures::kv_shape(config_, few_step_blocks()));
   info_.kv_blocks = kv_.num_blocks();
   info_.classes = {config_.num_classes, config_.class_tokens, config_.num_passes, config_.pass_tokens, config_.grid};
+}
+
+// Called while the members before few_step_decoder_ are there.
+std::unique_ptr<DiffusionDecoder> TransDiffEngine::load_few_step(const std::string& folder) {
+  if (folder.empty()) return nullptr;
+  const std::filesystem::path directory(folder);
+  check(std::filesystem::exists(directory / "few_step.safetensors"), ErrorCode::kInvalidModel, folder, ": no few_step.safetensors");
+  check(!std::filesystem::exists(directory / "draft.safetensors"), ErrorCode::kInvalidModel, folder,
+        ": draft.safetensors, but references of this family are drafted by the few-step decoder alone");
+  const Checkpoint checkpoint(directory, "few_step");
+  const TransDiffConfig config = few_step_config(checkpoint, config_);
+  info_.accelerator.few_step = true;
+  info_.accelerator.parameters = checkpoint.parameters();
+  return std::make_unique<DiffusionDecoder>(backend_, config, load_few_step_decoder(backend_, checkpoint, config));
+}
+
+ReferenceParts TransDiffEngine::reference_parts() {
+  return {backend_, scratch_, *few_step_, features_.few_step_layers(kv_), sampler_, features_.model_layers(kv_), config_.latent_size()};
 }
 
 void TransDiffEngine::load_vae(const std::filesystem::path& directory, const LoadOptions& options) {
@@ -95,7 +118,7 @@ int32_t TransDiffEngine::label_of(const TransDiffSequence& sequence, int64_t row
 
 StepResult TransDiffEngine::step(const StepPlan& plan) {
   const Stopwatch total;
-  check_transdiff_plan(plan, sequences_, config_, {kv_.num_blocks(), max_step_tokens_, vae_ != nullptr});
+  check_transdiff_plan(plan, sequences_, config_, {kv_.num_blocks(), max_step_tokens_, vae_ != nullptr, few_step_ != nullptr});
   try {
     scratch_.reset();
     StepResult result;
@@ -103,7 +126,7 @@ StepResult TransDiffEngine::step(const StepPlan& plan) {
     for (const SequenceSpec& spec : plan.admit) admit(spec);
     kv_.copy(plan.copies);
     run_transformer(plan, result);
-    run_timesteps(plan, result);
+    run_passes(plan, result);
     decode_images(plan, result);
     backend_.rest();
     result.timings.total = total.seconds();
@@ -120,9 +143,21 @@ void TransDiffEngine::admit(const SequenceSpec& spec) {
   TransDiffSequence& sequence = sequences_.insert_or_assign(spec.id, TransDiffSequence{}).first->second;
   sequence.spec = spec;
   sequence.cancelled = cancel_flags_.add(spec.id);
-  sequence.timesteps = sampler_.timesteps(spec.sampler);
+  choose_timesteps(sequence);
   sequence.latent_rows = latents_.take(config_.num_passes);
   sequence.computed_passes.resize(static_cast<size_t>(sequence.num_rows()), 0);
+}
+
+void TransDiffEngine::choose_timesteps(TransDiffSequence& sequence) {
+  const SequenceSpec& spec = sequence.spec;
+  const auto jumps = [](int64_t n) { return few_step_sampler(n, Sampler::kPassJumps); };
+  sequence.steps = pass_steps(spec, config_.num_passes);
+  sequence.last_timesteps = spec.few_step > 0 ? few_step_->timesteps(jumps(spec.few_step)) : sampler_.timesteps(spec.sampler);
+  sequence.timesteps = spec.speculation ? sampler_.timesteps(spec.sampler) : sequence.last_timesteps;
+  if (!spec.speculation) return;
+  sequence.drafting.emplace();
+  sequence.drafting->jumps = few_step_->timesteps(jumps(spec.speculation->draft_jumps));
+  sequence.drafting->judged = sampler_.timesteps(jumps(spec.speculation->draft_jumps));
 }
 
 void TransDiffEngine::release(uint32_t id) {
@@ -140,39 +175,15 @@ void TransDiffEngine::run_transformer(const StepPlan& plan, StepResult& result) 
     // The plan may have been made before the flag was set, and count on a pass that has not been finished.
     if (sequence.is_cancelled()) continue;
     sequence.computed_passes[static_cast<size_t>(entry.row)] = pass_at(config_, entry.end);
-    requests.push_back({label_of(sequence, entry.row), pass_at(config_, entry.begin), pass_at(config_, entry.end), entry.block_table, sequence.latent_rows});
+    ClassFeatures::Request request{label_of(sequence, entry.row), pass_at(config_, entry.begin), pass_at(config_, entry.end), entry.block_table, sequence.latent_rows};
+    request.for_model = sequence.spec.few_step == 0 || sequence.drafting;
+    // It hears of the class alone: guidance is in its weights.
+    request.for_few_step = entry.row == 0 && (sequence.spec.few_step > 0 || sequence.drafting);
+    requests.push_back(request);
   }
   if (requests.empty()) return;
   result.backbone_tokens = features_.compute(requests, latents_.view(), kv_);
   result.timings.backbone = watch.seconds();
-}
-
-void TransDiffEngine::run_timesteps(const StepPlan& plan, StepResult& result) {
-  const Stopwatch watch;
-  if (plan.decode.empty()) return;
-  std::vector<PassDraw> draws;
-  std::vector<size_t> entries;  // of the draws
-  result.decode.resize(plan.decode.size());
-  for (size_t i = 0; i < plan.decode.size(); ++i) {
-    const DecodeEntry& entry = plan.decode[i];
-    const TransDiffSequence& sequence = sequences_.at(entry.sequence);
-    result.decode[i].sequence = entry.sequence;
-    result.decode[i].emitted_tokens = sequence.done;
-    result.decode[i].cancelled = sequence.is_cancelled();
-    if (result.decode[i].cancelled) continue;
-    const int64_t begin = sequence.done % sequence.timesteps_per_pass(), tokens = (sequence.pass() + 1) * config_.pass_tokens;
-    PassDraw draw{&sequence, sequence.pass(), begin, begin + entry.rounds, {}};
-    for (const auto& table : entry.block_tables) draw.conditions.push_back({features_.condition_blocks(table), tokens});
-    draws.push_back(std::move(draw));
-    entries.push_back(i);
-  }
-  const std::vector<int64_t> done = sampler_.sample(draws, latents_.view(), kv_.second_layers(), result.flow_head_evaluations);
-  for (size_t i = 0; i < draws.size(); ++i) {
-    DecodeResult& decode = result.decode[entries[i]];
-    decode.emitted_tokens = sequences_.at(decode.sequence).done += done[i];
-    decode.cancelled = done[i] < plan.decode[entries[i]].rounds;
-  }
-  result.timings.flow_head = watch.seconds();
 }
 
 void TransDiffEngine::decode_images(const StepPlan& plan, StepResult& result) {
@@ -182,7 +193,7 @@ void TransDiffEngine::decode_images(const StepPlan& plan, StepResult& result) {
     // It may have got fewer timesteps than planned; nobody looks at it any more.
     if (sequence.is_cancelled()) continue;
     result.images.push_back(decode_image(sequence, entry.tokens));
-    (entry.tokens == sequence.total() ? result.timings.vae : result.timings.preview) += watch.seconds();
+    (entry.tokens == sequence.steps.total() ? result.timings.vae : result.timings.preview) += watch.seconds();
   }
 }
 
@@ -190,7 +201,7 @@ void TransDiffEngine::decode_images(const StepPlan& plan, StepResult& result) {
 DecodedImage TransDiffEngine::decode_image(const TransDiffSequence& sequence, int64_t timesteps) {
   const Scratch::Frame frame(scratch_);
   const int64_t side = config_.grid, c = config_.latent_channels;
-  const int64_t row = sequence.latent_rows[static_cast<size_t>(timesteps / sequence.timesteps_per_pass() - 1)];
+  const int64_t row = sequence.latent_rows[static_cast<size_t>(sequence.steps.ended_by(timesteps) - 1)];
   DecodedImage image = decode_picture(backend_, scratch_, *vae_, latents_.view().row_slice(row, row + 1).reshape({side * side, c}), side, 1);
   image.sequence = sequence.spec.id;
   image.tokens = timesteps;

@@ -19,6 +19,7 @@ struct TransDiffLimits {
   int64_t num_blocks;
   int64_t max_step_tokens;
   bool has_vae;
+  bool has_few_step;  // a few-step decoder is loaded
 };
 
 // Throws kInvalidPlan (contradicts the state) or kInvalidArgument (a value out of range).

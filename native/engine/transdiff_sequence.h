@@ -1,19 +1,32 @@
 // The engine's memory of one TransDiff picture being drawn. KV blocks are not part of it: they come with each plan.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "engine/pass_steps.h"
 #include "engine/step_plan.h"
 #include "engine/timestep_cache.h"
+#include "speculation/draft_length.h"
 
 namespace ardiff {
 
+// What a picture whose references are drafted remembers between steps. It survives preemption: nothing in it can be computed again.
+struct ReferenceDrafting {
+  std::shared_ptr<const TimestepTable> jumps;   // of a draft, in the few-step decoder's tables
+  std::shared_ptr<const TimestepTable> judged;  // the same times in those of the model's decoder
+  speculation::AcceptanceHistory history;       // in passes
+  int64_t decided = 0;                          // passes below it were drafted, or it was decided that they are not
+};
+
 struct TransDiffSequence {
   SequenceSpec spec;
-  std::shared_ptr<const TimestepTable> timesteps;
+  PassSteps steps{1, 1, 1};
+  // In the tables of the decoder that draws the pass.
+  std::shared_ptr<const TimestepTable> timesteps, last_timesteps;
+  std::optional<ReferenceDrafting> drafting;
   std::shared_ptr<std::atomic<bool>> cancelled;
   // Latent pool, one row per pass: the state while the pass runs, then its latent, which later passes refer to.
   std::vector<int32_t> latent_rows;
@@ -21,14 +34,12 @@ struct TransDiffSequence {
   std::vector<int64_t> computed_passes;
   int64_t done = 0;  // timesteps, over all passes
 
-  // Guidance applies above 1 only (transdiff.md 6.3): the class, then no class.
-  static int64_t rows_of(const SequenceSpec& spec) { return spec.guidance_scale > 1.0 ? 2 : 1; }
-  int64_t num_rows() const { return rows_of(spec); }
-  int64_t num_passes() const { return static_cast<int64_t>(latent_rows.size()); }
-  int64_t timesteps_per_pass() const { return static_cast<int64_t>(timesteps->steps.size()); }
-  int64_t total() const { return num_passes() * timesteps_per_pass(); }
-  // The pass whose timesteps come next; the last one of a finished picture.
-  int64_t pass() const { return std::min(done / timesteps_per_pass(), num_passes() - 1); }
+  int64_t num_rows() const { return guidance_rows(spec); }
+  int64_t pass() const { return steps.pass_at(done); }
+  bool is_last(int64_t pass) const { return pass == steps.passes - 1; }
+  // Whose timesteps the pass has: the few-step decoder's, or the model's own.
+  bool by_few_step(int64_t pass) const { return spec.few_step > 0 && (!spec.speculation || is_last(pass)); }
+  const TimestepTable& timesteps_of(int64_t pass) const { return is_last(pass) ? *last_timesteps : *timesteps; }
   bool is_cancelled() const { return cancelled->load(std::memory_order_relaxed); }
 };
 

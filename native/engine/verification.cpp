@@ -92,21 +92,15 @@ Judgement Verification::decide(const VerifyRequest& request, const float* veloci
   chain.target_velocity = velocity;
   const std::vector<speculation::Letter> letters = letters_of(request, chain);
 
+  std::vector<double> times;
+  for (const SamplerStep& step : steps) times.push_back(static_cast<double>(step.t));
   Judgement out;
   for (int64_t j = 0; j < drafts.tokens; ++j) {
     if (!letters.empty()) {
       out.statistic.push_back(speculation::path_gap(std::span(letters).subspan(static_cast<size_t>(j * k), static_cast<size_t>(k))));
       continue;
     }
-    double largest = 0;
-    for (int64_t step = 0; step < k; ++step) {
-      const auto at = (j * k + step) * d;
-      const double gap = speculation::jump_gap(static_cast<double>(steps[static_cast<size_t>(step)].t), {velocity + at, static_cast<size_t>(d)},
-                                               {drafts.velocity.data() + at, static_cast<size_t>(d)});
-      // Not std::max, which would drop what is not a number.
-      if (!(gap <= largest)) largest = gap;
-    }
-    out.statistic.push_back(largest);
+    out.statistic.push_back(speculation::largest_jump_gap(times, d, velocity + j * k * d, drafts.velocity.data() + j * k * d));
   }
 
   if (spec.mode == SpeculationMode::kExact) {

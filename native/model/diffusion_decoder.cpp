@@ -12,7 +12,7 @@ constexpr float kNormEps = 1e-6f;
 
 }  // namespace
 
-void DiffusionDecoder::embed_times(std::span<const float> times, const TensorView& modulation, Scratch& scratch) const {
+void DiffusionDecoder::embed_times(std::span<const float> times, std::span<const float> ends, const TensorView& modulation, Scratch& scratch) const {
   const Scratch::Frame frame(scratch);
   const auto n = static_cast<int64_t>(times.size());
   const int64_t d = config_.width;
@@ -21,10 +21,19 @@ void DiffusionDecoder::embed_times(std::span<const float> times, const TensorVie
   // The reference rounds to bfloat16 here whatever it computes in; a model may be told not to.
   const DType rounded = config_.bf16_time_projection ? DType::kBF16 : backend_.activation_dtype();
   const TensorView activated = scratch.take(rounded, {n, d}), m = scratch.take(DType::kF32, {n, 6 * d});
-  backend_.upload(numbers, times.data());
-  backend_.timestep_features(numbers, features);
-  backend_.linear(features, *weights_.time_in, inner, Epilogue::silu());
-  backend_.linear(inner, *weights_.time_out, e, Epilogue::store());
+  const auto embed = [&](std::span<const float> values, const Linear& in, const Linear& out, const Epilogue& epilogue) {
+    backend_.upload(numbers, values.data());
+    backend_.timestep_features(numbers, features);
+    backend_.linear(features, in, inner, Epilogue::silu());
+    backend_.linear(inner, out, e, epilogue);
+  };
+  embed(times, *weights_.time_in, *weights_.time_out, Epilogue::store());
+  if (is_few_step()) {
+    check(ends.size() == times.size(), ErrorCode::kInternal, ends.size(), " ends for ", times.size(), " times");
+    std::vector<float> lengths;
+    for (size_t i = 0; i < times.size(); ++i) lengths.push_back(times[i] - ends[i]);
+    embed(lengths, *weights_.interval_in, *weights_.interval_out, Epilogue::add());
+  }
   std::vector<int32_t> own(times.size());
   for (size_t i = 0; i < own.size(); ++i) own[i] = static_cast<int32_t>(i);
   const TensorView nothing = scratch.take(DType::kF32, {1, d});

@@ -26,8 +26,11 @@ class DiffusionDecoder {
 
   // Numbers of one time's modulation: 6 D of every block, then the final layer's 2 D.
   int64_t modulation_size() const { return (6 * config_.diffusion_blocks + 2) * config_.width; }
-  // modulation: (times, modulation_size) f32. times: τ = 1000 t.
-  void embed_times(std::span<const float> times, const TensorView& modulation, Scratch& scratch) const;
+  int64_t num_blocks() const { return config_.diffusion_blocks; }
+  // A few-step decoder predicts the average velocity from t to r (docs/speculation.md), others the velocity at t.
+  bool is_few_step() const { return weights_.interval_in != nullptr; }
+  // modulation: (times, modulation_size) f32. times: τ = 1000 t; ends: likewise of r, read by a few-step decoder only.
+  void embed_times(std::span<const float> times, std::span<const float> ends, const TensorView& modulation, Scratch& scratch) const;
 
   // Keys and values of condition tokens into the cache. condition: (M, D) f32; kv: one entry per block; slots: (M).
   void store_condition(const TensorView& condition, const TensorView& slots, std::span<const KvLayer> kv, Scratch& scratch) const;

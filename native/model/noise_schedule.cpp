@@ -14,13 +14,17 @@ constexpr double kLastStep = 0.04;
 
 double shifted(double t, double s) { return t / (s - (s - 1.0) * t); }
 
-// Grid A: N points up to 0.96; grid B: N + 1 points, the last exactly 1; kMaruyama: N points down to 0.04, then 0.
+// Grid A: N points up to 0.96; grid B: N + 1 points, the last exactly 1; kMaruyama: N points down to 0.04, then 0; kPassJumps: N + 1 points from 1 to 0.
 std::vector<double> time_grid(const SamplerSpec& spec) {
   const int64_t n = spec.timesteps;
   std::vector<double> ts;
   if (spec.sampler == Sampler::kMaruyama) {
     for (int64_t k = 0; k < n; ++k) ts.push_back(n == 1 ? 1.0 : 1.0 - (1.0 - kLastStep) * static_cast<double>(k) / static_cast<double>(n - 1));
     ts.push_back(0.0);
+    return ts;
+  }
+  if (spec.sampler == Sampler::kPassJumps) {
+    for (int64_t k = 0; k <= n; ++k) ts.push_back(1.0 - static_cast<double>(k) / static_cast<double>(n));
     return ts;
   }
   if (spec.sampler == Sampler::kA) {
@@ -70,7 +74,7 @@ SamplerStep sampler_c_step(const SamplerSpec& spec, const std::vector<double>& t
 
 }  // namespace
 
-SamplerSpec few_step_sampler(int64_t n) { return {Sampler::kFewStep, n, 1.0, 0.0}; }
+SamplerSpec few_step_sampler(int64_t n, Sampler sampler) { return {sampler, n, 1.0, 0.0}; }
 
 Sampler parse_sampler(const std::string& name) {
   if (name == "A") return Sampler::kA;
@@ -98,7 +102,7 @@ std::vector<SamplerStep> sampler_steps(const SamplerSpec& spec) {
   for (size_t k = 0; k < n; ++k) {
     if (spec.sampler == Sampler::kMaruyama) {
       steps.push_back(maruyama_step(spec, ts[k], ts[k + 1]));
-    } else if (spec.sampler == Sampler::kFewStep) {
+    } else if (spec.sampler == Sampler::kFewStep || spec.sampler == Sampler::kPassJumps) {
       steps.push_back({static_cast<float>(ts[k]), 1.0f, static_cast<float>(ts[k + 1] - ts[k]), 0.0f});
     } else if (spec.sampler == Sampler::kA && k + 1 == n) {
       steps.push_back({static_cast<float>(ts[k]), 1.0f, static_cast<float>(kLastStep), 0.0f});
@@ -112,7 +116,7 @@ std::vector<SamplerStep> sampler_steps(const SamplerSpec& spec) {
 }
 
 int64_t noise_draws(const SamplerSpec& spec) {
-  if (spec.sampler == Sampler::kFewStep) return 1;
+  if (spec.sampler == Sampler::kFewStep || spec.sampler == Sampler::kPassJumps) return 1;
   return spec.sampler == Sampler::kA || spec.sampler == Sampler::kMaruyama ? spec.timesteps : spec.timesteps + 1;
 }
 

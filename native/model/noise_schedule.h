@@ -1,6 +1,6 @@
 // Time grids and samplers as tables (nextstep.md 7.4, 7.5; transdiff.md 6). Pure functions.
 // Convention: x_t = t data + (1 - t) noise, t = 0 noise, t = 1 data; the network predicts v = data - noise. Of kMaruyama
-// it is the other way round, as in its model: x_t = (1 - t) data + t noise, v = noise - data.
+// and kPassJumps it is the other way round, as in their model: x_t = (1 - t) data + t noise, v = noise - data.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 namespace ardiff {
 
 // kFewStep: jumps of the few-step head (docs/speculation.md), whose network output is the average velocity over the step.
-// kMaruyama: that of TransDiff.
-enum class Sampler { kA, kB, kCSde, kCCps, kCOde, kFewStep, kMaruyama };
+// kMaruyama: that of TransDiff; kPassJumps: jumps of its few-step decoder, likewise, in its direction of time.
+enum class Sampler { kA, kB, kCSde, kCCps, kCOde, kFewStep, kMaruyama, kPassJumps };
 
 // One affine step x <- a x + b v + gamma noise, with v the guided network output at time t.
 struct SamplerStep {
@@ -31,8 +31,8 @@ struct SamplerSpec {
   auto operator<=>(const SamplerSpec&) const = default;
 };
 
-// n jumps on the grid i / n.
-SamplerSpec few_step_sampler(int64_t n);
+// n jumps on the grid i / n, of kPassJumps 1 - i / n.
+SamplerSpec few_step_sampler(int64_t n, Sampler sampler = Sampler::kFewStep);
 
 // Parses "A", "B", "C-sde", "C-cps", "C-ode", "maruyama"; throws kInvalidArgument.
 Sampler parse_sampler(const std::string& name);

@@ -7,6 +7,7 @@ namespace ardiff {
 namespace {
 
 constexpr int64_t kTimeFeatures = 256;
+constexpr const char* kDecoder = "diffdecoder.net.";
 
 class Loader {
  public:
@@ -103,7 +104,7 @@ ClassTransformerWeights load_class_transformer(Backend& backend, const Checkpoin
 
 DiffusionDecoderWeights load_diffusion_decoder(Backend& backend, const Checkpoint& checkpoint, const TransDiffConfig& config) {
   const Loader load(backend, checkpoint);
-  const std::string p = "diffdecoder.net.";
+  const std::string p = kDecoder;
   const int64_t d = config.width;
   DiffusionDecoderWeights out;
   out.positions = load.table(p + "diffusion_pos_embed_learned", config.latent_tokens(), d);
@@ -118,6 +119,22 @@ DiffusionDecoderWeights load_diffusion_decoder(Backend& backend, const Checkpoin
   }
   out.final_modulation = load.host(p + "final_layer.scale_shift_table", {1, 2, d});
   out.output = load.linear(p + "final_layer.linear", d, config.latent_channels);
+  return out;
+}
+
+TransDiffConfig few_step_config(const Checkpoint& checkpoint, const TransDiffConfig& model) {
+  TransDiffConfig out = model;
+  out.diffusion_blocks = checkpoint.count_numbered(std::string(kDecoder) + "res_blocks.");
+  check(out.diffusion_blocks >= 1, ErrorCode::kInvalidModel, checkpoint.label(), ": a few-step decoder without blocks");
+  return out;
+}
+
+DiffusionDecoderWeights load_few_step_decoder(Backend& backend, const Checkpoint& checkpoint, const TransDiffConfig& config) {
+  DiffusionDecoderWeights out = load_diffusion_decoder(backend, checkpoint, config);
+  const Loader load(backend, checkpoint);
+  const std::string p = std::string(kDecoder) + "interval_embed.";
+  out.interval_in = load.linear(p + "linear_1", kTimeFeatures, config.width);
+  out.interval_out = load.linear(p + "linear_2", config.width, config.width);
   return out;
 }
 

@@ -54,6 +54,9 @@ struct DiffusionDecoderWeights {
   std::unique_ptr<Linear> time_in;          // 256 -> D
   std::unique_ptr<Linear> time_out;         // D -> D
   std::unique_ptr<Linear> time_modulation;  // D -> 6 D
+  // Of a few-step decoder: the embedding of a jump's length, like that of the time; null in the model's own.
+  std::unique_ptr<Linear> interval_in;      // 256 -> D
+  std::unique_ptr<Linear> interval_out;     // D -> D
   std::unique_ptr<Linear> condition;        // D -> D
   std::unique_ptr<Linear> input;            // C -> D
   std::vector<DiffusionBlockWeights> blocks;
@@ -64,5 +67,8 @@ struct DiffusionDecoderWeights {
 // Throw kInvalidModel for a tensor that is missing, of another shape, or one block too many.
 ClassTransformerWeights load_class_transformer(Backend& backend, const Checkpoint& checkpoint, const TransDiffConfig& config);
 DiffusionDecoderWeights load_diffusion_decoder(Backend& backend, const Checkpoint& checkpoint, const TransDiffConfig& config);
+// few_step.safetensors of an accelerator: the same names, and the interval's. Its blocks are counted, everything else is the model's.
+DiffusionDecoderWeights load_few_step_decoder(Backend& backend, const Checkpoint& checkpoint, const TransDiffConfig& config);
+TransDiffConfig few_step_config(const Checkpoint& checkpoint, const TransDiffConfig& model);
 
 }  // namespace ardiff

@@ -30,6 +30,17 @@ double jump_gap(double t, std::span<const float> target_velocity, std::span<cons
   return (1.0 - t) * token_gap(target_velocity, draft_velocity);
 }
 
+double largest_jump_gap(std::span<const double> t, int64_t width, const float* target_velocity, const float* draft_velocity) {
+  double largest = 0.0;
+  const auto size = static_cast<size_t>(width);
+  for (size_t step = 0; step < t.size(); ++step) {
+    const double gap = jump_gap(t[step], {target_velocity + step * size, size}, {draft_velocity + step * size, size});
+    if (std::isnan(gap)) return gap;
+    largest = std::max(largest, gap);
+  }
+  return largest;
+}
+
 double feature_gap(std::span<const float> target, std::span<const float> draft, int64_t rows) {
   const size_t width = target.size() / static_cast<size_t>(rows);
   double sum = 0.0;

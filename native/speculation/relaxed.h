@@ -11,8 +11,12 @@ namespace ardiff::speculation {
 // R-gap of one token: D = sqrt(Σ d²) over the letters of its steps.
 double path_gap(std::span<const Letter> letters);
 
-// R-jump of one step at time t: |f_p - f_q| / sqrt(D) with f = x + (1 - t) v at one x. Of a token: the largest.
+// R-jump of one step at time t: |f_p - f_q| / sqrt(D) with f = x + (1 - t) v at one x. Models whose time runs the other way
+// have f = x - t v: what they pass is 1 - t.
 double jump_gap(double t, std::span<const float> target_velocity, std::span<const float> draft_velocity);
+
+// Of a token or a pass: the largest over its steps, at times t, rows of `width` numbers; NaN if one of them is.
+double largest_jump_gap(std::span<const double> t, int64_t width, const float* target_velocity, const float* draft_velocity);
 
 // R-feat: |ĉ - c| / |c|, mean over `rows` guidance rows of contiguous conditions.
 double feature_gap(std::span<const float> target, std::span<const float> draft, int64_t rows);

@@ -8,7 +8,7 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 5;
+export const ABI_VERSION = 6;
 
 export type BackendName = 'reference' | 'cpu';
 
@@ -46,7 +46,7 @@ export interface LoadOptions {
   kvBlocks: number;
   /** Largest number of backbone rows (tokens) of one step; sizes the workspace. */
   maxStepTokens: number;
-  /** Folder with `draft.safetensors` and/or `few_step.safetensors`; whichever is there is loaded and checked. */
+  /** Folder with `draft.safetensors` and/or `few_step.safetensors` (TransDiff: the latter); whichever is there is loaded and checked. */
   accelerator?: string;
   /** Folder of a TransDiff model's VAE. Absent: `vae/` beside the model; empty: none, pictures are then refused. */
   vae?: string;
@@ -149,6 +149,8 @@ export interface SpeculationSpec {
   adaptive: boolean;
   /** Fill `DecodeResult.trace`. */
   trace: boolean;
+  /** TransDiff: jumps that a reference is drafted by. Its `drafting` is sequential, one reference a round, its gate off. Not of NextStep. */
+  draftJumps?: Exclude<FewStep, 0>;
 }
 
 /** One picture to draw. Its guidance rows share every drawn token and differ in their prompt. */
@@ -185,7 +187,8 @@ export interface SequenceSpec {
   useNorm: boolean;
   /**
    * Not 0: tokens by the few-step head in that many jumps. Its guidance is distilled in, so there is one prompt row, and
-   * sampler, timesteps and guidance are ignored. Absent: 0.
+   * sampler, timesteps and guidance are ignored. Absent: 0. TransDiff: passes by the few-step decoder; with `speculation` the last one, and
+   * references by drafts, or where those are refused by the model's sampler.
    */
   fewStep?: FewStep;
   /** Absent: no drafting. */
@@ -215,7 +218,8 @@ export interface PrefillEntry {
 /**
  * Draw image tokens of the sequence and append them (but the last of the picture) to every row. A round draws one token,
  * of a speculating sequence 1 … maxDraftTokens + 1: drafted, verified, the accepted ones kept.
- * TransDiff: a round is one timestep of the current pass, whose positions must be computed in every row, by a prefill of the same step at the latest.
+ * TransDiff: a round is one timestep of the current pass, whose positions must be computed in every row, by a prefill of the same step at the latest. Where the
+ * pass is a reference that begins and is drafted, it may be over at once, all its timesteps counted; refused, its first timesteps are drawn as planned.
  */
 export interface DecodeEntry {
   sequence: number;
@@ -295,9 +299,9 @@ export interface DecodeResult {
   emittedTokens: number;
   /** The cancel flag was seen: fewer tokens than planned were drawn, the sequence must be released. */
   cancelled: boolean;
-  /** Of a speculating sequence, one number per token drawn in this step: 1 accepted draft, 0 drawn by the target. */
+  /** Of a speculating sequence, one number per token (TransDiff: timestep) drawn in this step: 1 accepted draft, 0 drawn by the target. */
   accepted?: Uint8Array;
-  /** Of a speculating sequence, its rounds in this step. */
+  /** Of a speculating sequence, its rounds in this step. TransDiff: of the reference that it began, counted in passes; of other steps none. */
   rounds?: RoundRecord[];
   /** (drafts, TRACE_COLUMNS + draftLayers), if the sequence asks for it. */
   trace?: Float32Array;
@@ -382,8 +386,10 @@ export interface ProbeRequest {
    * vae_decode: latent (B, C, h, w) -> image (B, 3, H, W). vae_encode: pixels (B, 3, H, W) -> latent (B, C, h, w).
    * tokens: no input, params.sequence -> tokens (emitted, D) of a live sequence.
    * TransDiff: decoder_call: x (R, N, C), condition (R, M, D), t_times_1000 (R) -> v (R, N, C).
+   * few_step: x (R, N, C), t (R), r (R), condition (R, M, D) -> out (R, N, C).
    * class_to_latent: labels (B), noise (1, B, N, C), step_noise (draws, B, N, C), sampler settings in params -> latents
    * (B, C, h, w), and for each pass i what it attends to, z{i} (R, tokens, D): rows of the classes, then with guidance of none.
+   * With params.fewStep there is one row, and no step_noise.
    * latents: no input, params.sequence -> latents (passes begun, N, C) of a live sequence.
    */
   tensors: Record<string, Tensor>;

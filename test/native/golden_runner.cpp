@@ -156,12 +156,17 @@ std::vector<HostArray> run_transdiff_case(TransDiffEngine& engine, const Fixture
   const std::string kind = c.at("kind");
   const auto fixture = [&](const char* key) { return fixtures.get(c.at(key)); };
   if (kind == "decoder_call") return {engine.probe_decoder_call(fixture("x"), fixture("condition"), fixture("t_times_1000"))};
+  if (kind == "few_step") return {engine.probe_few_step(fixture("x"), fixture("t"), fixture("r"), fixture("condition"))};
   if (kind == "class_to_latent") {
     const json& params = c.at("params");
     SequenceSpec spec;
-    spec.sampler = {.sampler = Sampler::kMaruyama, .timesteps = params.at("steps"), .drift_scale = params.at("scale_0"), .noise_scale = params.at("scale_1")};
-    spec.guidance_scale = params.at("cfg");
-    HostArrays arrays = engine.probe_class_to_latent(fixture("labels"), fixture("noise"), fixture("step_noise"), spec);
+    spec.few_step = params.value("few_step", 0);
+    spec.sampler.sampler = Sampler::kMaruyama;
+    if (spec.few_step == 0) {
+      spec.sampler = {.sampler = Sampler::kMaruyama, .timesteps = params.at("steps"), .drift_scale = params.at("scale_0"), .noise_scale = params.at("scale_1")};
+      spec.guidance_scale = params.at("cfg");
+    }
+    HostArrays arrays = engine.probe_class_to_latent(fixture("labels"), fixture("noise"), spec.few_step == 0 ? fixture("step_noise") : HostArray(), spec);
     std::vector<HostArray> out;
     for (int64_t pass = 0; pass < engine.config().num_passes; ++pass) out.push_back(arrays.at("z" + std::to_string(pass)));
     out.push_back(arrays.at("latents"));
@@ -223,16 +228,18 @@ std::vector<Outcome> run(const std::filesystem::path& directory, Backend& backen
   const json manifest = json::parse(text, text + manifest_file.bytes().size());
   const Fixtures fixtures(directory / "fixtures.safetensors");
   const std::string family = manifest.value("family", "");
-  if (family == "transdiff" || family == "transdiff-mrar") {
-    const std::string vae = manifest.at("vae").is_null() ? "" : (directory / manifest.at("vae").get<std::string>()).string();
-    TransDiffEngine engine(backend, directory, {.kv_blocks = 1, .max_step_tokens = 1024, .vae = vae});
-    return judge(manifest, fixtures, [&](const json& c) { return run_transdiff_case(engine, fixtures, c); });
-  }
-  check(family == "nextstep", ErrorCode::kInvalidArgument, "family '", family, "' is not supported");
   // Cases of an accelerator lie in its folder, inside that of the model.
   const bool accelerated = !std::filesystem::exists(directory / "config.json");
   const auto model = accelerated ? directory.parent_path() : directory;
-  NextStepEngine engine(backend, model, {.kv_blocks = 64, .max_step_tokens = 512, .accelerator = accelerated ? directory.string() : ""});
+  const std::string accelerator = accelerated ? directory.string() : "";
+  if (family == "transdiff" || family == "transdiff-mrar") {
+    const bool has_vae = manifest.contains("vae") && !manifest.at("vae").is_null();
+    const std::string folder = has_vae ? (directory / manifest.at("vae").get<std::string>()).string() : "";
+    TransDiffEngine engine(backend, model, {.kv_blocks = 1, .max_step_tokens = 1024, .accelerator = accelerator, .vae = folder});
+    return judge(manifest, fixtures, [&](const json& c) { return run_transdiff_case(engine, fixtures, c); });
+  }
+  check(family == "nextstep", ErrorCode::kInvalidArgument, "family '", family, "' is not supported");
+  NextStepEngine engine(backend, model, {.kv_blocks = 64, .max_step_tokens = 512, .accelerator = accelerator});
   const VaeConfig vae = read_vae_config(directory / manifest.value("vae", "vae"));
   return judge(manifest, fixtures, [&](const json& c) { return run_case(engine, fixtures, c, vae); });
 }

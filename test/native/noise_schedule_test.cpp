@@ -58,6 +58,21 @@ TEST(NoiseSchedule, SamplerCCoefficients) {
   expect_estimates(steps(Sampler::kCOde, 4), {{{.75, .25, 0}, {.5, .5, 0}, {.25, .75, 0}, {0, 1, 0}}});
 }
 
+// From noise to data, whichever of the two is 1; nothing random in between.
+TEST(NoiseSchedule, JumpsOfBothDirectionsOfTime) {
+  const auto up = sampler_steps(few_step_sampler(4)), down = sampler_steps(few_step_sampler(4, Sampler::kPassJumps));
+  for (size_t k = 0; k < 4; ++k) {
+    const float t = 0.25f * static_cast<float>(k);
+    EXPECT_EQ(up[k].t, t);
+    EXPECT_EQ(down[k].t, 1.0f - t);
+    for (const SamplerStep& step : {up[k], down[k]}) EXPECT_EQ(step.a, 1.0f);
+    EXPECT_EQ(up[k].b, 0.25f);
+    EXPECT_EQ(down[k].b, -0.25f);
+    EXPECT_EQ(down[k].gamma, 0.0f);
+  }
+  EXPECT_EQ(noise_draws(few_step_sampler(4, Sampler::kPassJumps)), 1);
+}
+
 TEST(NoiseSchedule, RefusesSettingsOutOfRange) {
   expect_error([] { steps(Sampler::kB, 0); }, ErrorCode::kInvalidArgument, "timesteps 0");
   expect_error([] { steps(Sampler::kA, 1); }, ErrorCode::kInvalidArgument, "timesteps 1");

@@ -9,7 +9,8 @@ const MAX_STEP_TOKENS = 65536;
 export async function runTransDiffFolder(engine: Engine, folder: GoldenFolder, report: Report): Promise<void> {
   // Probes bring their own KV blocks.
   const vae = folder.vae === undefined ? {} : { vae: folder.vae ?? '' };
-  const model = await engine.load(folder.model, { kvBlocks: 1, maxStepTokens: MAX_STEP_TOKENS, ...vae });
+  const accelerator = folder.accelerator === null ? {} : { accelerator: folder.accelerator };
+  const model = await engine.load(folder.model, { kvBlocks: 1, maxStepTokens: MAX_STEP_TOKENS, ...vae, ...accelerator });
   try {
     for (const goldenCase of folder.cases) judgeOutputs(folder, goldenCase, await runCase(model, folder, goldenCase), report);
   } finally {
@@ -29,8 +30,12 @@ async function runCase(model: EngineModel, folder: GoldenFolder, goldenCase: Gol
       const tensors = { x: input('x'), condition: input('condition'), t_times_1000: input('t_times_1000') };
       return probe('decoder_call', tensors, ['v']);
     }
+    case 'few_step':
+      return probe('few_step', { x: input('x'), t: input('t'), r: input('r'), condition: input('condition') }, ['out']);
     case 'class_to_latent': {
-      const tensors = { labels: input('labels'), noise: input('noise'), step_noise: input('step_noise') };
+      // Jumps draw the initial noise alone.
+      const stepNoise = params.few_step > 0 ? {} : { step_noise: input('step_noise') };
+      const tensors = { labels: input('labels'), noise: input('noise'), ...stepNoise };
       // z0 … of every pass, then the latents of the last one.
       const outputs = [...goldenCase.expect.slice(0, -1).map((_, pass) => `z${pass}`), 'latents'];
       return probe('class_to_latent', tensors, outputs, {
@@ -43,6 +48,7 @@ async function runCase(model: EngineModel, folder: GoldenFolder, goldenCase: Gol
         guidanceSchedule: 'constant',
         driftScale: params.scale_0,
         noiseScale: params.scale_1,
+        fewStep: params.few_step,
       });
     }
     case 'vae_decode': {

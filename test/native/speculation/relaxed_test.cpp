@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "base/error.h"
@@ -23,6 +24,16 @@ TEST(Relaxed, JumpGapIsTheDistanceOfTheDataEstimates) {
   EXPECT_DOUBLE_EQ(jump_gap(0.0, v_p, v_q), 0.5);
   EXPECT_DOUBLE_EQ(jump_gap(0.75, v_p, v_q), 0.125);
   EXPECT_EQ(jump_gap(0.0, v_p, v_p), 0.0);
+}
+
+TEST(Relaxed, OfAPathTheLargestJumpCounts) {
+  const std::vector<float> v_p = {1.0f, 1.0f, 2.0f, 2.0f, 3.0f, 3.0f}, v_q = {1.5f, 0.5f, 4.0f, 0.0f, 3.0f, 3.0f};
+  const std::vector<double> t = {0.0, 0.5, 0.9}, later = {0.0, 0.9, 0.5};
+  EXPECT_DOUBLE_EQ(largest_jump_gap(t, 2, v_p.data(), v_q.data()), 1.0);
+  EXPECT_DOUBLE_EQ(largest_jump_gap(later, 2, v_p.data(), v_q.data()), 0.5);
+  std::vector<float> broken = v_q;
+  broken[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(accepted_prefix(std::vector{largest_jump_gap(t, 2, v_p.data(), broken.data())}, 1e30), 0) << "not a number, though a number follows";
 }
 
 TEST(Relaxed, FeatureAndTokenGaps) {

@@ -1,6 +1,8 @@
 // Draws TransDiff pictures through step plans, with KV blocks handed out from the pool in any order.
 #pragma once
 
+#include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "engine/transdiff_engine.h"
@@ -23,7 +25,7 @@ class ClassStudio {
   }
   std::vector<Table> tables(const SequenceSpec& spec) {
     std::vector<Table> out;
-    for (int64_t row = 0; row < TransDiffSequence::rows_of(spec); ++row) out.push_back(blocks());
+    for (int64_t row = 0; row < guidance_rows(spec); ++row) out.push_back(blocks());
     return out;
   }
   // Passes [first, end) of every row.
@@ -33,28 +35,59 @@ class ClassStudio {
       plan.prefill.push_back({spec.id, static_cast<int64_t>(row), begin, config().positions_of_pass(end - 1), tables[row]});
     }
   }
-  // Adds what the sequence does next, `timesteps` of its pass at most, and moves `done` on.
-  void advance(StepPlan& plan, const SequenceSpec& spec, const std::vector<Table>& tables, int64_t& done, int64_t timesteps) const {
-    const int64_t n = spec.sampler.timesteps, pass = done / n;
-    if (done % n == 0) prefill(plan, spec, tables, pass, pass + 1);
-    const int64_t rounds = std::min(timesteps, n - done % n);
+  PassSteps steps(const SequenceSpec& spec) const { return pass_steps(spec, config().num_passes); }
+  int64_t total(const SequenceSpec& spec) const { return steps(spec).total(); }
+  // Adds what the sequence does after `done` timesteps, `timesteps` of its pass at most; returns how many.
+  int64_t plan_next(StepPlan& plan, const SequenceSpec& spec, const std::vector<Table>& tables, int64_t done, int64_t timesteps) const {
+    const PassSteps all = steps(spec);
+    const int64_t pass = all.pass_at(done), begin = all.begin_of(pass);
+    if (done == begin) prefill(plan, spec, tables, pass, pass + 1);
+    const int64_t rounds = std::min({timesteps, begin + all.of(pass) - done, kMaxStepTimesteps});
     plan.decode.push_back({spec.id, tables, rounds});
-    done += rounds;
+    return rounds;
   }
-  int64_t total(const SequenceSpec& spec) const { return config().num_passes * spec.sampler.timesteps; }
+  // Likewise, of a sequence without drafts: it will have as many more.
+  void advance(StepPlan& plan, const SequenceSpec& spec, const std::vector<Table>& tables, int64_t& done, int64_t timesteps) const {
+    done += plan_next(plan, spec, tables, done, timesteps);
+  }
 
-  // The whole picture alone: latents of all passes.
-  std::vector<float> solo(const SequenceSpec& spec, int64_t timesteps) {
+  struct Drawn {
+    std::vector<float> latents;  // of all passes
+    std::vector<RoundRecord> rounds;
+    std::vector<uint8_t> accepted;
+    std::vector<float> trace;
+    int64_t kept() const {
+      return std::accumulate(rounds.begin(), rounds.end(), int64_t{0}, [](int64_t sum, const RoundRecord& round) { return sum + round.accepted; });
+    }
+    int64_t drafted() const {
+      return std::accumulate(rounds.begin(), rounds.end(), int64_t{0}, [](int64_t sum, const RoundRecord& round) { return sum + round.drafted; });
+    }
+    // What each judged draft was off.
+    std::vector<float> statistics() const {
+      std::vector<float> out;
+      for (size_t at = 4; at < trace.size(); at += kTraceColumns) out.push_back(trace[at]);
+      return out;
+    }
+  };
+  // The whole picture alone.
+  Drawn draw(const SequenceSpec& spec, int64_t timesteps) {
     const auto rows = tables(spec);
+    Drawn out;
     int64_t done = 0;
     for (bool fresh = true; done < total(spec); fresh = false) {
       StepPlan plan;
       if (fresh) plan.admit = {spec};
-      advance(plan, spec, rows, done, timesteps);
-      engine_.step(plan);
+      plan_next(plan, spec, rows, done, timesteps);
+      const DecodeResult result = engine_.step(plan).decode.at(0);
+      done = result.emitted_tokens;
+      out.rounds.insert(out.rounds.end(), result.rounds.begin(), result.rounds.end());
+      out.accepted.insert(out.accepted.end(), result.accepted.begin(), result.accepted.end());
+      out.trace.insert(out.trace.end(), result.trace.begin(), result.trace.end());
     }
-    return finish(spec.id);
+    out.latents = finish(spec.id);
+    return out;
   }
+  std::vector<float> solo(const SequenceSpec& spec, int64_t timesteps) { return draw(spec, timesteps).latents; }
   std::vector<float> finish(uint32_t id) {
     std::vector<float> latents = engine_.probe_latents(id).data;
     StepPlan plan;
