@@ -113,7 +113,7 @@ function refusalOf(acceleration: Acceleration, input: AccelerationInput, calibra
   const what = fewStep > 0 ? `few_step ${fewStep}` : `acceleration.mode "${mode}"`;
   const fix = (value: string): string => `${what} was made for ${value}; leave it out, or use acceleration {"mode": "off", "few_step": 0}.`;
   if (input.num_inference_steps !== undefined && (fewStep > 0 || input.num_inference_steps !== calibration.timesteps)) {
-    return { param: 'num_inference_steps', message: fix(fewStep > 0 ? `${fewStep === 1 ? 'one jump' : `${fewStep} jumps`} per token` : `${calibration.timesteps} timesteps`) };
+    return { param: 'num_inference_steps', message: fix(fewStep > 0 ? `${fewStep === 1 ? 'one jump' : `${fewStep} jumps`} per ${calibration.sampler === 'maruyama' ? 'pass' : 'token'}` : `${calibration.timesteps} timesteps`) };
   }
   if (fewStep === 0 && input.quality === 'low' && input.num_inference_steps === undefined) {
     return { param: 'quality', message: fix(`${calibration.timesteps} timesteps, and quality "low" draws with fewer`) };
@@ -139,6 +139,7 @@ function uncalibrated({ mode, fewStep }: Acceleration, calibration: Calibration 
 
 function speculationOf(mode: 'exact' | 'relaxed', found: CalibratedMode | undefined, limit: number): SpeculationSpec | null {
   if (found?.speculation == null) return null;
-  const { drafting, max_draft_tokens: calibratedMost, tolerance, acceptance, gate, costs } = found.speculation;
-  return { mode, drafting, maxDraftTokens: Math.min(limit, calibratedMost), tolerance, gate, costs, acceptance, adaptive: true, trace: false };
+  const { drafting, max_draft_tokens: calibratedMost, tolerance, acceptance, gate, costs, draft_jumps: draftJumps } = found.speculation;
+  const jumps = draftJumps === undefined ? {} : { draftJumps };
+  return { mode, drafting, maxDraftTokens: Math.min(limit, calibratedMost), tolerance, gate, costs, acceptance, adaptive: true, trace: false, ...jumps };
 }

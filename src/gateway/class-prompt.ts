@@ -12,7 +12,7 @@ export function classLabelOf(body: ImagesRequest, { resolver, manifest }: ClassM
   }
   // The law of exact speculation is that of one token after the other.
   if (body.acceleration?.mode === 'exact') {
-    throw unsupported('acceleration.mode', 'This model draws whole passes, whose drafts cannot be verified exactly; use "auto" or "off".');
+    throw unsupported('acceleration.mode', 'This model draws whole passes, whose drafts cannot be verified exactly; use "auto", "relaxed" or "off".');
   }
   checkText('prompt', body.prompt);
   const resolution = resolver.resolve(body.prompt);

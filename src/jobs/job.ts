@@ -1,5 +1,6 @@
 import type { FewStep, GuidanceSchedule, SamplerName, SpeculationSpec } from '../engine/native-types.js';
 import type { ServerError } from '../errors.js';
+import { passStepsOf, type PassSteps } from '../model/pass-steps.js';
 
 export type OutputFormat = 'png' | 'jpeg' | 'webp';
 
@@ -57,11 +58,15 @@ export interface ClassJob extends AnyJob {
   noiseScale: number;
 }
 
+export function passStepsOfJob({ timesteps, acceleration }: ClassJob): PassSteps {
+  return passStepsOf(timesteps, acceleration.fewStep, acceleration.speculation !== null);
+}
+
 /** What `tokens` events count of a picture: image tokens, or timesteps over all passes. */
 export function unitsPerImage(request: JobRequest): number {
   if (request.prompt === 'text') return request.gridHeight * request.gridWidth;
-  const { passes, timesteps, acceleration } = request;
-  return passes * (acceleration.fewStep || timesteps);
+  const { each, last } = passStepsOfJob(request);
+  return (request.passes - 1) * each + last;
 }
 
 /** How the pictures of a job are drawn, decided with its request: nothing that happens later may change their bytes. */

@@ -1,4 +1,5 @@
 import type { DecodeEntry, DecodeResult, SequenceSpec, StepPlan, StepResult } from '../engine/native-types.js';
+import { guidanceRowsOf } from '../worker/scheduler/course.js';
 
 /** What the engine has spent on one sequence. */
 interface Account {
@@ -37,7 +38,7 @@ export class EngineTime {
       const perToken = classLabel === undefined ? timesteps * rows : rows;
       // Given up before its first step was over: there is an account already.
       const wastedAs = this.accounts.get(id)?.wastedAs ?? null;
-      this.accounts.set(id, { evaluationsPerToken: fewStep || perToken, reached: Array<number>(rows).fill(0), seconds: 0, wastedAs, appends: classLabel === undefined });
+      this.accounts.set(id, { evaluationsPerToken: classLabel === undefined ? fewStep || perToken : perToken, reached: Array<number>(rows).fill(0), seconds: 0, wastedAs, appends: classLabel === undefined });
     }
     for (const id of plan.release) if (this.accounts.get(id)?.wastedAs != null) this.accounts.delete(id);
     // Finished pictures and partial ones cost the same. Reads without either are too small to be told apart.
@@ -48,10 +49,13 @@ export class EngineTime {
     const positions = positionsOf(plan, work);
     // Time that nothing asked for (an empty step) has no owner.
     if (positions > 0) this.chargeBackbone(plan, work, rest / positions);
-    // Timesteps of passes need no backbone: the little rest of such a step is theirs.
-    if (plan.decode.length > 0) this.chargeFlowHead(plan, work, timings.flowHead + (positions > 0 ? 0 : rest));
+    // Timesteps of passes need no backbone: the little rest of such a step is theirs, or where drafts stand for all of them the drafts'.
+    const ownRest = plan.decode.length === 0 || positions > 0 ? 0 : rest;
+    const isAllDrafts = work.every(({ pending }) => pending === 0);
+    this.chargeFlowHead(plan, work, timings.flowHead + (isAllDrafts ? 0 : ownRest));
     const drafts = work.reduce((sum, { drafted }) => sum + drafted, 0);
-    if (drafts > 0) for (const [i, { sequence }] of plan.decode.entries()) this.charge(sequence, (drafting * work[i]!.drafted) / drafts);
+    const draftSeconds = drafting + (isAllDrafts ? ownRest : 0);
+    if (drafts > 0) for (const [i, { sequence }] of plan.decode.entries()) this.charge(sequence, (draftSeconds * work[i]!.drafted) / drafts);
     for (const { sequence } of plan.vae) this.charge(sequence, (pictures + (positions > 0 || plan.decode.length > 0 ? 0 : rest)) / plan.vae.length);
   }
 
@@ -114,10 +118,8 @@ export class EngineTime {
   }
 }
 
-/** Guidance rows. Of a class: itself, and with guidance no class. */
-function rowCount({ classLabel, promptRows, guidanceScale }: SequenceSpec): number {
-  if (classLabel === undefined) return promptRows.length;
-  return guidanceScale > 1 ? 2 : 1;
+function rowCount(spec: SequenceSpec): number {
+  return spec.classLabel === undefined ? spec.promptRows.length : guidanceRowsOf(spec);
 }
 
 /** Backbone rows that a step computes. */
@@ -139,8 +141,13 @@ interface DecodeWork {
 
 function workOf({ rounds }: DecodeEntry, decoded: DecodeResult | undefined, appends: boolean): DecodeWork {
   const records = decoded?.rounds;
-  if (!appends) return { tokens: 0, pending: rounds, drafted: 0, positions: 0 };
+  if (!appends) return { tokens: 0, pending: timestepsOf(rounds, decoded), drafted: records?.reduce((sum, record) => sum + record.drafted, 0) ?? 0, positions: 0 };
   if (records === undefined) return { tokens: rounds, pending: rounds, drafted: 0, positions: rounds };
   const drafted = records.reduce((sum, record) => sum + record.drafted, 0);
   return { tokens: decoded?.accepted?.length ?? 0, pending: records.length, drafted, positions: records.length + drafted };
+}
+
+/** Of a pass: those that its decoder drew. A draft that is kept stands for all of a pass, and none of them was drawn. */
+function timestepsOf(rounds: number, decoded: DecodeResult | undefined): number {
+  return decoded?.accepted === undefined ? rounds : decoded.accepted.reduce((sum, isDraft) => sum + 1 - isDraft, 0);
 }

@@ -25,7 +25,7 @@ export function createSchedulerMetrics(registry: Registry, model: string, worker
   watchKvCache(registry, model, worker, state);
   watchSlots(registry, model, state);
   const waste = createWasteMetrics(registry, model, state);
-  const speculation = createSpeculationMetrics(registry, model);
+  const speculation = createSpeculationMetrics(registry, model, state.limits.classes !== undefined);
   const registers = [registry];
   const labelNames = ['model'] as const;
   const counter = (name: string, help: string): Counter<'model'> => new Counter({ name, help, labelNames, registers });

@@ -6,8 +6,8 @@ export interface SpeculationMetrics {
   step(result: StepResult): void;
 }
 
-/** Drafting: names as in vLLM where it has them, so that its queries carry over. Acceptance = accepted / draft tokens. */
-export function createSpeculationMetrics(registry: Registry, model: string): SpeculationMetrics {
+/** Drafting: names as in vLLM where it has them, so that its queries carry over. Acceptance = accepted / draft tokens. `drawsPasses`: a token is a pass. */
+export function createSpeculationMetrics(registry: Registry, model: string, drawsPasses = false): SpeculationMetrics {
   const registers = [registry];
   const labelNames = ['model'] as const;
   const counter = (name: string, help: string): Counter<'model'> => {
@@ -45,7 +45,8 @@ export function createSpeculationMetrics(registry: Registry, model: string): Spe
   };
   const note = ({ drafted, accepted, gateStopped, draftEntropy, targetEntropy }: RoundRecord): void => {
     rounds.inc({ model });
-    tokensPerRound.observe({ model }, accepted + 1);
+    // A reference is its draft or is drawn anew: one pass either way.
+    if (!drawsPasses) tokensPerRound.observe({ model }, accepted + 1);
     if (gateStopped) gateStops.inc({ model });
     if (drafted === 0) return;
     drafts.inc({ model });

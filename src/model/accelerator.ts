@@ -5,6 +5,7 @@ import { Value } from '@sinclair/typebox/value';
 import type { FewStep } from '../engine/native-types.js';
 import { InvalidModelFile, readJsonFile } from './json-file.js';
 import { differingFiles, hashFile, hashModel } from './model-hash.js';
+import type { PassSampling } from './pass-sampling.js';
 import type { SamplingDefaults } from './sampling.js';
 
 /** The folder in a model's folder that holds its draft model, its few-step head and what was measured of them. */
@@ -20,7 +21,7 @@ const text = <T extends string>(...values: T[]) => Type.Unsafe<T>({ ...Type.Unio
 const positive = () => Type.Number({ exclusiveMinimum: 0 });
 const notNegative = () => Type.Number({ minimum: 0 });
 const share = () => Type.Number({ minimum: 0, maximum: 1 });
-const fewSteps = (...values: FewStep[]) => Type.Unsafe<FewStep>({ ...Type.Union(values.map((value) => Type.Literal(value))) });
+const fewSteps = <N extends FewStep>(...values: N[]) => Type.Unsafe<N>({ ...Type.Union(values.map((value) => Type.Literal(value))) });
 const hexDigest = () => Type.String({ pattern: '^[0-9a-f]{64}$' });
 
 /** When drafting stops before a token is sampled; as the engine takes it (EntropyGate in native-types.ts). */
@@ -45,7 +46,9 @@ export const SpeculationSchema = Type.Object({
   /** Chance that a draft is accepted whose predecessors were. */
   acceptance: share(),
   gate: GateSchema,
-  /** In units of one vanilla token at batch 1. */
+  /** Of a model that draws in passes, whose drafts have no model of their own: jumps of its few-step decoder that a reference is drafted by. */
+  draft_jumps: Type.Optional(fewSteps(...FEW_STEPS)),
+  /** In units of one vanilla token (or pass) at batch 1. */
   costs: Type.Object({ plain: positive(), round: notNegative(), draft: notNegative(), verify: notNegative() }),
 });
 
@@ -98,6 +101,9 @@ export const CalibrationSchema = Type.Object({
   guidance_schedule: Type.String(),
   use_norm: Type.Boolean(),
   negative_prompt: Type.String(),
+  /** Of TransDiff's sampler. */
+  scale_0: Type.Optional(Type.Number()),
+  scale_1: Type.Optional(Type.Number()),
   /** Costs are the measuring machine's; they are used everywhere, as bytes depend on them. */
   dtype: text('float32', 'bfloat16'),
   /** Files by the names that the engine knows. */
@@ -150,7 +156,7 @@ export function modeKeyOf({ mode, fewStep }: Acceleration): ModeKey | null {
  * The calibration of a model's accelerator, or null where the folder has none. Refuses, naming what is wrong: a broken
  * file, one that was measured with other weights or another sampling.json, one that names files that are not there.
  */
-export function readCalibration(directory: string, sampling: SamplingDefaults): Calibration | null {
+export function readCalibration(directory: string, sampling: SamplingDefaults | PassSampling): Calibration | null {
   const folder = join(directory, ACCELERATOR_FOLDER);
   if (!existsSync(folder)) return null;
   const path = join(folder, CALIBRATION_FILE);
@@ -178,7 +184,7 @@ export function parseCalibration(path: string, value: unknown): Calibration {
 }
 
 /** A mode has what it needs, and nothing that contradicts its name. */
-function checkMode(path: string, { modes, draft, few_step: head }: Calibration, key: ModeKey): void {
+function checkMode(path: string, { modes, draft, few_step: head, sampler }: Calibration, key: ModeKey): void {
   const mode = modes[key];
   if (mode === undefined) return;
   const refuse = (problem: string): never => {
@@ -186,9 +192,19 @@ function checkMode(path: string, { modes, draft, few_step: head }: Calibration, 
   };
   const drafts = key.startsWith('exact') || key.startsWith('relaxed');
   if (drafts !== (mode.speculation !== null)) refuse(drafts ? 'has no "speculation"' : 'does not draft but has "speculation"');
-  if (drafts && draft === null) refuse('needs a draft model, and "draft" is null');
+  if (drafts && sampler === 'maruyama') checkPassDrafts(key, mode.speculation, head, refuse);
+  else if (drafts && draft === null) refuse('needs a draft model, and "draft" is null');
   const steps = FEW_STEPS.find((count) => key.endsWith(`few_step:${count}`));
   if (steps !== undefined && head?.steps.includes(steps) !== true) refuse(`needs ${steps} in "few_step/steps"`);
+}
+
+/** References are drafted by the few-step decoder, and no whole pass can be verified exactly. */
+function checkPassDrafts(key: ModeKey, speculation: CalibratedSpeculation | null, head: Calibration['few_step'], refuse: (problem: string) => never): void {
+  if (key === 'exact') refuse('is none of a model that draws in passes');
+  const jumps = speculation?.draft_jumps;
+  if (jumps === undefined) refuse('says no "draft_jumps"');
+  else if (head?.steps.includes(jumps) !== true) refuse(`drafts by ${jumps} jumps, which "few_step/steps" does not have`);
+  if (speculation?.gate.kind !== 'off' || speculation.drafting !== 'sequential') refuse('has a gate or parallel drafts, and there is no draft model');
 }
 
 function checkFiles(folder: string, { draft, few_step: head, accelerator_files: digests }: Calibration): void {
@@ -201,17 +217,30 @@ function checkFiles(folder: string, { draft, few_step: head, accelerator_files: 
   }
 }
 
-function checkSampling(path: string, calibration: Calibration, sampling: SamplingDefaults): void {
-  const pairs = {
-    sampler: [calibration.sampler, sampling.sampler],
-    timesteps: [calibration.timesteps, sampling.timesteps],
-    timestep_shift: [calibration.timestep_shift, sampling.timestepShift],
-    guidance_scale: [calibration.guidance_scale, sampling.guidanceScale],
-    guidance_schedule: [calibration.guidance_schedule, sampling.guidanceSchedule],
-    use_norm: [calibration.use_norm, sampling.useNorm],
-    negative_prompt: [calibration.negative_prompt, sampling.negativePrompt],
+/** What `off` means, as a calibration has it. A model that draws in passes has its own sampler's factors and nothing of what is left out of it. */
+export type SamplingRecord = Pick<Calibration, 'sampler' | 'timesteps' | 'timestep_shift' | 'guidance_scale' | 'guidance_schedule' | 'use_norm' | 'negative_prompt' | 'scale_0' | 'scale_1'>;
+
+export function recordOf(sampling: SamplingDefaults | PassSampling): SamplingRecord {
+  if ('driftScale' in sampling) {
+    const { timesteps, guidanceScale, driftScale, noiseScale } = sampling;
+    const neutral = { timestep_shift: 1, guidance_schedule: 'constant', use_norm: false, negative_prompt: '' };
+    return { sampler: 'maruyama', timesteps, guidance_scale: guidanceScale, ...neutral, scale_0: driftScale, scale_1: noiseScale };
+  }
+  const { sampler, timesteps, guidanceScale, timestepShift, guidanceSchedule, useNorm, negativePrompt } = sampling;
+  return {
+    sampler,
+    timesteps,
+    timestep_shift: timestepShift,
+    guidance_scale: guidanceScale,
+    guidance_schedule: guidanceSchedule,
+    use_norm: useNorm,
+    negative_prompt: negativePrompt,
   };
-  for (const [name, [then, now]] of Object.entries(pairs)) {
+}
+
+function checkSampling(path: string, calibration: Calibration, sampling: SamplingDefaults | PassSampling): void {
+  for (const [name, now] of Object.entries(recordOf(sampling))) {
+    const then = calibration[name as keyof SamplingRecord];
     if (then !== now) {
       throw new InvalidModelFile(path, `was measured with ${name} ${JSON.stringify(then)}, the model's own is ${JSON.stringify(now)}; run "npm run calibrate" again`);
     }

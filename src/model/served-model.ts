@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ACCELERATOR_FOLDER, accelerationOf, CALIBRATION_FILE, modeKeyOf, readCalibration, type Calibration, type DefaultAcceleration } from './accelerator.js';
 import { ClassResolver } from './class-resolution.js';
@@ -41,7 +40,7 @@ export interface OpenOptions {
 /** Refuses, with what is wrong, a folder that could not be served as asked. */
 export function openModelFolder(directory: string, { acceleration = 'auto', now = Date.now }: OpenOptions = {}): ServedModel {
   const manifest = readManifest(directory);
-  const calibration = manifest.promptMode === 'text' ? readCalibration(manifest.directory, manifest.sampling) : noAccelerator(manifest.directory);
+  const calibration = readCalibration(manifest.directory, manifest.sampling);
   const key = modeKeyOf(accelerationOf(acceleration, calibration));
   if (key !== null && calibration?.modes[key] === undefined) {
     throw new InvalidModelFile(join(manifest.directory, ACCELERATOR_FOLDER, CALIBRATION_FILE), `has no mode "${key}", which --acceleration names`);
@@ -57,11 +56,4 @@ export function openTextModel(directory: string, options: OpenOptions = {}): Tex
   const model = openModelFolder(directory, options);
   if (model.promptMode !== 'text') throw new InvalidModelFile(join(model.manifest.directory, 'config.json'), 'is of a model that draws classes; this needs one that draws captions');
   return model;
-}
-
-/** One that is there would be passed over in silence. */
-function noAccelerator(directory: string): null {
-  const folder = join(directory, ACCELERATOR_FOLDER);
-  if (existsSync(folder)) throw new InvalidModelFile(folder, 'accelerators of models that draw classes are not supported yet; remove the folder');
-  return null;
 }

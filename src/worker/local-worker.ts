@@ -102,9 +102,8 @@ export function loadServed(engine: Engine, manifest: ModelManifest, options: Loa
 
 async function loadText(engine: Engine, manifest: NextStepManifest, options: LoadOptions): Promise<Loaded> {
   const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
-  const calibration = readCalibration(manifest.directory, manifest.sampling);
+  const { calibration, accelerator } = acceleratorOf(manifest);
   const maxStepTokens = maxStepTokensFor(options.maxBatch, calibration === null ? 0 : mostRowsPerRound(calibration));
-  const accelerator = calibration === null ? {} : { accelerator: join(manifest.directory, ACCELERATOR_FOLDER) };
   const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens, ...accelerator });
   const { info } = model;
   checkAgreement(manifest, {
@@ -122,7 +121,8 @@ async function loadText(engine: Engine, manifest: NextStepManifest, options: Loa
 
 async function loadClasses(engine: Engine, manifest: TransDiffManifest, options: LoadOptions): Promise<Loaded> {
   // How much a picture takes is in the weights, so both are known once they are loaded.
-  const model = await engine.load(manifest.directory, { kvBlocks: 1, kvPictures: options.kvSequences, maxStepTokens: MAX_TRANSFORMER_ROWS });
+  const { calibration, accelerator } = acceleratorOf(manifest);
+  const model = await engine.load(manifest.directory, { kvBlocks: 1, kvPictures: options.kvSequences, maxStepTokens: MAX_TRANSFORMER_ROWS, ...accelerator });
   const { classes, ...info } = model.info;
   checkAgreement(manifest, {
     latentChannels: [manifest.latentChannels, info.latentChannels],
@@ -130,7 +130,16 @@ async function loadClasses(engine: Engine, manifest: TransDiffManifest, options:
     passes: [manifest.passes, classes?.numPasses],
     classes: [manifest.classes.classes.length, classes?.numClasses],
   });
+  if (calibration !== null && !info.accelerator.fewStep) {
+    throw new EngineError('invalid_model', `${join(manifest.directory, ACCELERATOR_FOLDER)}: the calibration names a few-step decoder, the engine found none`);
+  }
   return { model, maxStepTokens: Math.min(MAX_TRANSFORMER_ROWS, maxStepTokensOfPasses(classes!, options.maxBatch)) };
+}
+
+/** What was measured of a model's accelerator, and where the engine finds it. */
+function acceleratorOf({ directory, sampling }: ModelManifest): { calibration: Calibration | null; accelerator: { accelerator?: string } } {
+  const calibration = readCalibration(directory, sampling);
+  return { calibration, accelerator: calibration === null ? {} : { accelerator: join(directory, ACCELERATOR_FOLDER) } };
 }
 
 /** The calibration names what the weights must be able to do. */

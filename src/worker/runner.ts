@@ -2,7 +2,7 @@ import type { DecodedImage, FewStep, SequenceSpec, SpeculationSpec } from '../en
 import { ServerError, toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
 import { addCounts, countRounds, NO_DRAFTS } from '../jobs/draft-counts.js';
-import type { CancelReason, ClassJob, DraftCounts, JobEvent, JobImage, JobPreview, JobRequest, TextJob } from '../jobs/job.js';
+import { passStepsOfJob, type CancelReason, type ClassJob, type DraftCounts, type JobEvent, type JobImage, type JobPreview, type JobRequest, type TextJob } from '../jobs/job.js';
 import type { RunningJob } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
 import type { WasteReason } from '../metrics/wasted.js';
@@ -204,7 +204,7 @@ function previewPlanOf(request: JobRequest, { latentRgb }: PreviewModel): Previe
   if (rowPreviews && latentRgb === null) {
     throw new ServerError('unsupported_value', `The model '${model}' has no preview.json, so its rows cannot be shown while they are drawn.`);
   }
-  if (request.prompt === 'class') return { partials: partialTimestepCounts(request.passes, request.timesteps, partialImages), rows: false };
+  if (request.prompt === 'class') return { partials: partialTimestepCounts(request.passes, passStepsOfJob(request).each, partialImages), rows: false };
   return { partials: partialTokenCounts(gridHeight, gridWidth, partialImages), rows: rowPreviews };
 }
 
@@ -252,6 +252,7 @@ export function specOfClass(request: ClassJob, seed: number, id: number): Sequen
     driftScale: request.driftScale,
     noiseScale: request.noiseScale,
     useNorm: false,
+    ...waysOf(request.acceleration.fewStep, request.acceleration.speculation),
   };
 }
 

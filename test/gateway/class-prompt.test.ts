@@ -112,6 +112,57 @@ describe('a request to a model that draws classes', () => {
   });
 });
 
+describe('a request to one with an accelerator', () => {
+  beforeEach(async () => {
+    await gateway.close();
+    gateway = await createGateway({ classes: {}, accelerator: {}, worker, patience: { progressMs: 0 } });
+  });
+
+  it.each<[string, object, object]>([
+    ['nothing said: the fastest that passed', {}, { fewStep: 1, speculation: null, underLoad: 0 }],
+    ['few steps', { acceleration: { mode: 'off', few_step: 4 } }, { fewStep: 4, speculation: null }],
+    ['relaxed', { acceleration: { mode: 'relaxed' } }, { fewStep: 0, speculation: { mode: 'relaxed', draftJumps: 2, tolerance: 0.5, drafting: 'sequential', gate: { kind: 'off' } } }],
+    ['both', { acceleration: { mode: 'relaxed', few_step: 2 } }, { fewStep: 2, speculation: { draftJumps: 2 } }],
+    ['other guidance, which only follows from nothing said', { guidance_scale: 2 }, { fewStep: 0, speculation: null }],
+    ['quality high', { quality: 'high' }, { fewStep: 0, speculation: null }],
+  ])('%s', async (_name, body, acceleration) => {
+    expect((await draw({ prompt: 'dog', ...body })).job.acceleration).toMatchObject(acceleration);
+  });
+
+  it.each<[string, object, string, RegExp]>([
+    ['exact', { acceleration: { mode: 'exact' } }, 'acceleration.mode', /cannot be verified exactly/],
+    ['a mode that was not calibrated', { acceleration: { mode: 'relaxed', few_step: 4 } }, 'acceleration.mode', /no calibration for "relaxed" with few_step 4/],
+    ['few steps with timesteps', { acceleration: { few_step: 1 }, num_inference_steps: 20 }, 'num_inference_steps', /was made for one jump per pass/],
+    ['few steps with other guidance', { acceleration: { few_step: 1 }, guidance_scale: 2 }, 'guidance_scale', /was made for guidance_scale 1.3/],
+    ['relaxed with other timesteps', { acceleration: { mode: 'relaxed' }, num_inference_steps: 10 }, 'num_inference_steps', /was made for 20 timesteps/],
+  ])('is refused for %s', async (_name, body, param, message) => {
+    const answer = await refused({ prompt: 'dog', ...body });
+    expect(answer).toMatchObject({ code: 'unsupported_value', param });
+    expect(answer.message).toMatch(message);
+  });
+
+  it('says in its description what it can', async () => {
+    const { accelerations, quality_presets: presets } = (await gateway.app.inject('/v1/models/zoo')).json<{ accelerations: object[]; quality_presets: object }>();
+    expect(accelerations[0]).toEqual({ mode: 'off', few_step: 1, speedup: 9, passed: true, max_draft_tokens: 0 });
+    expect(accelerations).toContainEqual({ mode: 'relaxed', few_step: 0, speedup: 2.5, passed: true, max_draft_tokens: 1 });
+    expect(presets).toMatchObject({ medium: { acceleration: { mode: 'off', few_step: 1 } } });
+  });
+
+  it('is counted in passes by what became of the drafts, its progress in timesteps of what draws each', async () => {
+    const reply = gateway.post({ prompt: 'dog', acceleration: { mode: 'relaxed', few_step: 2 }, stream: true, stream_options: { include_progress: true } });
+    await until(() => worker.emits.length > 0, 'the job');
+    const emit = worker.emits[0]!;
+    emit(STARTED);
+    // One reference of 3, each of 20 timesteps, before a picture of 2 jumps.
+    emit({ ...tokens(0, 20), total: 62 });
+    emit(picture(0));
+    emit(DONE);
+    const events = parseSse((await reply).body).events.map(({ data }) => data as { stage?: string; fraction?: number; usage?: object });
+    expect(events.find(({ stage }) => stage === 'ar')?.fraction).toBeCloseTo((0.96 * 20) / 62, 3);
+    expect(events.findLast(({ usage }) => usage !== undefined)?.usage).toMatchObject({ output_tokens: 4, acceleration: { mode: 'relaxed', few_step: 2 } });
+  });
+});
+
 describe('GET /v1/models of such a model', () => {
   it('says so', async () => {
     const description = (await gateway.app.inject('/v1/models/zoo')).json<Record<string, unknown>>();

@@ -60,6 +60,27 @@ describe('engine time', () => {
     expect(wasted.disconnect).toBeCloseTo(0.3 + 2.4 * (4 / 20) + 1.6);
   });
 
+  it('divides drafted passes by drafts, and of timesteps counts those that were drawn', () => {
+    const { time, live, wasted } = ledger();
+    live.add(1).add(2);
+    const ofClass = (id: number): SequenceSpec => ({ ...spec(id, 20, 0), classLabel: 3, guidanceScale: 1 });
+    time.note(plan({ admit: [ofClass(1), ofClass(2)] }), result(0, 0, 0));
+    const outcome = (sequence: number, accepted: number[], drafted: number) => ({
+      sequence, emittedTokens: accepted.length, cancelled: false, accepted: Uint8Array.from(accepted), rounds: [{ drafted, accepted: accepted[0]!, gateStopped: false, draftEntropy: NaN, targetEntropy: NaN }],
+    });
+    const timings = { ...result(0, 0, 0).timings, draft: 0.25, verify: 0.75 };
+    // Both drafted; of the second the draft was refused, and three timesteps drawn.
+    const answer = { ...result(0, 0, 0), timings: { ...timings, flowHead: 3, total: 5 }, decode: [outcome(1, Array<number>(20).fill(1), 1), outcome(2, [0, 0, 0], 1)] };
+    time.note(plan({ decode: [decode(1, 1, 3), decode(2, 1, 3)] }), answer);
+    // Nothing but a draft: the step's rest of 0.5 is its own.
+    time.note(plan({ decode: [decode(1, 1, 3)] }), { ...answer, timings: { ...timings, total: 1.5 }, decode: [outcome(1, Array<number>(20).fill(1), 1)] });
+    time.abandon([1], 'api');
+    expect(wasted.api).toBeCloseTo(0.5 + 1.5);
+    time.abandon([2], 'disconnect');
+    // With the 3 of its timesteps the rest of 1 as well.
+    expect(wasted.disconnect).toBeCloseTo(0.5 + 4);
+  });
+
   it('divides drafting among those who drafted, and the rest by what their rounds came to', () => {
     const { time, live, wasted } = ledger();
     live.add(1).add(2);

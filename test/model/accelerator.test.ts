@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EngineError } from '../../src/errors.js';
 import { modeKeyOf, readCalibration, type Calibration } from '../../src/model/accelerator.js';
-import { readNextStepManifest } from '../../src/model/manifest.js';
-import { ALL_MODES, calibratedMode, tinySafetensors, writeAccelerator } from '../support/accelerator-folder.js';
+import { readManifest, readNextStepManifest } from '../../src/model/manifest.js';
+import { ALL_MODES, calibratedMode, PASS_MODES, tinySafetensors, writeAccelerator } from '../support/accelerator-folder.js';
+import { writeClassFolder } from '../support/class-folder.js';
 import { writeModelFolder } from '../support/model-folder.js';
 
 let directory: string;
@@ -103,6 +104,38 @@ describe('readCalibration', () => {
     expect(read()).not.toBeNull();
     writeAccelerator(directory, { model_hash: hash });
     expect(problem()).toMatch(/differs: model_hash/);
+  });
+});
+
+describe('readCalibration of a model that draws in passes', () => {
+  let classes: ReturnType<typeof writeClassFolder>;
+  beforeEach(() => {
+    classes = writeClassFolder();
+  });
+  afterEach(() => {
+    classes.remove();
+  });
+  const readClasses = (): Calibration | null => readCalibration(classes.directory, readManifest(classes.directory).sampling);
+  const relaxed = (changes: object): object => ({ ...PASS_MODES.relaxed!, speculation: { ...PASS_MODES.relaxed!.speculation!, ...changes } });
+  const withMode = (changes: object): object => ({ modes: { ...PASS_MODES, relaxed: relaxed(changes) } });
+
+  it('reads what was written', () => {
+    expect(readClasses()).toBeNull();
+    writeAccelerator(classes.directory);
+    expect(readClasses()).toMatchObject({ sampler: 'maruyama', scale_0: 0.9, scale_1: 0.95, draft: null });
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['exact, which whole passes cannot be', { modes: { ...PASS_MODES, exact: ALL_MODES.exact } }, /mode "exact" is none of a model that draws in passes/],
+    ['drafts of nobody knows how many jumps', withMode({ draft_jumps: undefined }), /mode "relaxed" says no "draft_jumps"/],
+    ['drafts of jumps that were not trained for', { modes: { relaxed: relaxed({ draft_jumps: 4 }) }, few_step: { file: 'few_step.safetensors', steps: [1, 2] }, auto: { mode: 'off', few_step: 0 } }, /drafts by 4 jumps/],
+    ['a gate', withMode({ gate: { kind: 'paper', layer: 0, mean: 0.8, std: 0.1 } }), /has a gate or parallel drafts/],
+    ['parallel drafts', withMode({ drafting: 'parallel' }), /has a gate or parallel drafts/],
+    ['other factors of drift', { scale_0: 1 }, /was measured with scale_0 1, the model's own is 0.9/],
+    ['other timesteps', { timesteps: 9 }, /was measured with timesteps 9/],
+  ])('refuses %s', (_what, overrides, message) => {
+    writeAccelerator(classes.directory, overrides as Record<string, unknown>);
+    expect(readClasses).toThrow(message);
   });
 });
 

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ACCELERATOR_FOLDER, CALIBRATION_FILE, type CalibratedMode, type CalibratedSpeculation, type Calibration, type ModeKey } from '../../src/model/accelerator.js';
-import { readNextStepManifest } from '../../src/model/manifest.js';
+import { ACCELERATOR_FOLDER, CALIBRATION_FILE, recordOf, type CalibratedMode, type CalibratedSpeculation, type Calibration, type ModeKey } from '../../src/model/accelerator.js';
+import { readManifest } from '../../src/model/manifest.js';
 import { hashFile, hashModel } from '../../src/model/model-hash.js';
 
 /** A safetensors file of one float32 tensor. */
@@ -53,36 +53,42 @@ export const ALL_MODES: Readonly<Record<ModeKey, CalibratedMode>> = {
   'relaxed:few_step:4': calibratedMode(2.1, { drafts: true }),
 };
 
+/** Of a model that draws in passes: no exact, and drafts of two jumps. `few_step:4` passed nothing. */
+export const PASS_MODES: Readonly<Partial<Record<ModeKey, CalibratedMode>>> = {
+  relaxed: calibratedMode(2.5, { drafts: true, max_draft_tokens: 1, draft_jumps: 2 }),
+  'few_step:1': calibratedMode(9),
+  'few_step:2': calibratedMode(7),
+  'few_step:4': calibratedMode(5, { passed: false }),
+  'relaxed:few_step:2': calibratedMode(6, { drafts: true, max_draft_tokens: 1, draft_jumps: 2 }),
+};
+
 /** Puts an accelerator into a model folder, with stand-ins for weights; what it says fits the folder unless overridden. */
 export function writeAccelerator(directory: string, overrides: Readonly<Record<string, unknown>> = {}): Calibration {
   const folder = join(directory, ACCELERATOR_FOLDER);
   mkdirSync(folder, { recursive: true });
-  for (const name of ['draft', 'few_step']) writeFileSync(join(folder, `${name}.safetensors`), tinySafetensors([1, 2, 3]));
+  const isOfClasses = readManifest(directory).promptMode === 'class';
+  for (const name of isOfClasses ? ['few_step'] : ['draft', 'few_step']) writeFileSync(join(folder, `${name}.safetensors`), tinySafetensors([1, 2, 3]));
   return writeCalibration(directory, overrides);
 }
 
 /** Only its accelerator.json. */
 export function writeCalibration(directory: string, overrides: Readonly<Record<string, unknown>> = {}): Calibration {
-  const { sampling } = readNextStepManifest(directory);
+  const { promptMode, sampling } = readManifest(directory);
+  const isOfClasses = promptMode === 'class';
   const model = hashModel(directory);
+  const files = isOfClasses ? ['few_step.safetensors'] : ['draft.safetensors', 'few_step.safetensors'];
   const calibration = {
     version: 1,
     model_hash: model.hash,
     model_files: model.files,
-    accelerator_files: Object.fromEntries(['draft.safetensors', 'few_step.safetensors'].map((file) => [file, hashFile(join(directory, ACCELERATOR_FOLDER, file))])),
+    accelerator_files: Object.fromEntries(files.map((file) => [file, hashFile(join(directory, ACCELERATOR_FOLDER, file))])),
     created: '2026-01-01T00:00:00Z',
-    sampler: sampling.sampler,
-    timesteps: sampling.timesteps,
-    timestep_shift: sampling.timestepShift,
-    guidance_scale: sampling.guidanceScale,
-    guidance_schedule: sampling.guidanceSchedule,
-    use_norm: sampling.useNorm,
-    negative_prompt: sampling.negativePrompt,
+    ...recordOf(sampling),
     dtype: 'bfloat16',
-    draft: { file: 'draft.safetensors' },
+    draft: isOfClasses ? null : { file: 'draft.safetensors' },
     few_step: { file: 'few_step.safetensors', steps: [1, 2, 4] },
-    modes: ALL_MODES,
-    auto: { mode: 'relaxed', few_step: 1 },
+    modes: isOfClasses ? PASS_MODES : ALL_MODES,
+    auto: isOfClasses ? { mode: 'off', few_step: 1 } : { mode: 'relaxed', few_step: 1 },
     ...overrides,
   };
   writeFileSync(join(directory, ACCELERATOR_FOLDER, CALIBRATION_FILE), JSON.stringify(calibration));

@@ -1,6 +1,5 @@
 import type { DecodedImage, DecodeEntry, DecodeResult, RoundRecord, StepPlan, StepResult } from '../../engine/native-types.js';
 import { settleDecode } from './commit-plan.js';
-import { tokensPerRound } from './course.js';
 import type { Sequence } from './sequence.js';
 import { removeSequence, type SchedulerState } from './state.js';
 
@@ -64,7 +63,7 @@ export function applyStep(state: SchedulerState, plan: StepPlan, result: StepRes
 /** Tokens that the step says it has drawn of a speculating sequence, if that can be. */
 function countDrawn(sequence: Sequence, { rounds }: DecodeEntry, decoded: DecodeResult | undefined): number {
   const count = (decoded?.emittedTokens ?? 0) - sequence.confirmed;
-  const most = Math.min(rounds * tokensPerRound(sequence.spec), sequence.totalTokens - sequence.confirmed);
+  const most = sequence.course.mostDrawn(sequence.confirmed, rounds);
   if (count < 1 || count > most || decoded?.accepted?.length !== count) {
     throw new Error(`expected 1 to ${most} tokens of sequence ${sequence.spec.id} behind ${sequence.confirmed}, the engine answered ${JSON.stringify(decoded)}`);
   }

@@ -23,8 +23,8 @@ export class BurstPolicy {
     if (plan.decode.length === 0 || plan.prefill.length > 0) return;
     // A step that was cut short says nothing of how long a whole one takes.
     if (decode.some(({ cancelled }) => cancelled)) return;
-    // A speculating sequence may be complete before its rounds are over.
-    const rounds = Math.max(1, ...plan.decode.map((entry, i) => decode[i]?.rounds?.length ?? entry.rounds));
+    // A speculating sequence may be complete before its rounds are over; one that draws passes has one only where a reference begins.
+    const rounds = Math.max(1, ...plan.decode.map((entry, i) => decode[i]?.rounds?.length || entry.rounds));
     const measured = (timings.flowHead + timings.backbone + timings.draft + timings.verify) / rounds;
     // Half old, half new: one slow step (the machine looked elsewhere) should not count for long.
     this.secondsPerRound = this.secondsPerRound === null ? measured : (this.secondsPerRound + measured) / 2;

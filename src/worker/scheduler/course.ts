@@ -1,4 +1,5 @@
 import type { ClassInfo, SequenceSpec } from '../../engine/native-types.js';
+import { passStepsOf } from '../../model/pass-steps.js';
 
 /**
  * How a picture comes into being, as far as planning goes: what is counted, how far its rows reach, what a step may do of it.
@@ -23,6 +24,8 @@ export interface Course {
   computedBy(units: number): number;
   /** Rounds of the next decode, at most `burst`. */
   rounds(emitted: number, burst: number): number;
+  /** Units that a decode of so many rounds can come to at most; without drafts those it comes to. */
+  mostDrawn(emitted: number, rounds: number): number;
   /** Where a prefill from `begin` ends that runs at most `budget` positions; `begin` where none can. */
   prefillEnd(begin: number, known: number, budget: number): number;
 }
@@ -38,8 +41,13 @@ export function courseOf(spec: SequenceSpec, classes: ClassInfo | null): Course 
 }
 
 /** Image tokens that one round of a step may draw. */
-export function tokensPerRound({ speculation }: SequenceSpec): number {
+function tokensPerRound({ speculation }: SequenceSpec): number {
   return speculation === undefined ? 1 : speculation.maxDraftTokens + 1;
+}
+
+/** Rows of a picture of a class: itself, and with guidance no class. Jumps have guidance in their weights, what judges drafts has not. */
+export function guidanceRowsOf({ guidanceScale, fewStep = 0, speculation }: SequenceSpec): 1 | 2 {
+  return guidanceScale > 1 && (fewStep === 0 || speculation !== undefined) ? 2 : 1;
 }
 
 /**
@@ -66,6 +74,7 @@ function tokenCourse(spec: SequenceSpec): Course {
     appended: (emitted, rounds) => Math.min(rounds * perRound, total - emitted - 1),
     computedBy: (units) => units,
     rounds: (emitted, burst) => Math.min(burst, total - emitted),
+    mostDrawn: (emitted, rounds) => Math.min(rounds * perRound, total - emitted),
     prefillEnd: (begin, known, budget) => Math.min(known, begin + budget),
   };
 }
@@ -74,11 +83,13 @@ function tokenCourse(spec: SequenceSpec): Course {
  * In passes over the whole picture (docs/transdiff.md, A step): a pass's positions are prefilled once the pass before it is
  * drawn, its timesteps append nothing.
  */
-function passCourse({ timesteps, guidanceScale }: SequenceSpec, { classTokens, passTokens, numPasses }: ClassInfo): Course {
-  const total = numPasses * timesteps;
+function passCourse(spec: SequenceSpec, { classTokens, passTokens, numPasses }: ClassInfo): Course {
+  const { each, last } = passStepsOf(spec.timesteps, spec.fewStep ?? 0, spec.speculation !== undefined);
+  const total = (numPasses - 1) * each + last;
   const first = classTokens + passTokens;
-  const startLengths = guidanceScale > 1 ? [first, first] : [first];
-  const passOf = (emitted: number): number => Math.min(Math.floor(emitted / timesteps), numPasses - 1);
+  const startLengths = Array<number>(guidanceRowsOf(spec)).fill(first);
+  const passOf = (emitted: number): number => Math.min(Math.floor(emitted / each), numPasses - 1);
+  const endOf = (emitted: number): number => (passOf(emitted) === numPasses - 1 ? total : (passOf(emitted) + 1) * each);
   const known = (start: number, emitted: number): number => start + passOf(emitted) * passTokens;
   return {
     total,
@@ -87,10 +98,12 @@ function passCourse({ timesteps, guidanceScale }: SequenceSpec, { classTokens, p
     peakBlocks: (blockTokens) => startLengths.length * Math.ceil((classTokens + numPasses * passTokens) / blockTokens),
     known,
     // The next pass's; the last one leaves nothing to come.
-    spare: (start, emitted, blockTokens) => Math.ceil(known(start, emitted + timesteps) / blockTokens) - Math.ceil(known(start, emitted) / blockTokens),
+    spare: (start, emitted, blockTokens) => Math.ceil(known(start, emitted + each) / blockTokens) - Math.ceil(known(start, emitted) / blockTokens),
     appended: () => 0,
     computedBy: () => 0,
-    rounds: (emitted, burst) => Math.min(burst, MAX_STEP_TIMESTEPS, timesteps - (emitted % timesteps)),
+    rounds: (emitted, burst) => Math.min(burst, MAX_STEP_TIMESTEPS, endOf(emitted) - emitted),
+    // A reference that is drafted and kept is over at once.
+    mostDrawn: (emitted, rounds) => (spec.speculation === undefined ? rounds : endOf(emitted) - emitted),
     prefillEnd: (begin, known, budget) => {
       const most = Math.min(known, begin + budget);
       if (most < first) return begin;

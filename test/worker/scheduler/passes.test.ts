@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { ClassInfo, SequenceSpec, StepPlan, StepResult } from '../../../src/engine/native-types.js';
+import type { ClassInfo, FewStep, SequenceSpec, SpeculationSpec, StepPlan, StepResult } from '../../../src/engine/native-types.js';
 import { applyStep } from '../../../src/worker/scheduler/apply-step.js';
-import { courseOf, MAX_STEP_TIMESTEPS } from '../../../src/worker/scheduler/course.js';
+import { passStepsOf, type PassSteps } from '../../../src/model/pass-steps.js';
+import { courseOf, guidanceRowsOf, MAX_STEP_TIMESTEPS } from '../../../src/worker/scheduler/course.js';
 import { partialTimestepCounts } from '../../../src/worker/scheduler/previews.js';
 import { schedule } from '../../../src/worker/scheduler/schedule.js';
 import { addSequence, createSchedulerState, hasWork, removeSequence, type SchedulerLimits } from '../../../src/worker/scheduler/state.js';
@@ -15,9 +16,17 @@ function classSpec(id: number, changes: Partial<SequenceSpec> = {}): SequenceSpe
   return { ...sequenceSpec(id), promptRows: [], classLabel: id % 10, gridHeight: 4, gridWidth: 4, sampler: 'maruyama', timesteps: 10, guidanceScale: 1.3, ...changes };
 }
 
+const DRAFTING: SpeculationSpec = {
+  mode: 'relaxed', drafting: 'sequential', maxDraftTokens: 1, tolerance: 0.5, gate: { kind: 'off' }, costs: { plain: 1, round: 1, draft: 0.1, verify: 0.1 }, acceptance: 0.5, adaptive: true, trace: false, draftJumps: 2,
+};
+
+const stepsOf = ({ timesteps, fewStep = 0, speculation }: SequenceSpec): PassSteps => passStepsOf(timesteps, fewStep, speculation !== undefined);
+
 interface Drawn {
   spec: SequenceSpec;
   done: number;
+  /** Passes below it have been drafted, and kept or refused. */
+  judged: number;
   /** Per row: positions whose keys and values are in its blocks, and which blocks these were. */
   rows: { computed: number; blocks: number[] }[];
 }
@@ -33,8 +42,8 @@ class StrictPasses {
   step(plan: StepPlan): StepResult {
     for (const id of plan.release) expect(this.live.delete(id)).toBe(true);
     for (const spec of plan.admit) {
-      const rows = Array.from({ length: spec.guidanceScale > 1 ? 2 : 1 }, () => ({ computed: 0, blocks: [] }));
-      this.live.set(spec.id, { spec, done: 0, rows });
+      const rows = Array.from({ length: guidanceRowsOf(spec) }, () => ({ computed: 0, blocks: [] }));
+      this.live.set(spec.id, { spec, done: 0, judged: 0, rows });
     }
     expect(plan.copies.length).toBe(0);
     expect(plan.read).toEqual([]);
@@ -42,7 +51,7 @@ class StrictPasses {
     const passEnds = [first, first + CLASSES.passTokens, first + 2 * CLASSES.passTokens];
     for (const { sequence, row, begin, end, blockTable } of plan.prefill) {
       const drawn = this.live.get(sequence)!;
-      const pass = Math.min(Math.floor(drawn.done / drawn.spec.timesteps), 2);
+      const pass = Math.min(Math.floor(drawn.done / stepsOf(drawn.spec).each), 2);
       expect([0, ...passEnds]).toContain(begin);
       expect(passEnds.slice(0, pass + 1)).toContain(end);
       if (begin > 0) this.expectKept(drawn, row, begin, blockTable);
@@ -51,20 +60,30 @@ class StrictPasses {
     }
     const decode = plan.decode.map(({ sequence, blockTables, rounds }) => {
       const drawn = this.live.get(sequence)!;
-      const { timesteps } = drawn.spec;
+      const { each, last } = stepsOf(drawn.spec);
+      const pass = Math.min(Math.floor(drawn.done / each), 2);
       expect(rounds).toBeGreaterThanOrEqual(1);
-      expect(rounds).toBeLessThanOrEqual(Math.min(MAX_STEP_TIMESTEPS, timesteps - (drawn.done % timesteps)));
-      const pass = Math.floor(drawn.done / timesteps);
+      expect(rounds).toBeLessThanOrEqual(Math.min(MAX_STEP_TIMESTEPS, pass * each + (pass === 2 ? last : each) - drawn.done));
       for (const [row, table] of blockTables.entries()) {
         expect(drawn.rows[row]!.computed).toBe(passEnds[pass]);
         this.expectKept(drawn, row, passEnds[pass]!, table);
       }
-      drawn.done += rounds;
-      return { sequence, emittedTokens: drawn.done, cancelled: false };
+      if (drawn.spec.speculation === undefined) {
+        drawn.done += rounds;
+        return { sequence, emittedTokens: drawn.done, cancelled: false };
+      }
+      const begins = pass < 2 && drawn.done === pass * each && drawn.judged <= pass;
+      if (begins) drawn.judged = pass + 1;
+      const kept = begins && (drawn.spec.seed + pass) % 2 === 0;
+      const count = kept ? each : rounds;
+      drawn.done += count;
+      const records = begins ? [{ drafted: 1, accepted: kept ? 1 : 0, gateStopped: false, draftEntropy: NaN, targetEntropy: NaN }] : [];
+      return { sequence, emittedTokens: drawn.done, cancelled: false, accepted: new Uint8Array(count).fill(kept ? 1 : 0), rounds: records };
     });
     const images = plan.vae.map(({ sequence, tokens }) => {
       const drawn = this.live.get(sequence)!;
-      expect(tokens % drawn.spec.timesteps).toBe(0);
+      const { each, last } = stepsOf(drawn.spec);
+      expect([each, 2 * each, 2 * each + last]).toContain(tokens);
       expect(tokens).toBeLessThanOrEqual(drawn.done);
       return { sequence, tokens, width: 1, height: 1, rgb: new Uint8Array(3) };
     });
@@ -131,6 +150,41 @@ describe('scheduling of passes', () => {
     }
   });
 
+  it('counts the timesteps of what draws each pass', () => {
+    const total = (changes: Partial<SequenceSpec>): number => courseOf(classSpec(1, changes), CLASSES).total;
+    expect(total({ fewStep: 2 })).toBe(6);
+    expect(total({ speculation: DRAFTING })).toBe(30);
+    // References that are refused have all timesteps of the model's sampler; the picture has its jumps.
+    expect(total({ speculation: DRAFTING, fewStep: 4 })).toBe(24);
+    const both = courseOf(classSpec(1, { speculation: DRAFTING, fewStep: 4 }), CLASSES);
+    expect([0, 9, 10, 20, 23].map((done) => both.rounds(done, 16))).toEqual([8, 1, 8, 4, 1]);
+    expect([0, 4, 20].map((done) => both.mostDrawn(done, 2))).toEqual([10, 6, 4]);
+  });
+
+  it('has one row where guidance is in the weights that draw it', () => {
+    const rows = (changes: Partial<SequenceSpec>): number => courseOf(classSpec(1, changes), CLASSES).startLengths.length;
+    expect([rows({}), rows({ fewStep: 2 }), rows({ speculation: DRAFTING }), rows({ speculation: DRAFTING, fewStep: 2 })]).toEqual([2, 1, 2, 2]);
+  });
+
+  it('waits for what became of a draft: a pass is over at once, or drawn timestep by timestep', () => {
+    const state = createSchedulerState(LIMITS);
+    const engine = new StrictPasses();
+    // Its first reference is kept, its second refused.
+    addSequence(state, classSpec(1, { seed: 2, timesteps: 5, speculation: DRAFTING, fewStep: 1 }), { partials: [5, 10], rows: false });
+    const seen: string[] = [];
+    while (hasWork(state)) {
+      const plan = schedule(state, 3);
+      for (const { begin, end, row } of plan.prefill) if (row === 0) seen.push(`prefill ${begin}-${end}`);
+      for (const { tokens } of plan.vae) seen.push(`picture ${tokens}`);
+      for (const event of applyStep(state, plan, engine.step(plan))) {
+        if (event.kind === 'tokens') seen.push(`${event.count} to ${event.emitted} of ${event.total}${event.speculation?.accepted[0] === true ? ' kept' : ''}`);
+      }
+    }
+    expect(seen).toEqual([
+      'prefill 0-12', '5 to 5 of 11 kept', 'prefill 12-16', 'picture 5', '3 to 8 of 11', '2 to 10 of 11', 'prefill 16-20', 'picture 10', '1 to 11 of 11', 'picture 11',
+    ]);
+  });
+
   it('shows the first passes, never the last', () => {
     expect(partialTimestepCounts(4, 20, 0)).toEqual([]);
     expect(partialTimestepCounts(4, 20, 2)).toEqual([20, 40]);
@@ -153,8 +207,10 @@ describe('scheduling of passes', () => {
     let next = 1;
     for (let turn = 0; turn < 3000 && (next <= 30 || hasWork(state) || flights.length > 0); turn += 1) {
       if (next <= 30 && random(2) === 0) {
-        const spec = classSpec(next, { timesteps: 1 + random(20), guidanceScale: random(2) === 0 ? 1 : 1.3 });
-        addSequence(state, spec, { partials: partialTimestepCounts(3, spec.timesteps, random(4)), rows: false });
+        const fewStep = ([0, 0, 1, 2, 4] as FewStep[])[random(5)]!;
+        const ways = { fewStep, seed: next, ...(random(2) === 0 ? {} : { speculation: DRAFTING }) };
+        const spec = classSpec(next, { timesteps: 1 + random(20), guidanceScale: random(2) === 0 ? 1 : 1.3, ...ways });
+        addSequence(state, spec, { partials: partialTimestepCounts(3, stepsOf(spec).each, random(4)), rows: false });
         next += 1;
       }
       const live = [...state.byId.values()];
