@@ -19,6 +19,8 @@ FILE, PREFIX, JUMPS = "few_step.safetensors", "image_head.net.", (1, 2, 4)
 
 
 class FewStepNet(nextstep.FlowNet):
+    prefix = PREFIX
+
     def __init__(self, d, h, w, blocks):
         super().__init__(d, h, w, blocks)
         self.interval_embed = nextstep.TimeEmbed(w)
@@ -37,20 +39,29 @@ def sizes(net):
 
 
 def from_teacher(net):
-    student = FewStepNet(*sizes(net))
+    return start_from(FewStepNet(*sizes(net)), net)
+
+
+def start_from(student, net):
+    """The teacher's weights in a student of its shape."""
     missing, unexpected = student.load_state_dict(net.state_dict(), strict=False)
     assert not unexpected and all(name.startswith("interval_embed.") for name in missing)
     return student
 
 
 def save(net, path, metadata=None):
-    safetensors_io.save({PREFIX + name: tensor.to(torch.bfloat16) for name, tensor in net.state_dict().items()}, path, metadata)
+    """In bfloat16, under the names that the model has for what `net` replaces."""
+    safetensors_io.save({net.prefix + name: tensor.to(torch.bfloat16) for name, tensor in net.state_dict().items()}, path, metadata)
+
+
+def read(path, prefix):
+    """-> the tensors, by their names in the network. path: a file, or a folder that holds FILE."""
+    stored = safetensors_io.load(os.path.join(path, FILE) if os.path.isdir(path) else path)
+    return {name[len(prefix):]: tensor.float() for name, tensor in stored.items()}
 
 
 def load(path):
-    """A file, or a folder that holds FILE."""
-    stored = safetensors_io.load(os.path.join(path, FILE) if os.path.isdir(path) else path)
-    state = {name[len(PREFIX):]: tensor.float() for name, tensor in stored.items()}
+    state = read(path, PREFIX)
     w, d = state["input_proj.weight"].shape
     blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("res_blocks."))
     net = FewStepNet(d, state["cond_embed.weight"].shape[1], w, blocks)

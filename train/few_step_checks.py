@@ -3,6 +3,7 @@
 Every check names the mistake that it would show.
 """
 import os
+import time
 
 import torch
 
@@ -10,6 +11,7 @@ import dynamic_schedule
 import few_step
 import few_step_losses as losses
 import model as nextstep
+from run_log import Clock, mean_of, minutes_left, progress, work
 from trajectories import STATES, Teacher
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -138,6 +140,17 @@ def schedule_is_staged():
     assert all(d >= h for d, h in zip(draft[:30], head)) and draft[80:] == (0.0,) * 21, "first the draft, then the head alone"
 
 
+def budgets_are_kept():
+    """Minutes of work, or a time of day: steps end there, and progress goes from 0 to 1."""
+    clock = Clock(spent=30.0)
+    assert minutes_left(clock, 2) == 1.5 and progress(clock, 2) == 0.25 and progress(Clock(), 2) == 0
+    assert abs(minutes_left(clock, 2, time.time() + 90) - 1.5) < 0.01 and abs(progress(clock, 2, time.time() + 90) - 0.25) < 0.01
+    assert progress(clock, 2, time.time() - 9) == 1 and list(work(clock, 2, lambda: None, 1, time.time() - 9)) == []
+    saved = []
+    assert len(list(zip(range(3), work(Clock(), 1, lambda: saved.append(1), 1)))) == 3 and not saved
+    assert mean_of([1.0, torch.tensor(2.0)]) == 1.5 and mean_of([]) == 0
+
+
 def main():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)                                        # toys: a second thread waits longer than it works
@@ -147,6 +160,7 @@ def main():
     losses_vanish_on_a_straight_path()
     segments_are_those_drawn_with()
     schedule_is_staged()
+    budgets_are_kept()
     still, by_jumps = distilled_student_follows_the_teacher()
     torch.set_num_threads(threads)
     print(f"few-step checks passed: error at r = t {still:.4f}, of 1, 2 and 4 jumps " + ", ".join(f"{e:.4f}" for e in by_jumps))

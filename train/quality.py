@@ -115,8 +115,8 @@ def pipeline_of(folder, few_step_head):
     """What draws prompts with this folder's model: for a model of classes, their names."""
     if os.path.exists(os.path.join(folder, "classes.json")):
         from transdiff_sample import NamePipeline
-        named = NamePipeline(folder)
-        parts = named.pipeline.network, named.pipeline.vae
+        named = NamePipeline(folder, few_step_head)
+        parts = named.pipeline.network, named.pipeline.vae, named.pipeline.few_step_decoder
     else:
         from sample import Pipeline
         named = Pipeline.load(folder, few_step_head)
@@ -137,7 +137,7 @@ def main(argv=None):
     parser.add_argument("--batch", type=int, default=64, help="pictures drawn at once")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
-    parser.add_argument("--few-step", type=int, default=0, choices=(0, 1, 2, 4), help="jumps a token by the few-step head, instead of sampler B")
+    parser.add_argument("--few-step", type=int, default=0, choices=(0, 1, 2, 4), help="jumps a token, or a pass, by the few-step network instead of the sampler")
     parser.add_argument("--few-step-head", help="its weights, if not in the folder's accelerator/")
     parser.add_argument("--save", help="write what was drawn here as .npz")
     parser.add_argument("--save-fd", help="the same for FD's pictures")

@@ -1,4 +1,5 @@
 """What every stage shares: a CSV that survives a restart, a plot of it, an atomic checkpoint, a clock that resumes."""
+import contextlib
 import csv
 import os
 import time
@@ -68,12 +69,29 @@ class Clock:
         return self.spent
 
 
-def work(clock, minutes, save, save_minutes):
-    """Yields once a step until `minutes` are spent; calls save() every `save_minutes` of them and at the end."""
+def minutes_left(clock, minutes, until=None):
+    """Of a budget of work, or, with `until` (seconds since 1970), to a time of day."""
+    return (until - time.time()) / 60 if until else minutes - clock.spent / 60
+
+
+def progress(clock, minutes, until=None):
+    """The share of the budget that is spent, 0 to 1."""
+    spent, left = clock.spent / 60, max(0.0, minutes_left(clock, minutes, until))
+    return spent / max(spent + left, 1e-9)
+
+
+def mean_of(values):
+    """Of numbers and of tensors of one number: these stay on their device until somebody wants to know."""
+    return float(sum(value.detach() if torch.is_tensor(value) else value for value in values) / max(1, len(values)))
+
+
+def work(clock, minutes, save, save_minutes, until=None):
+    """Yields once a step until `minutes` are spent, or it is `until`; calls save() every `save_minutes` of work and at the end."""
     saved = clock.spent
-    while clock.tick() < minutes * 60:
+    clock.tick()
+    while minutes_left(clock, minutes, until) > 0:
         yield
-        if clock.spent - saved > save_minutes * 60:
+        if clock.tick() - saved > save_minutes * 60:
             save()
             saved = clock.spent
     save()
@@ -81,6 +99,11 @@ def work(clock, minutes, save, save_minutes):
 
 def use_threads(count):
     torch.set_num_threads(count)
+
+
+def autocast(where, enabled):
+    """To bfloat16. Where it is off, any device will do, PyTorch's "meta" too."""
+    return torch.autocast(where.type, dtype=torch.bfloat16) if enabled else contextlib.nullcontext()
 
 
 def device():

@@ -22,7 +22,7 @@ import safetensors_io
 import vae
 from norms import LayerNorm
 from quality import nearest_has_base, thumbnails
-from run_log import Clock, Log, device, plot, save_checkpoint, use_threads
+from run_log import Clock, Log, device, minutes_left, plot, save_checkpoint, use_threads
 from sample import left_pad
 from tokenizer import PromptTokenizer
 
@@ -143,13 +143,9 @@ class Trainee(nn.Module):
         return (error * captioned).sum() / captioned.sum().clamp(min=1)
 
 
-def minutes_left(clock, args):
-    return (args.until - time.time()) / 60 if args.until else args.minutes - clock.spent / 60
-
-
 def schedule(clock, args):
     """Warm-up, constant, linear to zero."""
-    return max(0.0, min(1.0, (clock.spent / 60 + 0.02) / args.warmup, minutes_left(clock, args) / max(args.decay, 1e-6)))
+    return max(0.0, min(1.0, (clock.spent / 60 + 0.02) / args.warmup, minutes_left(clock, args.minutes, args.until) / max(args.decay, 1e-6)))
 
 
 class Run:
@@ -259,7 +255,7 @@ def main(argv=None):
 
     clock, mean, count, mark = run.clock, np.zeros(3), 0, run.clock.spent
     saved = probed = clock.spent
-    while minutes_left(clock, args) > 0:
+    while minutes_left(clock, args.minutes, args.until) > 0:
         clock.tick()
         rate = schedule(clock, args)
         run.set_rates(args.lr * rate, args.adam_lr * rate)

@@ -15,9 +15,8 @@ import torch
 import dynamic_schedule
 import few_step
 import few_step_losses as losses
-import model as nextstep
 import safetensors_io
-from run_log import Clock, Log, device, plot, save_checkpoint, use_threads, work
+from run_log import Clock, Log, autocast, device, mean_of, plot, progress, save_checkpoint, use_threads, work
 from sample import Pipeline
 from trajectories import Teacher
 
@@ -47,8 +46,14 @@ class Paths:
         return {name: torch.cat([part[name] for part in parts]) for name in names}
 
     def batch(self, count, where):
-        index = torch.randint(len(self.train["c"]), (count,))
+        index = torch.randint(len(self.train["c"]), (count,), device=self.train["c"].device)
         return {name: tensor[index].to(where).float() for name, tensor in self.train.items()}
+
+    def validation(self, where):
+        return {name: tensor.to(where).float() for name, tensor in self.valid.items()}
+
+    def refresh(self, student, step):
+        """Before every step; files stay as they are."""
 
 
 def mix_draft(batch, share):
@@ -62,16 +67,14 @@ def mix_draft(batch, share):
 class Distiller:
     """Student, its EMA, the fake network, their optimizers; one call of step() is one update of the student.
 
-    compiled: what is called in place of the three networks' forward.
+    finish: what a drawn token goes through before it is used. own_noise: a student's token begins at the noise of its row's path, not at any.
     """
 
-    def __init__(self, teacher, args, where):
-        self.teacher, self.args, self.where = teacher, args, where
-        self.student = few_step.load(args.init) if args.init else few_step.from_teacher(teacher.net)
-        self.student.to(where).train()
+    def __init__(self, teacher, student, args, where, finish=losses.token_norm, own_noise=False):
+        self.teacher, self.args, self.where, self.finish, self.own_noise = teacher, args, where, finish, own_noise
+        self.student = student.to(where).train()
         self.ema = copy.deepcopy(self.student).requires_grad_(False)
-        self.fake = nextstep.FlowNet(*few_step.sizes(teacher.net)).to(where)
-        self.fake.load_state_dict(teacher.net.state_dict())
+        self.fake = copy.deepcopy(teacher.net).requires_grad_(True).train()
         self.optimizer = torch.optim.AdamW(self.student.parameters(), args.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self.fake_optimizer = torch.optim.AdamW(self.fake.parameters(), args.fake_lr, betas=(0.0, 0.95), weight_decay=0.0)
         self.updates = 0
@@ -84,10 +87,10 @@ class Distiller:
             getattr(self, name).load_state_dict(value)
 
     def autocast(self):
-        return torch.autocast(self.where.type, dtype=torch.bfloat16, enabled=not self.args.no_bf16)
+        return autocast(self.where, not self.args.no_bf16)
 
     def step(self, paths, b, rate):
-        """b: dynamic_schedule.beta; rate: of the peak learning rate. -> losses as numbers, for the log."""
+        """b: dynamic_schedule.beta; rate: of the peak learning rate. -> losses, for the log (run_log.mean_of)."""
         for optimizer, peak in ((self.optimizer, self.args.lr), (self.fake_optimizer, self.args.fake_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = peak * rate
@@ -102,24 +105,24 @@ class Distiller:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.follow()
-        return dict(report, norm=float(norm))
+        return dict(report, norm=norm)
 
     def trajectory_loss(self, paths):
         """L_traj = L_seg + 0.5 L_cd, and the error of finished tokens as they are fed back, after normalisation."""
         batch = paths.batch(self.args.batch, self.where)
         c = mix_draft(batch, self.args.draft_share)
-        begin, end = (part.to(self.where) for part in losses.segments(len(c)))
+        begin, end = (part.to(self.where, non_blocking=True) for part in losses.segments(len(c)))
         with self.autocast():
-            seg, token = losses.segment_loss(self.student, batch["states"], batch["velocities"], c, begin, end)
+            seg, token = losses.segment_loss(self.student, batch["states"], batch["velocities"], c, begin, end, self.finish)
             part = slice(0, self.args.batch // 4)
             later = torch.randint(losses.LAST, (self.args.batch // 4,), device=self.where)
             cd = losses.consistency_loss(self.student, self.ema, batch["states"][part], c[part], later)
-        return seg + 0.5 * cd + self.args.normalised * token, dict(seg=float(seg.detach()), cd=float(cd.detach()), token=float(token.detach()))
+        return seg + 0.5 * cd + self.args.normalised * token, dict(seg=seg.detach(), cd=cd.detach(), token=token.detach())
 
     def student_tokens(self, batch, c, gradient):
-        """Tokens of a random budget from fresh noise; only the last jump carries the gradient."""
+        """Tokens of a random budget; only the last jump carries the gradient."""
         n = int(np.random.choice(few_step.JUMPS, p=(0.6, 0.25, 0.15)))
-        x = torch.randn_like(batch["states"][:, 0])
+        x = batch["states"][:, 0] if self.own_noise else torch.randn_like(batch["states"][:, 0])
         for i in range(n):
             with torch.set_grad_enabled(gradient and i == n - 1):
                 t = torch.full((len(x),), i / n, device=x.device)
@@ -145,8 +148,8 @@ class Distiller:
                 time = 0.02 + 0.96 * torch.rand(len(token), device=self.where)
                 noised = time[:, None] * token + (1 - time[:, None]) * torch.randn_like(token)
                 real, guess = self.teacher.velocity(noised, time, batch["c"], batch["empty"]), self.fake(noised, time, c).float()
-                gradient = losses.dmd_gradient(token, noised, time, real, guess)
-        return losses.dmd_loss(token, gradient), float(fake.detach())
+                gradient = losses.dmd_gradient(token, noised, time, real, guess, a.dmd_floor)
+        return losses.dmd_loss(token, gradient), fake.detach()
 
     @torch.no_grad()
     def follow(self):
@@ -157,22 +160,75 @@ class Distiller:
 
     @torch.no_grad()
     def validate(self, paths):
-        """-> per budget, mean squared error of the finished, normalised tokens from the teacher's for the same noise."""
-        batch = {name: tensor.to(self.where).float() for name, tensor in paths.valid.items()}
-        target = losses.token_norm(batch["states"][:, -1])
+        """-> per budget, mean squared error of the finished tokens from the teacher's for the same noise."""
+        batch = paths.validation(self.where)
+        target = self.finish(batch["states"][:, -1])
         with self.autocast():
-            return {f"error{n}": float((losses.token_norm(few_step.draw(self.ema, batch["states"][:, 0], batch["c"], n)) - target).pow(2).mean())
+            return {f"error{n}": float((self.finish(few_step.draw(self.ema, batch["states"][:, 0], batch["c"], n)) - target).pow(2).mean())
                     for n in few_step.JUMPS}
+
+
+def distil(distiller, paths, args, where, probe=None):
+    """The budget's steps, from where the run stands. probe(distiller, step, clock): every --probe-minutes and at the end."""
+    step, clock, last = 0, Clock(), os.path.join(args.run, "last.pt")
+    if os.path.exists(last):
+        state = torch.load(last, map_location=where)
+        distiller.load_state(state["distiller"])
+        step, clock = state["step"], Clock(state["seconds"])
+        distiller.updates = step
+    torch.manual_seed(args.seed + step)
+    np.random.seed(args.seed + step)
+    if args.compile:
+        for net in (distiller.student, distiller.ema, distiller.fake, distiller.teacher.net):
+            net.forward = torch.compile(net.forward, dynamic=True)
+    log = Log(os.path.join(args.run, "log.csv"))
+    print(f"{sum(p.numel() for p in distiller.student.parameters()) / 1e6:.2f}M parameters, from step {step}", flush=True)
+    paths.refresh(distiller.ema, step)
+    clock.mark = Clock().mark                                       # the first paths are not training
+
+    def save():
+        clock.tick()
+        save_checkpoint(dict(distiller=distiller.state(), step=step, seconds=clock.spent), last)
+        few_step.save(distiller.ema, os.path.join(args.run, few_step.FILE))
+        plot(log.path, ["seg", "cd", "error1", "error4"], os.path.join(args.run, "log.png"))
+
+    sums, mark, since, probed = {}, clock.spent, step, clock.spent
+    for _ in work(clock, args.minutes, save, args.save_minutes, args.until):
+        paths.refresh(distiller.ema, step)
+        s = args.begin + (1 - args.begin) * progress(clock, args.minutes, args.until)
+        b = 0.0 if args.trajectories_only else dynamic_schedule.beta(s)
+        _, rate = dynamic_schedule.rates(s, joint=False)
+        for name, value in distiller.step(paths, b, rate).items():
+            sums.setdefault(name, []).append(value)
+        step += 1
+        if step % args.log_steps == 0:
+            clock.tick()
+            row = {name: mean_of(sums.get(name, [])) for name in ("seg", "cd", "token", "fake", "norm")}
+            log.add(step=step, **row, **distiller.validate(paths), beta=b, lr=args.lr * rate, minutes=clock.spent / 60,
+                    seconds_per_step=(clock.spent - mark) / (step - since))
+            sums, mark, since = {}, clock.tick(), step
+        if probe and clock.spent - probed > args.probe_minutes * 60:
+            probe(distiller, step, clock)
+            probed = mark = clock.tick()
+            since = step
+    if probe:
+        probe(distiller, step, clock)
 
 
 def arguments(parser):
     parser.add_argument("--paths", required=True, nargs="+")
-    options(parser)
-    parser.add_argument("--model", required=True)
     parser.add_argument("--most", type=int, help="rows of each of --paths at most")
-    parser.add_argument("--run", required=True)
     parser.add_argument("--guidance-scale", type=float, help="of distribution matching; the model's default otherwise. --paths have their own")
+    options(parser)
+    run_options(parser)
+
+
+def run_options(parser):
+    """What distil() reads."""
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--run", required=True)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--until", type=float, help="end at this time (seconds since 1970) instead of after --minutes")
     parser.add_argument("--trajectories-only", action="store_true", help="beta = 0 throughout: stage 1 alone")
     parser.add_argument("--begin", type=float, default=0.0, help="progress s at which the run begins; 0.35: distribution matching at once")
     parser.add_argument("--log-steps", type=int, default=100)
@@ -188,6 +244,7 @@ def options(parser):
     parser.add_argument("--held-out", type=int, default=1024, help="rows of each file for validation")
     parser.add_argument("--batch", type=int, default=2048, help="rows of a step, a quarter of them again for the consistency loss")
     parser.add_argument("--dmd-batch", type=int, default=1024)
+    parser.add_argument("--dmd-floor", type=float, default=1e-4, help="of tokens of std 1: a distance from the teacher's below which distribution matching pulls less")
     parser.add_argument("--fake-updates", type=int, default=5)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--fake-lr", type=float, default=2e-4)
@@ -208,41 +265,8 @@ def main(argv=None):
     pipeline = Pipeline.load(args.model)
     teacher = Teacher(pipeline.network.image_head.net.to(where), args.guidance_scale or pipeline.defaults["guidance_scale"])
     torch.manual_seed(args.seed)
-    distiller, step, clock, last = Distiller(teacher, args, where), 0, Clock(), os.path.join(args.run, "last.pt")
-    if os.path.exists(last):
-        state = torch.load(last, map_location=where)
-        distiller.load_state(state["distiller"])
-        step, clock = state["step"], Clock(state["seconds"])
-        distiller.updates = step
-    torch.manual_seed(args.seed + step)
-    np.random.seed(args.seed + step)
-    if args.compile:
-        for net in (distiller.student, distiller.ema, distiller.fake, teacher.net):
-            net.forward = torch.compile(net.forward, dynamic=True)
-    paths = Paths(args.paths, args.held_out, args.most)
-    log = Log(os.path.join(args.run, "log.csv"))
-    print(f"{sum(p.numel() for p in distiller.student.parameters()) / 1e6:.2f}M parameters, {len(paths.train['c'])} paths, from step {step}", flush=True)
-
-    def save():
-        clock.tick()
-        save_checkpoint(dict(distiller=distiller.state(), step=step, seconds=clock.spent), last)
-        few_step.save(distiller.ema, os.path.join(args.run, few_step.FILE))
-        plot(log.path, ["seg", "cd", "error1", "error4"], os.path.join(args.run, "log.png"))
-
-    sums, mark, since = {}, clock.spent, step
-    for _ in work(clock, args.minutes, save, args.save_minutes):
-        s = args.begin + (1 - args.begin) * clock.spent / (args.minutes * 60)
-        b = 0.0 if args.trajectories_only else dynamic_schedule.beta(s)
-        _, rate = dynamic_schedule.rates(s, joint=False)
-        for name, value in distiller.step(paths, b, rate).items():
-            sums.setdefault(name, []).append(value)
-        step += 1
-        if step % args.log_steps == 0:
-            clock.tick()
-            row = {name: float(np.mean(sums.get(name, [0.0]))) for name in ("seg", "cd", "token", "fake", "norm")}
-            log.add(step=step, **row, **distiller.validate(paths), beta=b, lr=args.lr * rate, minutes=clock.spent / 60,
-                    seconds_per_step=(clock.spent - mark) / (step - since))
-            sums, mark, since = {}, clock.tick(), step
+    student = few_step.load(args.init) if args.init else few_step.from_teacher(teacher.net)
+    distil(Distiller(teacher, student, args, where), Paths(args.paths, args.held_out, args.most), args, where)
 
 
 if __name__ == "__main__":

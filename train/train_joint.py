@@ -20,7 +20,7 @@ import few_step
 import train_draft
 import train_few_step
 from draft_data import Features, load_drawn
-from run_log import Clock, Log, device, plot, save_checkpoint, use_threads, work
+from run_log import Clock, Log, device, mean_of, plot, save_checkpoint, use_threads, work
 from sample import Pipeline
 from trajectories import Teacher, compute
 
@@ -88,7 +88,8 @@ def main(argv=None):
     pipeline.network.to(where)
     torch.manual_seed(args.seed)
     teacher = Teacher(pipeline.network.image_head.net, pipeline.defaults["guidance_scale"])
-    distiller = train_few_step.Distiller(teacher, head_args, where)
+    student = few_step.load(head_args.init) if head_args.init else few_step.from_teacher(teacher.net)
+    distiller = train_few_step.Distiller(teacher, student, head_args, where)
     trainer = train_draft.Trainer(pipeline, draft_args, where)
     trainer.few_step = distiller.ema
     step, clock, last = 0, Clock(), os.path.join(args.run, "last.pt")
@@ -128,7 +129,7 @@ def main(argv=None):
             sums.setdefault(name, []).append(value)
         step += 1
         if step % args.log_steps == 0:
-            row = {name: float(np.mean(sums[name])) if name in sums else "" for name in ("reg", "vel", "jump", "seg", "cd", "token", "fake")}
+            row = {name: mean_of(sums[name]) if name in sums else "" for name in ("reg", "vel", "jump", "seg", "cd", "token", "fake")}
             log.add(step=step, **row, **distiller.validate(paths), alpha=dynamic_schedule.alpha(s), beta=dynamic_schedule.beta(s),
                     draft_lr=draft_args.lr * draft_rate, head_lr=head_args.lr * head_rate, minutes=clock.tick() / 60)
             sums = {}

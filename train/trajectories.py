@@ -18,14 +18,17 @@ STATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class Teacher:
-    """The model's flow head with guidance inside: two rows a token."""
+    """The model's flow head with guidance inside: two rows a token.
+
+    TransDiff's decoder too, with pictures for tokens (transdiff_few_step.py).
+    """
 
     def __init__(self, net, scale):
         self.net, self.scale = net.eval().requires_grad_(False), scale
 
     def velocity(self, x, t, c, empty):
         """x (N, D), t a number or (N,), c and empty (N, H) -> (N, D) float32."""
-        t = torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(len(x))
+        t = t if torch.is_tensor(t) else torch.full((len(x),), t, device=x.device)
         if self.scale == 1:
             return self.net(x, t, c).float()
         caption, other = self.net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([c, empty])).float().chunk(2)

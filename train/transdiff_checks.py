@@ -18,10 +18,13 @@ import safetensors_io
 import train_vae
 import transdiff_data
 import transdiff_export
+import transdiff_few_step_checks
 import transdiff_golden
 import transdiff_model as transdiff
+import transdiff_paths
 import transdiff_sample
 import transdiff_train
+import transdiff_train_few_step
 import transdiff_vae
 import vae
 
@@ -167,6 +170,28 @@ def stages(folder, pictures_of):
         assert image.size == (8 * 64, 2 * 64), "two pictures of four passes a line"
     quality_pack.main(sample + ["--out", at("model", "quality"), "--classes", "--epochs", "1"])
     quality.main(["--model", at("model"), "--timesteps", "2", "--fd-count", "64"])
+    distil(at, pictures_of)
+
+
+def distil(at, pictures_of):
+    """A few-step decoder from stored paths, then, resumed, from paths on the way; its cases; pictures by it, alone and for figures."""
+    common = ["--data", pictures_of, "--model", at("model"), "--path-batch", "8"]
+    transdiff_paths.main(common + ["--rows", "16", "--out", at("paths.safetensors")])
+    run = common + ["--run", at("few"), "--batch", "4", "--dmd-batch", "4", "--held-out", "4", "--pool", "8", "--refresh", "4", "--log-steps", "2", "--probe-classes", "2"]
+    transdiff_train_few_step.main(run + ["--minutes", "0.02", "--trajectories-only", "--paths", at("paths.safetensors")])
+    first = torch.load(at("few", "last.pt"))
+    transdiff_train_few_step.main(run + ["--minutes", "0.06", "--begin", "0.6"])
+    second = torch.load(at("few", "last.pt"))
+    assert second["step"] > first["step"] > 0, "a second call resumes"
+    fake = lambda state: state["distiller"]["fake"]["input_proj.weight"]
+    assert not torch.equal(fake(first), fake(second)), "distribution matching trains the fake network"
+    os.makedirs(at("model", "accelerator"))
+    shutil.copy(at("few", "few_step.safetensors"), at("model", "accelerator"))
+    transdiff_golden.main(["--model", at("model"), "--accelerator-only"])
+    pipeline = transdiff_sample.Pipeline.load(at("model"))
+    together, alone = pipeline.latents([1, 4, 2], [7, 8, 9], few_step=2), pipeline.latents([4], [8], few_step=2)
+    assert torch.allclose(together[1:2], alone, atol=1e-4)
+    quality.main(["--model", at("model"), "--few-step", "1", "--fd-count", "64"])
 
 
 def main():
@@ -176,6 +201,7 @@ def main():
     check_sampler()
     check_autoencoder()
     check_classes(data.load_rows(sample))
+    transdiff_few_step_checks.main()
     check_stored_cases(os.path.join(HERE, "golden-transdiff"))
     folder = tempfile.mkdtemp(prefix="transdiff-checks-")
     check_inner_training(folder, sample)

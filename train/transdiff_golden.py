@@ -3,6 +3,7 @@
 python transdiff_golden.py --model ../models/transdiff-emoji64       writes manifest.json and fixtures.safetensors beside the weights
 python transdiff_golden.py --random golden-transdiff                 writes a small model with random weights, and its cases
 
+A few-step decoder in accelerator/ has its cases there, in the same two files.
 A case of drawing also names its seeds, so that the engine's generator can be held to the recorded noise.
 """
 import argparse
@@ -10,8 +11,10 @@ import os
 
 import torch
 
+import few_step
 import safetensors_io
 import transdiff_export
+import transdiff_few_step
 import transdiff_model as transdiff
 import transdiff_sample
 import vae
@@ -38,6 +41,11 @@ def write_random_model(folder):
     # Pictures are only drawn of it, so the encoder stays behind.
     at = os.path.join(folder, "vae", "model.safetensors")
     safetensors_io.save(bf16({name: t for name, t in autoencoder.released().items() if name.startswith(("decoder.", "post_quant_conv."))}), at)
+    student = transdiff_few_step.from_teacher(network.diffdecoder.net, TINY)
+    for p in student.interval_embed.linear_2.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    os.makedirs(os.path.join(folder, "accelerator"), exist_ok=True)
+    few_step.save(student, os.path.join(folder, "accelerator", few_step.FILE))
 
 
 @torch.no_grad()
@@ -89,14 +97,50 @@ def write_cases(folder):
                     guidance_rows="conditional rows first, then unconditional; none where cfg is 1", cases=cases), folder, "manifest.json")
 
 
+@torch.no_grad()
+def few_step_cases(pipeline):
+    """u(x, t, r, z) alone, in the first pass and in the last, and pictures drawn by jumps in every pass.
+
+    Their z are those of the model's own cases: an accelerator has room for latents only.
+    """
+    net, c, cases, tensors = pipeline.few_step_decoder, pipeline.network.config, [], {}
+    n, m = transdiff.side_of(c) ** 2, transdiff.block_length(c)
+    torch.manual_seed(3)
+    for i, (passes, t, r) in enumerate(((1, [1.0, 1.0], [0.0, 0.5]), (c["ar_steps"], [0.5, 0.75, 0.3], [0.0, 0.5, 0.3]))):
+        x, z = torch.randn(len(t), n, c["vae_channels"]), torch.randn(len(t), passes * m, c["width"])
+        t, r = torch.tensor(t), torch.tensor(r)
+        tensors.update({f"fs{i}_x": x, f"fs{i}_t": t, f"fs{i}_r": r, f"fs{i}_c": z, f"fs{i}_u": net.mean_velocity(x, t, r, net.condition(z))})
+        cases.append(dict(name=f"few-step decoder, {passes} passes", kind="few_step", x=f"fs{i}_x", t=f"fs{i}_t", r=f"fs{i}_r", condition=f"fs{i}_c",
+                          expect={f"fs{i}_u": 5e-4}))
+    for jumps, labels, seeds in ((1, [1, c["num_classes"] - 1], [7, 2 ** 40 + 3]), (2, [0], [11]), (4, [2], [12])):
+        latents = pipeline.latents(labels, seeds, few_step=jumps)
+        key, side = f"few{jumps}", transdiff.side_of(c)
+        tensors.update({f"{key}_labels": torch.tensor(labels).float(), f"{key}_noise": transdiff_sample.initial_noise(seeds, n, c["vae_channels"])[None],
+                        f"{key}_latents": latents[:, -1].transpose(1, 2).unflatten(2, (side, side))})
+        cases.append(dict(name=f"{jumps} jumps", kind="class_to_latent", labels=f"{key}_labels", seeds=seeds, noise=f"{key}_noise", params=dict(few_step=jumps),
+                          expect={f"{key}_latents": 3e-4}))
+    return cases, tensors
+
+
+def write_accelerator_cases(folder):
+    cases, tensors = few_step_cases(transdiff_sample.Pipeline.load(folder))
+    safetensors_io.save(tensors, os.path.join(folder, "accelerator", "fixtures.safetensors"))
+    write_json(dict(family="transdiff-mrar", vae="../vae", tolerance="|a - b| <= tol * max(1, max|expected|)", cases=cases), folder, "accelerator", "manifest.json")
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", help="a model folder: only its cases are written")
     parser.add_argument("--random", metavar="FOLDER", help="write a small random model there first")
+    parser.add_argument("--accelerator-only", action="store_true", help="leave the model's own cases as they are")
     args = parser.parse_args(argv)
     if args.random:
         write_random_model(args.random)
-    write_cases(args.random or args.model)
+    folder = args.random or args.model
+    if not args.accelerator_only:
+        write_cases(folder)
+    if os.path.exists(os.path.join(folder, "accelerator", few_step.FILE)):
+        write_accelerator_cases(folder)
 
 
 if __name__ == "__main__":

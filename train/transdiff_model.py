@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import vae
 from norms import LayerNorm
 
 CONFIG = dict(architecture="transdiff-mrar", image_size=64, width=256, num_heads=4, transformer_blocks=8, diffusion_blocks=4, num_classes=477,
@@ -28,8 +29,18 @@ def block_length(c):
     return (side_of(c) // 2) ** 2
 
 
+def patches(x, c):
+    """Decoder tokens (B, N, 16) -> the block (B, m, 64) that the transformer reads."""
+    return vae.patchify(x.transpose(1, 2).unflatten(2, (side_of(c), side_of(c))))
+
+
+def tokens(picture, c):
+    """The block (B, m, 64) -> decoder tokens (B, N, 16)."""
+    return vae.unpatchify(picture, side_of(c) // 2, side_of(c) // 2).flatten(2).transpose(1, 2)
+
+
 def attend(q, k, v, heads, mask=None):
-    """q (B, T, D), k and v (B, S, D), mask (T, S) added to the scores -> (B, T, D)."""
+    """q (B, T, D), k and v (B, S, D), mask (T, S), or (B, 1, T or 1, S), added to the scores -> (B, T, D)."""
     split = lambda x: x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
     q, k, v = split(q), split(k), split(v)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
@@ -108,11 +119,10 @@ class TimeEmbed(nn.Module):
         super().__init__()
         self.rounded, self.time_embedder, self.time_proj = rounded, TimestepEmbedder(width), nn.Linear(width, 6 * width)
 
-    def forward(self, tau):
-        """-> m (R, 6, D), what all blocks are modulated with, and e (R, D). The reference rounds the input of time_proj to bfloat16."""
-        e = self.time_embedder(tau).float()
+    def modulation(self, e):
+        """e (R, D), the embedded time -> m (R, 6, D), what all blocks are modulated with. The reference rounds the input of time_proj to bfloat16."""
         s = F.silu(e)
-        return self.time_proj(s.bfloat16().float() if self.rounded else s).float().unflatten(1, (6, -1)), e
+        return self.time_proj(s.bfloat16().float() if self.rounded else s).float().unflatten(1, (6, -1))
 
 
 class DecoderBlock(nn.Module):
@@ -157,8 +167,12 @@ class DecoderNet(nn.Module):
 
     def velocity(self, x, tau, condition, mask=None):
         """x (R, N, 16) noisy, tau (R,) = 1000 t -> noise - data (R, N, 16)."""
-        m, e = self.time_embed(tau)
-        h = self.input_proj(x) + self.diffusion_pos_embed_learned
+        return self.blocks(x, self.time_embed.time_embedder(tau), condition, mask)
+
+    def blocks(self, x, e, condition, mask=None):
+        """e (R, D): the embedded time."""
+        e = e.float()
+        m, h = self.time_embed.modulation(e), self.input_proj(x) + self.diffusion_pos_embed_learned
         for block, (keys, values) in zip(self.res_blocks, condition):
             h = block(h, m, keys, values, mask)
         return self.final_layer(h, e).float()

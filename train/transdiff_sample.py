@@ -12,6 +12,7 @@ import torch
 
 import philox
 import safetensors_io
+import transdiff_few_step
 import transdiff_model as transdiff
 import vae
 from sample import load_into, read_prompts, sheet
@@ -52,19 +53,39 @@ def integrate(decoder, condition, x, noise, steps, cfg, scale_0, scale_1):
     return x
 
 
+def in_passes(net, rows, count, draw, record=None):
+    """Pass by pass, each on the pictures of those before -> (B, count, N, 16).
+
+    rows: B labels, or 2B, the null class's behind. draw(i, z): the picture (B, N, 16) of pass i under the condition z of all rows.
+    record: called with each pass's transformer features (B or 2B, m, D).
+    """
+    caches, features, drawn, picture = [[] for _ in net.encoder_blocks], [], [], None
+    for i in range(count):
+        features.append(net.next_features(rows, picture, caches))
+        if record:
+            record(features[-1])
+        drawn.append(draw(i, net.positioned(torch.cat(features, 1))))
+        picture = transdiff.patches(drawn[-1], net.config)
+        picture = picture.repeat(len(rows) // len(picture), 1, 1)
+    return torch.stack(drawn, 1)
+
+
 class Pipeline:
     """A model folder, ready to draw. defaults: sampling.json."""
 
-    def __init__(self, network, autoencoder, defaults):
-        self.network, self.vae, self.defaults = network.eval(), autoencoder.eval(), defaults
+    def __init__(self, network, autoencoder, defaults, few_step_decoder=None):
+        self.network, self.vae, self.defaults, self.few_step_decoder = network.eval(), autoencoder.eval(), defaults, few_step_decoder
 
     @classmethod
-    def load(cls, folder):
+    def load(cls, folder, few_step_path=None):
+        """few_step_path: a few-step decoder elsewhere than in the folder's accelerator/."""
         with open(os.path.join(folder, "config.json")) as file:
             network = transdiff.TransDiff(json.load(file))
         load_into(network, safetensors_io.load(os.path.join(folder, "model.safetensors")))
+        few_step_path = few_step_path or os.path.join(folder, "accelerator", transdiff_few_step.FILE)
+        decoder = transdiff_few_step.load(few_step_path, network.config) if os.path.exists(few_step_path) else None
         with open(os.path.join(folder, "sampling.json")) as file:
-            return cls(network, vae.load(folder), json.load(file))
+            return cls(network, vae.load(folder), json.load(file), decoder)
 
     def draw(self, labels, seeds, batch=64, **options):
         """-> (len(labels), 64, 64, 3) uint8: the last pass's pictures."""
@@ -77,34 +98,30 @@ class Pipeline:
         return vae.to_uint8(self.vae.decode(latents.transpose(1, 2).unflatten(2, (side, side)) / self.network.config["vae_scale"]))
 
     @torch.no_grad()
-    def latents(self, labels, seeds, record=None, **options):
-        """-> (B, passes, N, 16). record: called with each pass's transformer features (B or 2B, m, D)."""
+    def latents(self, labels, seeds, few_step=0, record=None, **options):
+        """-> (B, passes, N, 16). few_step: jumps a pass, by the few-step decoder, whose weights hold the guidance: one row a picture; 0 = the sampler."""
         o = dict(self.defaults, **{k: v for k, v in options.items() if v is not None})
         net, c = self.network, self.network.config
-        side, cfg, count = transdiff.side_of(c), o["guidance_scale"], len(labels)
-        where = net.fake_latent.device
-        rows = torch.tensor(list(labels) + ([-1] * count if cfg > 1 else []), device=where)
-        caches = [[] for _ in net.encoder_blocks]
-        start = initial_noise(seeds, side ** 2, c["vae_channels"]).to(where)
-        features, drawn, picture = [], [], None
-        for i in range(c["ar_steps"]):
-            features.append(net.next_features(rows, picture, caches))
-            if record:
-                record(features[-1])
-            condition = net.diffdecoder.net.condition(net.positioned(torch.cat(features, 1)))
-            noise = step_noise(seeds, o["timesteps"], i, side ** 2, c["vae_channels"]).to(where)
-            x = integrate(net.diffdecoder.net, condition, start, lambda k: noise[k], o["timesteps"], cfg, o["scale_0"], o["scale_1"])
-            drawn.append(x)
-            picture = vae.patchify(x.transpose(1, 2).unflatten(2, (side, side)))
-            picture = torch.cat([picture, picture]) if cfg > 1 else picture
-        return torch.stack(drawn, 1)
+        tokens, cfg, where = transdiff.side_of(c) ** 2, 1.0 if few_step else o["guidance_scale"], net.fake_latent.device
+        rows = torch.tensor(list(labels) + ([-1] * len(labels) if cfg > 1 else []), device=where)
+        start = initial_noise(seeds, tokens, c["vae_channels"]).to(where)
+
+        def sampled(i, z):
+            noise = step_noise(seeds, o["timesteps"], i, tokens, c["vae_channels"]).to(where)
+            decoder = net.diffdecoder.net
+            return integrate(decoder, decoder.condition(z), start, lambda k: noise[k], o["timesteps"], cfg, o["scale_0"], o["scale_1"])
+
+        def jumped(_, z):
+            return transdiff_few_step.draw(self.few_step_decoder, start, z, few_step)
+
+        return in_passes(net, rows, c["ar_steps"], jumped if few_step else sampled, record)
 
 
 class NamePipeline:
     """Draws classes by name or synonym."""
 
-    def __init__(self, folder):
-        self.pipeline, self.labels = Pipeline.load(folder), {}
+    def __init__(self, folder, few_step_path=None):
+        self.pipeline, self.labels = Pipeline.load(folder, few_step_path), {}
         with open(os.path.join(folder, "classes.json")) as file:
             for entry in json.load(file)["classes"]:
                 for name in (entry["name"], *entry["synonyms"]):
@@ -123,14 +140,17 @@ def main(argv=None):
     parser.add_argument("--n", type=int, default=1, help="pictures of --name, seeds counting up")
     parser.add_argument("--timesteps", type=int)
     parser.add_argument("--guidance-scale", type=float)
+    parser.add_argument("--few-step", type=int, default=0, choices=(0, *transdiff_few_step.JUMPS), help="jumps a pass by the few-step decoder, instead of the sampler")
+    parser.add_argument("--few-step-head", help="its weights, if not in the folder's accelerator/")
     parser.add_argument("--passes", action="store_true", help="show the reference passes too")
     parser.add_argument("--out", default="sample.png")
     args = parser.parse_args(argv)
     from PIL import Image
-    named = NamePipeline(args.model)
+    named = NamePipeline(args.model, args.few_step_head)
     names = read_prompts(args.names) if args.names else [args.name] * args.n
     seeds = [args.seed] * len(names) if args.names else [args.seed + i for i in range(args.n)]
-    latents = named.pipeline.latents([named.labels[name] for name in names], seeds, timesteps=args.timesteps, guidance_scale=args.guidance_scale)
+    latents = named.pipeline.latents([named.labels[name] for name in names], seeds, timesteps=args.timesteps, guidance_scale=args.guidance_scale,
+                                     few_step=args.few_step)
     passes = latents.shape[1] if args.passes else 1
     Image.fromarray(sheet(named.pipeline.decode(latents[:, -passes:].flatten(0, 1)), passes * min(8 // passes, len(names)))).save(args.out)
 

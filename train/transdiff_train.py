@@ -18,8 +18,8 @@ import transdiff_data
 import transdiff_model as transdiff
 import vae
 from quality import nearest_has_base, thumbnails
-from run_log import Log, device, plot, use_threads
-from train import Run, image_tokens, input_noise, minutes_left, schedule
+from run_log import Log, device, minutes_left, plot, use_threads
+from train import Run, image_tokens, input_noise, schedule
 
 
 class Trainee(nn.Module):
@@ -51,8 +51,7 @@ class Trainee(nn.Module):
         net, (b, p, m, _) = self.net, pictures.shape
         f, mean = self.features(labels, pictures)
         chosen = torch.tensor(passes, device=f.device)
-        side = transdiff.side_of(net.config)
-        data_ = vae.unpatchify(pictures[:, chosen].flatten(0, 1), side // 2, side // 2).flatten(2).transpose(1, 2)   # (B P', N, 16)
+        data_ = transdiff.tokens(pictures[:, chosen].flatten(0, 1), net.config)                                    # (B P', N, 16)
         t = torch.sigmoid(torch.randn(len(data_), device=f.device))[:, None, None]                                 # logit-normal
         noise = torch.randn_like(data_)
         mask = transdiff.block_mask(chosen.repeat_interleave(data_.shape[1]), torch.arange(p, device=f.device).repeat_interleave(m))
@@ -81,22 +80,26 @@ def draw_passes(random, draws, count):
     return [count - 1 if random.random() < 0.5 else int(random.integers(0, count)) for _ in range(draws)]
 
 
-def probe(run, autoencoder, chosen, rows, pictures, args, probes):
-    """Some classes drawn, and its last picture looked up among the training pictures: a rough adherence, and a sheet to look at."""
+def drawn_classes(pipeline, chosen, rows, pictures, count, path, **options):
+    """`count` classes drawn, and the last pictures looked up among the training pictures: a rough adherence, and at `path` a sheet to look at."""
     from PIL import Image
     from sample import sheet
-    from transdiff_sample import Pipeline
-    start = time.time()
-    count = args.probe_classes
     labels = np.linspace(0, len(chosen) - 1, count).astype(int).tolist()
-    pipeline = Pipeline(run.ema, autoencoder, dict(timesteps=8, guidance_scale=1.3, scale_0=1.0, scale_1=1.0))
-    latents = pipeline.latents(labels, list(range(count)))
+    latents = pipeline.latents(labels, list(range(count)), **options)
     drawn = np.stack([pipeline.decode(latents[:, i]) for i in range(latents.shape[1])], 1)
     train = data.train_ids(rows)
     hits = nearest_has_base(thumbnails(drawn[:, -1]), thumbnails(pictures[train]), [rows[i]["base"] for i in train], [rows[chosen[i][-1]]["base"] for i in labels])
     shown = np.concatenate([pictures[[chosen[i][-1] for i in labels]][:, None], drawn], 1).reshape(-1, 64, 64, 3)
-    Image.fromarray(sheet(shown, 4 * (1 + latents.shape[1]))).save(os.path.join(args.run, f"probe_{run.step:06d}.png"))
-    probes.add(step=run.step, minutes=run.clock.spent / 60, adherence=float(np.mean(hits)), seconds=time.time() - start)
+    Image.fromarray(sheet(shown, 4 * (1 + latents.shape[1]))).save(path)
+    return float(np.mean(hits))
+
+
+def probe(run, autoencoder, chosen, rows, pictures, args, probes):
+    from transdiff_sample import Pipeline
+    start = time.time()
+    pipeline = Pipeline(run.ema, autoencoder, dict(timesteps=8, guidance_scale=1.3, scale_0=1.0, scale_1=1.0))
+    adherence = drawn_classes(pipeline, chosen, rows, pictures, args.probe_classes, os.path.join(args.run, f"probe_{run.step:06d}.png"))
+    probes.add(step=run.step, minutes=run.clock.spent / 60, adherence=adherence, seconds=time.time() - start)
     run.ema.train()
 
 
@@ -154,7 +157,7 @@ def main(argv=None):
 
     clock, mean, count, mark = run.clock, np.zeros(3), 0, run.clock.spent
     saved = probed = clock.spent
-    while minutes_left(clock, args) > 0:
+    while minutes_left(clock, args.minutes, args.until) > 0:
         clock.tick()
         rate = schedule(clock, args)
         run.set_rates(args.lr * rate, args.adam_lr * rate)
