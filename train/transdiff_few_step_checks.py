@@ -3,6 +3,7 @@
 Every check names the mistake that it would show. The losses themselves: few_step_checks.py.
 """
 import argparse
+import json
 import os
 import tempfile
 
@@ -16,8 +17,10 @@ import transdiff_few_step
 import transdiff_golden
 import transdiff_model as transdiff
 import transdiff_paths
+import transdiff_sample
 from trajectories import STATES, Teacher
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 TOY = dict(transdiff_golden.TINY, num_classes=5, bf16_rounding_before_time_proj=False)     # the rounding hides differences of this size
 BLOCK, TOKENS, CHANNELS = transdiff.block_length(TOY), transdiff.side_of(TOY) ** 2, TOY["vae_channels"]
 
@@ -162,6 +165,19 @@ def distilled_student_follows_the_teacher(steps=120):
     return before, after
 
 
+def stored_cases_hold():
+    """The committed cases of a few-step decoder are what this code computes."""
+    folder = os.path.join(HERE, "golden-transdiff")
+    with open(os.path.join(folder, "accelerator", "manifest.json")) as file:
+        cases = [case for case in json.load(file)["cases"] if case["kind"] == "class_to_latent"]
+    stored = safetensors_io.load(os.path.join(folder, "accelerator", "fixtures.safetensors"))
+    _, tensors = transdiff_golden.few_step_cases(transdiff_sample.Pipeline.load(folder))
+    assert set(tensors) == set(stored) and [case["params"]["few_step"] for case in cases] == list(few_step.JUMPS)
+    for case in cases:
+        for name in (*case["expect"], case["noise"]):
+            assert torch.allclose(stored[name], tensors[name], atol=1e-3), name
+
+
 def main():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -171,6 +187,7 @@ def main():
     rows_are_what_is_drawn()
     pool_moves_on()
     nothing_waits_for_the_device()
+    stored_cases_hold()
     before, after = distilled_student_follows_the_teacher()
     torch.set_num_threads(threads)
     print("TransDiff's few-step checks passed: error of 1, 2 and 4 jumps " + ", ".join(f"{before[k]:.3f} -> {after[k]:.3f}" for k in ("error1", "error2", "error4")))
