@@ -186,7 +186,10 @@ def main():
     untrained_student_is_the_teacher()
     rows_are_what_is_drawn()
     pool_moves_on()
-    nothing_waits_for_the_device()
+    if int(torch.__version__.split(".")[0]) >= 2:                       # before, that device knows too few operations
+        nothing_waits_for_the_device()
+    else:
+        print("not checked with this PyTorch: that nothing waits for the device")
     stored_cases_hold()
     before, after = distilled_student_follows_the_teacher()
     torch.set_num_threads(threads)
