@@ -1,5 +1,5 @@
 // What a backend is: memory, prepared weights and the ops of ops.h. `reference` defines correct (plain
-// float32 loops), `cpu` and later `cuda` are held to it by test/native/conformance.
+// float32 loops), `cpu` and `cuda` are held to it by test/native/conformance.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ namespace ardiff {
 
 // Identity for logs, metrics and `EngineInfo`.
 struct BackendInfo {
-  std::string name;       // "reference", "cpu"
+  std::string name;       // "reference", "cpu", "cuda:0"
   DType dtype;            // compute dtype of matrix products: kF32 or kBF16
   int threads;
   std::string isa;        // "generic", "avx512_bf16", "amx_bf16", ...
@@ -50,7 +50,7 @@ class Backend : public Ops {
 };
 
 struct BackendOptions {
-  std::string name;   // "reference" | "cpu"
+  std::string name;   // "reference" | "cpu" | "cuda" | "cuda:N" (device N)
   std::string dtype;  // "auto" | "float32" | "bfloat16"
   int threads = 0;    // 0 = one per core available to the process
 };

@@ -3,6 +3,9 @@
 #if ARDIFF_WITH_CPU
 #include "backend/cpu/cpu_backend.h"
 #endif
+#if ARDIFF_WITH_CUDA
+#include "backend/cuda/make_cuda_backend.h"
+#endif
 
 namespace ardiff {
 
@@ -15,6 +18,9 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
   }
 #if ARDIFF_WITH_CPU
   if (options.name == "cpu") return make_cpu_backend(options);
+#endif
+#if ARDIFF_WITH_CUDA
+  if (options.name.starts_with("cuda")) return make_cuda_backend(options);
 #endif
   fail(ErrorCode::kInvalidArgument, "backend ", options.name, " is not part of this build");
 }

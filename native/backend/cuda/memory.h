@@ -1,0 +1,70 @@
+// Owners of what CUDA hands out: the stream, device memory that ops keep between calls, and the pinned ring through which host
+// memory goes up.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace ardiff::cuda {
+
+class Stream {
+ public:
+  Stream();
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  operator cudaStream_t() const { return stream_; }  // NOLINT(google-explicit-constructor): it is the handle
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+// Device memory that grows to the largest need and is kept. What get() returned is gone at the next get(): one op, one call.
+class Workspace {
+ public:
+  Workspace() = default;
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  // 256-byte aligned, uninitialised. Throws kOutOfMemory.
+  template <typename T>
+  T* get(int64_t count) {
+    return static_cast<T*>(grow(static_cast<size_t>(count) * sizeof(T)));
+  }
+
+ private:
+  void* grow(size_t bytes);
+
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Host memory the device reads by itself, in a ring of pieces: a copy is enqueued from a piece that is used again only after the
+// stream has read it, so the caller's memory is free as soon as upload returns.
+class StagingRing {
+ public:
+  StagingRing();
+  ~StagingRing();
+  StagingRing(const StagingRing&) = delete;
+  StagingRing& operator=(const StagingRing&) = delete;
+
+  void upload(void* to, const void* from, size_t bytes, cudaStream_t stream);
+
+ private:
+  static constexpr size_t kPieces = 4;
+  static constexpr size_t kPieceBytes = size_t{2} << 20;
+  static constexpr size_t kAlignment = 64;
+
+  void next_piece(cudaStream_t stream);
+
+  std::byte* memory_ = nullptr;
+  std::array<cudaEvent_t, kPieces> read_{};  // recorded when the ring leaves a piece
+  size_t piece_ = 0;
+  size_t used_ = 0;
+};
+
+}  // namespace ardiff::cuda
