@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <numbers>
 
+#include "backend/host_device.h"
+
 namespace ardiff {
 
 using PhiloxWords = std::array<uint32_t, 4>;
 using PhiloxKey = std::array<uint32_t, 2>;
 
-inline PhiloxWords philox4x32(PhiloxWords c, PhiloxKey k) {
+ARDIFF_HD inline PhiloxWords philox4x32(PhiloxWords c, PhiloxKey k) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{0xD2511F53u} * c[0];
     const uint64_t p1 = uint64_t{0xCD9E8D57u} * c[2];
@@ -25,10 +27,10 @@ inline PhiloxWords philox4x32(PhiloxWords c, PhiloxKey k) {
 }
 
 // In (0, 1), never 0 or 1.
-inline double philox_uniform(uint32_t word) { return (static_cast<double>(word) + 0.5) * 0x1p-32; }
+ARDIFF_HD inline double philox_uniform(uint32_t word) { return (static_cast<double>(word) + 0.5) * 0x1p-32; }
 
 // Standard normals of one block: Box-Muller on words (0, 1) and (2, 3), cosine first.
-inline std::array<double, 4> philox_normals(const PhiloxWords& words) {
+ARDIFF_HD inline std::array<double, 4> philox_normals(const PhiloxWords& words) {
   std::array<double, 4> out;
   for (size_t pair = 0; pair < 4; pair += 2) {
     const double radius = std::sqrt(-2.0 * std::log(philox_uniform(words[pair])));

@@ -23,10 +23,10 @@ void check_cuda(cudaError_t status, const char* what);
 // After a launch: a refused configuration, or an error of an earlier kernel that has shown up by now.
 inline void check_launch(const char* op) { check_cuda(cudaGetLastError(), op); }
 
-// Dynamic shared memory of a kernel beyond the 48 KiB that need no asking.
+// Dynamic shared memory of a kernel beyond what needs no asking: 48 KiB together with its static shared memory.
 template <typename Kernel>
 void allow_shared_memory(Kernel* kernel, size_t bytes) {
-  if (bytes <= size_t{48} << 10) return;
+  if (bytes <= size_t{32} << 10) return;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "shared memory of a kernel");
 }
 

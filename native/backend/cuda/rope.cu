@@ -1,0 +1,138 @@
+// Rotary positions: the angles' cosines and sines, and the split, rotation and storing of a step's queries, keys and values.
+#include <algorithm>
+#include <cmath>
+
+#include "backend/cuda/cache_index.cuh"
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/device.h"
+#include "backend/op_checks.h"
+
+namespace ardiff {
+
+using namespace cuda;
+
+namespace {
+
+constexpr int64_t kMostRows = 65535;  // second dimension of a grid; kernels go on from there
+
+// The frequency as the reference makes it, in double once per thread; sincosf reduces angles of any size exactly.
+__global__ void angles_kernel(const int32_t* positions, int64_t rows, float theta, int half, float* cos, int64_t cos_stride, float* sin, int64_t sin_stride) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i >= half) return;
+  const auto frequency = static_cast<float>(pow(static_cast<double>(theta), -static_cast<double>(i) / static_cast<double>(half)));
+  for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
+    float s, c;
+    sincosf(__fmul_rn(static_cast<float>(positions[m]), frequency), &s, &c);
+    cos[m * cos_stride + i] = c;
+    sin[m * sin_stride + i] = s;
+  }
+}
+
+struct RopeStore {
+  const float* qkv;
+  int64_t qkv_stride;
+  const float* cos;
+  int64_t cos_stride;
+  const float* sin;
+  int64_t sin_stride;
+  const int32_t* slots;
+  float* q;
+  int64_t q_stride;
+  int q_heads;
+  CacheShape cache;
+};
+
+// Block (part of a row, row): one pair of numbers per thread and turn.
+template <typename Kv>
+__global__ void rope_store_kernel(RopeStore a, int64_t rows, Kv* keys, Kv* values) {
+  const int half = a.cache.head_dim / 2;
+  const int64_t pairs = static_cast<int64_t>(a.q_heads + 2 * a.cache.kv_heads) * half;
+  for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
+    const float* from = a.qkv + m * a.qkv_stride;
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < pairs; i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+      const QkvPair pair = qkv_pair(i, a.q_heads, a.cache.kv_heads, a.cache.head_dim);
+      const float x1 = from[pair.column], x2 = from[pair.column + half];
+      if (pair.part == QkvPair::Part::kValue) {
+        Kv* to = values + slot_offset(a.cache, a.slots[m], pair.head) + pair.j;
+        to[0] = from_float<Kv>(x1);
+        to[half] = from_float<Kv>(x2);
+        continue;
+      }
+      const float c = a.cos[m * a.cos_stride + pair.j], s = a.sin[m * a.sin_stride + pair.j];
+      const float y1 = x1 * c - x2 * s, y2 = x2 * c + x1 * s;
+      if (pair.part == QkvPair::Part::kQuery) {
+        float* to = a.q + m * a.q_stride + pair.column;
+        to[0] = y1;
+        to[half] = y2;
+      } else {
+        Kv* to = keys + slot_offset(a.cache, a.slots[m], pair.head) + pair.j;
+        to[0] = from_float<Kv>(y1);
+        to[half] = from_float<Kv>(y2);
+      }
+    }
+  }
+}
+
+template <typename Kv>
+__global__ void store_kv_kernel(const float* key_values, int64_t stride, const int32_t* slots, int64_t rows, CacheShape cache, Kv* keys, Kv* values) {
+  const int width = cache.kv_heads * cache.head_dim;
+  for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
+    for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < width; i += static_cast<int>(gridDim.x * blockDim.x)) {
+      const int64_t to = slot_offset(cache, slots[m], i / cache.head_dim) + i % cache.head_dim;
+      keys[to] = from_float<Kv>(key_values[m * stride + i]);
+      values[to] = from_float<Kv>(key_values[m * stride + width + i]);
+    }
+  }
+}
+
+}  // namespace
+
+void CudaBackend::rope_angles(const TensorView& positions, float theta, const TensorView& cos, const TensorView& sin) {
+  op_checks::rope_angles(positions, cos, sin);
+  const int64_t rows = cos.rows(), half = cos.cols();
+  if (rows == 0 || half == 0) return;
+  const dim3 grid(static_cast<unsigned>(ceil_div(half, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
+  angles_kernel<<<grid, kBlock, 0, stream_>>>(indices(positions), rows, theta, static_cast<int>(half), floats(cos), cos.row_stride, floats(sin),
+                                                sin.row_stride);
+  check_launch("rope_angles");
+}
+
+void CudaBackend::rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
+                             const KvLayer& kv) {
+  op_checks::rope_store(qkv, cos, sin, slots, q, kv);
+  const int64_t rows = qkv.rows();
+  if (rows == 0) return;
+  RopeStore a{};
+  a.qkv = floats(qkv);
+  a.qkv_stride = qkv.row_stride;
+  a.cos = floats(cos);
+  a.cos_stride = cos.row_stride;
+  a.sin = floats(sin);
+  a.sin_stride = sin.row_stride;
+  a.slots = indices(slots);
+  a.q = floats(q);
+  a.q_stride = q.row_stride;
+  a.cache = cache_shape(kv);
+  a.q_heads = static_cast<int>(q.cols() / a.cache.head_dim);
+  const dim3 grid(static_cast<unsigned>(ceil_div(qkv.cols() / 2, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
+  visit_element(kv.keys.dtype, [&](auto type) {
+    using Kv = decltype(type);
+    rope_store_kernel<<<grid, kBlock, 0, stream_>>>(a, rows, elements<Kv>(kv.keys), elements<Kv>(kv.values));
+  });
+  check_launch("rope_store");
+}
+
+void CudaBackend::store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv) {
+  op_checks::store_kv(key_values, slots, kv);
+  const int64_t rows = key_values.rows();
+  if (rows == 0) return;
+  const dim3 grid(static_cast<unsigned>(ceil_div(key_values.cols() / 2, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
+  visit_element(kv.keys.dtype, [&](auto type) {
+    using Kv = decltype(type);
+    store_kv_kernel<<<grid, kBlock, 0, stream_>>>(floats(key_values), key_values.row_stride, indices(slots), rows, cache_shape(kv),
+                                                    elements<Kv>(kv.keys), elements<Kv>(kv.values));
+  });
+  check_launch("store_kv");
+}
+
+}  // namespace ardiff
