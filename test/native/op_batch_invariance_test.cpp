@@ -231,6 +231,18 @@ TEST_P(CacheInvariance, PrefillEqualsDecodesWhereverBlocksLie) {
   }
 }
 
+// The same beyond what a backend may take of a context at a time.
+TEST_P(CacheInvariance, LongPrefillEqualsDecodes) {
+  CachedSequences s;
+  s.sequences = 2;
+  s.tokens = 270;
+  const auto qkv = values_.normal(s.sequences * s.tokens * s.qkv_width());
+  const auto decodes = run(s, qkv, 1, true);
+  ASSERT_FALSE(has_nan(decodes)) << "something outside of the context was read";
+  EXPECT_EQ(decodes, run(s, qkv, s.tokens, true)) << "prefill of everything";
+  EXPECT_EQ(decodes, run(s, qkv, 65, false)) << "chunked prefill, one by one";
+}
+
 // Rows of several sequences, each with keys of its own in blocks that lie anywhere; what is not seen is NaN.
 TEST_P(BatchInvariance, AttentionEntropy) {
   constexpr int32_t kRows = 40;

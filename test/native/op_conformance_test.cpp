@@ -316,6 +316,26 @@ TEST_P(OpConformance, RopeStoreAndPagedAttention) {
   }
 }
 
+// Contexts beyond what a backend may take at a time, one to ten query heads for each of keys.
+TEST_P(OpConformance, PagedAttentionOverLongContexts) {
+  for (const AttentionShape& s : {AttentionShape{10, 2, 128, 16}, {4, 4, 64, 16}, {3, 1, 18, 5}, {20, 2, 32, 16}, {6, 3, 256, 16}, {7, 1, 40, 64}}) {
+    const std::vector<int32_t> lengths = {300, 1, 127, 128, 129, 255, 256, 257};
+    const auto rows = static_cast<int64_t>(lengths.size());
+    const int64_t max_blocks = (300 + s.block_tokens - 1) / s.block_tokens, blocks = 2 * max_blocks;
+    const auto tables = values_.order(static_cast<int32_t>(blocks));  // of two sequences
+    const auto table_rows = values_.below(rows, 2);
+    const Shape cache{blocks, s.kv_heads, s.block_tokens, s.head_dim};
+    const auto keys = values_.normal(cache.size()), values = values_.normal(cache.size()), queries = values_.normal(rows * s.heads * s.head_dim);
+    compare(std::to_string(s.heads) + " heads of " + std::to_string(s.head_dim), {2e-5f, 2e-5f}, [&](Backend& b) {
+      const Tensor k = put(b, b.kv_dtype(), cache, keys), v = put(b, b.kv_dtype(), cache, values);
+      const Tensor out = b.make(b.activation_dtype(), {rows, s.heads * s.head_dim});
+      b.paged_attention(f32(b, {rows, s.heads * s.head_dim}, queries), {k, v},
+                        {put(b, {2, max_blocks}, tables), put(b, table_rows), put(b, lengths)}, out);
+      return out;
+    });
+  }
+}
+
 // Keys and values land at their slots unrotated, and no other place of the cache is touched. Exact: copies, or bf16 of bf16.
 TEST_P(OpConformance, StoreKv) {
   for (const AttentionShape& s : {AttentionShape{2, 2, 8, 16}, {4, 4, 80, 5}, {3, 3, 17, 1}}) {
