@@ -1,0 +1,152 @@
+// Linear layers: weights on their way to the device, and which kernel a product takes.
+#include <cuda_fp16.h>
+
+#include <vector>
+
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/linear.cuh"
+#include "backend/cuda/weight_layout.cuh"
+#include "backend/host_memory.h"
+#include "backend/op_checks.h"
+
+namespace ardiff {
+
+using namespace cuda;
+
+namespace {
+
+constexpr int64_t kUploadBytes = int64_t{32} << 20;  // of a weight matrix at a time, on its way into the layout
+constexpr int kPaddedFeatures = 32;                  // what a block of linear_few.cu reads
+
+// float32: weight (out, in). bfloat16: as weight_layout.cuh says, zeros up to whole steps and blocks.
+struct CudaLinear final : Linear {
+  using Linear::Linear;
+  Storage weight;
+  Storage bias;       // (out) f32
+  int64_t depth = 0;  // in, or in bf16 that rounded up to whole steps
+};
+
+__device__ inline float to_f32(__half value) { return __half2float(value); }
+template <typename T>
+__device__ float to_f32(T value) {
+  return to_float(value);
+}
+
+// Rows of a weight matrix, the first of them feature `first`, to their places.
+template <typename Source, typename T>
+__global__ void place_weights(const Source* rows, int64_t count, int64_t in, int64_t first, int64_t steps, T* to) {
+  for (int64_t i = first_item(); i < count * in; i += item_step()) {
+    const int64_t feature = first + i / in, k = i % in;
+    const int64_t place = sizeof(T) == sizeof(bf16) ? weight_place(feature, k, steps) : feature * in + k;
+    to[place] = from_float<T>(to_f32(rows[i]));
+  }
+}
+
+template <typename Source>
+void place(const Source* rows, int64_t count, int64_t first, const CudaLinear& layer, bool bf16_weights, cudaStream_t stream) {
+  const int64_t in = layer.in_features;
+  void* to = layer.weight.get();
+  if (bf16_weights) {
+    place_weights<<<blocks_for(count * in), kBlock, 0, stream>>>(rows, count, in, first, layer.depth / kStepDepth, static_cast<bf16*>(to));
+  } else {
+    place_weights<<<blocks_for(count * in), kBlock, 0, stream>>>(rows, count, in, first, int64_t{0}, static_cast<float*>(to));
+  }
+  check_launch("prepare_linear");
+}
+
+// Rows of x as bf16 with zeros up to `depth`.
+template <typename T>
+__global__ void pad_rows(const T* x, int64_t stride, int64_t rows, int64_t in, int64_t depth, bf16* to) {
+  for (int64_t i = first_item(); i < rows * depth; i += item_step()) {
+    const int64_t k = i % depth;
+    to[i] = __float2bfloat16_rn(k < in ? to_float(x[i / depth * stride + k]) : 0.0f);
+  }
+}
+
+bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+}  // namespace
+
+std::unique_ptr<Linear> CudaBackend::prepare_linear(std::span<const LinearPart> parts) {
+  op_checks::prepare_linear(parts);
+  const int64_t in = parts[0].weight.shape[1];
+  int64_t out = 0;
+  for (const LinearPart& part : parts) out += part.weight.shape[0];
+  check(in < (int64_t{1} << 30) && out < (int64_t{1} << 30), ErrorCode::kInvalidModel, "weight ", parts[0].weight.name, ": ", out, " x ", in,
+        " is beyond the cuda backend");
+  auto layer = std::make_unique<CudaLinear>(in, out);
+  layer->depth = bf16() ? round_up(in, kStepDepth) : in;
+  const int64_t elements = bf16() ? round_up(out, kPaddedFeatures) * layer->depth : out * in;
+  layer->weight = allocate(static_cast<size_t>(elements) * dtype_size(info_.dtype));
+  layer->bias = allocate(static_cast<size_t>(out) * sizeof(float));
+  std::vector<float> bias(static_cast<size_t>(out), 0.0f);
+  int64_t feature = 0;
+  for (const LinearPart& part : parts) {
+    const int64_t rows = part.weight.shape[0];
+    if (part.bias) read_f32(part.bias, 0, rows, bias.data() + feature);
+    const auto row_bytes = static_cast<int64_t>(dtype_size(part.weight.dtype)) * in;
+    const int64_t rows_at_once = std::clamp<int64_t>(kUploadBytes / row_bytes, 1, rows);
+    auto* staged = activations_.get<std::byte>(rows_at_once * row_bytes);
+    for (int64_t row = 0; row < rows; row += rows_at_once) {
+      const int64_t count = std::min(rows_at_once, rows - row);
+      staging_.upload(staged, static_cast<const std::byte*>(part.weight.data) + row * row_bytes, static_cast<size_t>(count * row_bytes), stream_);
+      switch (part.weight.dtype) {
+        case DType::kBF16: place(reinterpret_cast<const cuda::bf16*>(staged), count, feature + row, *layer, bf16(), stream_); break;
+        case DType::kF16: place(reinterpret_cast<const __half*>(staged), count, feature + row, *layer, bf16(), stream_); break;
+        default: place(reinterpret_cast<const float*>(staged), count, feature + row, *layer, bf16(), stream_); break;
+      }
+    }
+    feature += rows;
+  }
+  staging_.upload(layer->bias.get(), bias.data(), bias.size() * sizeof(float), stream_);
+  return layer;
+}
+
+void CudaBackend::set_bf16_input(LinearTask& task, const TensorView& x, int64_t depth) {
+  const bool usable = x.dtype == DType::kBF16 && x.cols() == depth && x.row_stride % 8 == 0 && is_aligned(x.data);
+  if (usable) {
+    task.x = x.data;
+    task.x_stride = x.row_stride;
+    return;
+  }
+  auto* padded = activations_.get<cuda::bf16>(x.rows() * depth);
+  visit_element(x.dtype, [&](auto type) {
+    pad_rows<<<blocks_for(x.rows() * depth), kBlock, 0, stream_>>>(elements<decltype(type)>(x), x.row_stride, x.rows(), x.cols(), depth, padded);
+  });
+  check_launch("linear");
+  task.x = padded;
+  task.x_stride = depth;
+}
+
+void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView& y, const Epilogue& epilogue) {
+  op_checks::linear(x, w, y, epilogue);
+  if (x.rows() == 0) return;
+  const auto& layer = dynamic_cast<const CudaLinear&>(w);
+  LinearTask task{};
+  task.rows = x.rows();
+  task.depth = static_cast<int>(layer.depth);
+  task.columns = static_cast<int>(layer.out_features);
+  task.weight = layer.weight.get();
+  task.bias = reinterpret_cast<const float*>(layer.bias.get());
+  task.y = y.data;
+  task.y_stride = y.row_stride;
+  task.y_bf16 = y.dtype == DType::kBF16;
+  task.kind = epilogue.kind;
+  task.gate = floats(epilogue.gate);
+  task.gate_stride = epilogue.gate.row_stride;
+  task.gate_rows = indices(epilogue.gate_rows);
+  if (!bf16()) {
+    task.x = x.data;
+    task.x_stride = x.row_stride;
+    visit_element(x.dtype, [&](auto type) { launch_linear_f32<decltype(type)>(task, stream_); });
+    return;
+  }
+  set_bf16_input(task, x, layer.depth);
+  if (x.rows() <= kFewRows) {
+    launch_linear_few(task, stream_);
+  } else {
+    launch_linear_many(task, sm_count_, workspace_, stream_);
+  }
+}
+
+}  // namespace ardiff

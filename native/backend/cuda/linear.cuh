@@ -1,0 +1,60 @@
+// One product of a linear layer as its kernels see it, and what happens to a result on its way into y.
+#pragma once
+
+#include "backend/cuda/device.h"
+#include "backend/ops.h"
+
+namespace ardiff::cuda {
+
+struct LinearTask {
+  const void* x;  // (rows, depth), rows x_stride elements apart
+  int64_t x_stride;
+  int64_t rows;
+  int depth;    // bf16: a multiple of kStepDepth, zeros (of weights and x) from the layer's depth on
+  int columns;  // output features
+  const void* weight;
+  const float* bias;  // (columns)
+  void* y;
+  int64_t y_stride;
+  bool y_bf16;
+  Epilogue::Kind kind;
+  const float* gate;
+  int64_t gate_stride;
+  const int32_t* gate_rows;  // or null
+};
+
+// Rounded one by one: a multiply-add that the compiler fuses in one kernel and not in another would give other bits.
+__device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum) {
+  float r = __fadd_rn(sum, t.bias[n]);
+  float* y = static_cast<float*>(t.y) + m * t.y_stride + n;
+  switch (t.kind) {
+    case Epilogue::Kind::kStore: break;
+    case Epilogue::Kind::kSilu: r = __fdiv_rn(r, __fadd_rn(1.0f, expf(-r))); break;
+    case Epilogue::Kind::kGelu: r = __fmul_rn(__fmul_rn(0.5f, r), erfcf(__fmul_rn(r, -0.70710678f))); break;  // 1 + erf(v) without cancellation
+    case Epilogue::Kind::kAdd: *y = __fadd_rn(*y, r); return;
+    case Epilogue::Kind::kGatedAdd: {
+      const int64_t row = t.gate_rows != nullptr ? t.gate_rows[m] : m;
+      *y = __fmaf_rn(t.gate[row * t.gate_stride + n], r, *y);
+      return;
+    }
+  }
+  if (t.y_bf16) {
+    static_cast<bf16*>(t.y)[m * t.y_stride + n] = __float2bfloat16_rn(r);
+  } else {
+    *y = r;
+  }
+}
+
+// Kernels by file. x of T; weight (columns, depth) as it is.
+template <typename T>
+void launch_linear_f32(const LinearTask& t, cudaStream_t stream);
+
+// x in bf16 with rows at whole 16 bytes, weights as weight_layout.cuh says. At most kFewRows rows: weights are read once, by as many
+// blocks as the device holds.
+constexpr int64_t kFewRows = 16;
+void launch_linear_few(const LinearTask& t, cudaStream_t stream);
+// Any number of rows. Where there are fewer tiles than multiprocessors the slices of the depth are computed apart and their sums
+// meet in `workspace`.
+void launch_linear_many(const LinearTask& t, int multiprocessors, class Workspace& workspace, cudaStream_t stream);
+
+}  // namespace ardiff::cuda
