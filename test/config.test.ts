@@ -7,6 +7,7 @@ describe('readConfig', () => {
     [['--port', 'x'], {}, '--port'],
     [[], { PORT: '-1' }, 'PORT'],
     [['--backend', 'gpu'], {}, '--backend'],
+    [['--backend', 'cuda:01'], {}, '--backend'],
     [['--dtype', 'int8'], {}, '--dtype'],
     [['--kv-sequences', '0'], {}, '--kv-sequences'],
     [['--nonsense', '1'], {}, '--nonsense'],
@@ -32,6 +33,10 @@ describe('readConfig', () => {
     expect(() => readConfig(['--model', ','], {})).toThrow(/expected a model folder/);
     expect(() => onlyModel(readConfig(['--model', 'a,b'], {}))).toThrow(ConfigError);
     expect(onlyModel(readConfig(['--model', 'a'], {}))).toBe('a');
+  });
+
+  it('takes devices by number', () => {
+    expect(['cuda', 'cuda:0', 'cuda:12'].map((backend) => readConfig(['--backend', backend], {}).backend)).toEqual(['cuda', 'cuda:0', 'cuda:12']);
   });
 
   it('is frozen', () => {

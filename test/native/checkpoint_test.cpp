@@ -9,6 +9,7 @@
 #include "expect_error.h"
 #include "model/model_config.h"
 #include "model/vae_names.h"
+#include "support/golden_dir.h"
 #include "temp_dir.h"
 
 namespace ardiff {
@@ -128,7 +129,7 @@ TEST(VaeNames, TranslateToDiffusers) {
 // A copy of the golden folder with one file replaced: the engine says what is wrong and survives.
 class BrokenFolder : public testing::Test {
  protected:
-  BrokenFolder() { std::filesystem::copy(std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny", dir_.path(), std::filesystem::copy_options::recursive); }
+  BrokenFolder() { std::filesystem::copy(testing_support::golden_dir() / "nextstep-tiny", dir_.path(), std::filesystem::copy_options::recursive); }
   void expect(const std::string& part) {
     const auto backend = make_backend({.name = "reference", .dtype = "float32", .threads = 1});
     expect_error([&] { NextStepEngine(*backend, dir_.path(), {.kv_blocks = 8, .max_step_tokens = 64}); }, ErrorCode::kInvalidModel, part);

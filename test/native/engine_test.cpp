@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "expect_error.h"
+#include "support/golden_dir.h"
 #include "support/settings.h"
 
 namespace ardiff {
@@ -96,7 +97,7 @@ class EngineTest : public testing::TestWithParam<Setting> {
  protected:
   EngineTest()
       : backend_(make_backend({GetParam().backend, GetParam().dtype, 2})),
-        engine_(*backend_, std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny", {.kv_blocks = 101, .max_step_tokens = 256}) {}
+        engine_(*backend_, testing_support::golden_dir() / "nextstep-tiny", {.kv_blocks = 101, .max_step_tokens = 256}) {}
 
   std::unique_ptr<Backend> backend_;
   NextStepEngine engine_;

@@ -91,7 +91,9 @@ TEST_P(OpChecks, TooMuchMemoryIsATypedError) {
 
 TEST(MakeBackend, RefusesWhatItCannotDo) {
   for (const BackendOptions& options : {BackendOptions{"tpu", "auto", 0}, BackendOptions{"reference", "bfloat16", 0}, BackendOptions{"reference", "int8", 0},
-                                        BackendOptions{"cpu", "int8", 0}, BackendOptions{"cpu", "auto", -1}}) {
+                                        BackendOptions{"cpu", "int8", 0}, BackendOptions{"cpu", "auto", -1},
+                                        BackendOptions{"cuda", "int8", 0}, BackendOptions{"cuda:", "auto", 0}, BackendOptions{"cuda:-1", "auto", 0},
+                                        BackendOptions{"cuda:1x", "auto", 0}, BackendOptions{"cuda:9999", "auto", 0}, BackendOptions{"cudax", "auto", 0}}) {
     EXPECT_THROW(make_backend(options), Error) << options.name << " " << options.dtype;
   }
 }

@@ -7,6 +7,7 @@
 #include "expect_error.h"
 #include "support/accelerated_class_model.h"
 #include "support/class_studio.h"
+#include "support/golden_dir.h"
 #include "support/settings.h"
 
 namespace ardiff {
@@ -353,7 +354,7 @@ INSTANTIATE_TEST_SUITE_P(Settings, TransDiffAcceleration, testing::ValuesIn(test
 
 // A model of one pass has no references; its passes may be of few steps.
 TEST(TransDiffAccelerationOfOnePass, HasFewStepsOnly) {
-  const auto folder = std::filesystem::path(ARDIFF_GOLDEN_DIR) / "transdiff-one-pass";
+  const auto folder = testing_support::golden_dir() / "transdiff-one-pass";
   testing_support::TempDir dir;
   testing_support::NamedTensors few = testing_support::renamed(testing_support::read_tensors(folder / "model.safetensors"), "diffdecoder.net.", "diffdecoder.net.");
   std::mt19937 random(3);

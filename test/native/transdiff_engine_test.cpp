@@ -12,6 +12,7 @@
 #include "io/mmap_file.h"
 #include "io/safetensors.h"
 #include "support/class_studio.h"
+#include "support/golden_dir.h"
 #include "support/settings.h"
 #include "temp_dir.h"
 
@@ -24,10 +25,10 @@ using testing_support::TempDir;
 using Latents = std::vector<float>;
 
 // train/'s case: 3 passes, guidance, a grid of 4, classes of 8 tokens and passes of 4, so blocks of 4.
-const std::filesystem::path kPasses = std::filesystem::path(ARDIFF_GOLDEN_DIR) / "../../train/golden-transdiff";
+const std::filesystem::path kPasses = testing_support::golden_dir() / "../../train/golden-transdiff";
 // Of both.
 const std::string kVae = (kPasses / "vae").string();
-const std::filesystem::path kOnePass = std::filesystem::path(ARDIFF_GOLDEN_DIR) / "transdiff-one-pass";
+const std::filesystem::path kOnePass = testing_support::golden_dir() / "transdiff-one-pass";
 
 SequenceSpec picture(const TransDiffEngine& engine, uint32_t id, int64_t label, uint64_t seed, int64_t timesteps, double guidance) {
   SequenceSpec spec;
@@ -373,7 +374,7 @@ TEST(LoadEngine, ReadsTheFamilyFromTheConfig) {
   const auto backend = make_backend({.name = "reference", .dtype = "float32", .threads = 1});
   const auto family = [&](const std::filesystem::path& folder) { return load_engine(*backend, folder, {.kv_blocks = 8, .max_step_tokens = 64})->info().family; };
   EXPECT_EQ(family(kPasses), "transdiff");
-  EXPECT_EQ(family(std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny"), "nextstep");
+  EXPECT_EQ(family(testing_support::golden_dir() / "nextstep-tiny"), "nextstep");
 }
 
 }  // namespace

@@ -74,11 +74,12 @@ Storage CudaBackend::allocate(size_t bytes) {
   const size_t size = std::max(bytes, kSmallest);
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, size);
-  if (status == cudaErrorMemoryAllocation) {
+  if (status != cudaSuccess) {
     (void)cudaGetLastError();
     size_t free = 0, total = 0;
     (void)cudaMemGetInfo(&free, &total);
-    fail(ErrorCode::kOutOfMemory, "out of device memory: ", bytes, " bytes, ", free, " of ", total, " are free");
+    const bool too_much = status == cudaErrorMemoryAllocation || bytes > total;
+    if (too_much) fail(ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes, the device has ", free, " of ", total, " free");
   }
   check_cuda(status, "allocate");
   // cudaFree waits for every kernel that was enqueued before it.

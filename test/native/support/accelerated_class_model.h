@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "support/golden_dir.h"
 #include "support/tensor_files.h"
 
 namespace ardiff::testing_support {
@@ -11,7 +12,7 @@ namespace ardiff::testing_support {
 class AcceleratedClassModel {
  public:
   AcceleratedClassModel() {
-    std::filesystem::copy(std::filesystem::path(ARDIFF_GOLDEN_DIR) / "../../train/golden-transdiff", path(),
+    std::filesystem::copy(golden_dir() / "../../train/golden-transdiff", path(),
                           std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
     std::filesystem::remove_all(accelerator());
     model_ = read_tensors(path() / "model.safetensors");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "support/golden_dir.h"
 #include "support/tensor_files.h"
 
 namespace ardiff::testing_support {
@@ -14,7 +15,7 @@ namespace ardiff::testing_support {
 class AcceleratedModel {
  public:
   explicit AcceleratedModel(float condition_scale = 0.3f) {
-    std::filesystem::copy(std::filesystem::path(ARDIFF_GOLDEN_DIR) / "nextstep-tiny", path(), std::filesystem::copy_options::recursive);
+    std::filesystem::copy(golden_dir() / "nextstep-tiny", path(), std::filesystem::copy_options::recursive);
     model_ = read_tensors(path() / "model.safetensors");
     for (float& value : model_.at("image_head.net.cond_embed.weight").values) value *= condition_scale;
     dir_.write("model.safetensors", safetensors_file(model_, false));

@@ -26,6 +26,16 @@ inline std::vector<Setting> settings() {
     // This processor multiplies no bfloat16; asking for it is an error, tested with the backend.
   }
 #endif
+#if ARDIFF_WITH_CUDA
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    try {
+      make_backend({"cuda", dtype, 1});
+      out.push_back({"cuda", dtype});
+    } catch (const Error&) {
+      // No device here; cuda_device_test says so, and fails where one was expected.
+    }
+  }
+#endif
   return out;
 }
 
