@@ -1,0 +1,13 @@
+// What the first CUDA device's memory gives, in bytes per second: the floors of cuda_bench.
+#pragma once
+
+namespace ardiff::bench {
+
+struct DeviceBandwidth {
+  double copy;  // bytes read and written by a copy of 1 GiB
+  double read;  // bytes read by a kernel that does nothing else
+};
+
+DeviceBandwidth device_bandwidth();
+
+}  // namespace ardiff::bench
