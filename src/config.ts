@@ -2,6 +2,7 @@ import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PACKAGE_ROOT } from './engine/native.js';
 import { MODE_KEYS, type DefaultAcceleration } from './model/accelerator.js';
+import { parseBackendName } from './engine/backend-name.js';
 import type { BackendName, ComputeDtype } from './engine/native-types.js';
 import type { LogLevel } from './gateway/deps.js';
 
@@ -56,7 +57,7 @@ const SETTINGS = {
   port: { env: 'PORT', fallback: '8080', parse: integer(0, 65_535), help: 'port to listen on; 0 takes a free one' },
   // The bundled demo: what `npm start` draws with on a fresh machine.
   model: { env: 'ARDIFF_MODEL', fallback: DEFAULT_MODEL, parse: folders, help: 'model folder, or several with commas between them; requests that name no model get the first' },
-  backend: { env: 'ARDIFF_BACKEND', fallback: 'cpu', parse: oneOf<BackendName>('cpu', 'reference'), help: 'cpu or reference' },
+  backend: { env: 'ARDIFF_BACKEND', fallback: 'cpu', parse: parseBackendName, help: 'cpu, reference, or with a build that has it cuda or cuda:N' },
   // bfloat16 only where the processor multiplies it natively; elsewhere float32 is faster.
   dtype: { env: 'ARDIFF_DTYPE', fallback: 'auto', parse: oneOf<ComputeDtype>('auto', 'float32', 'bfloat16'), help: 'auto, float32 or bfloat16' },
   threads: { env: 'ARDIFF_THREADS', fallback: '0', parse: integer(0, 1024), help: 'compute threads; 0: one per physical core' },

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { parseBackendName } from '../engine/backend-name.js';
 import { wrapEngine } from '../engine/engine.js';
 import { loadNativeModule } from '../engine/native.js';
 import type { BackendName, ComputeDtype } from '../engine/native-types.js';
@@ -6,7 +7,7 @@ import { describeError } from '../errors.js';
 import { GoldenUsageError, readGoldenFolder } from './golden/manifest.js';
 import { runGoldenFolder } from './golden/run-folder.js';
 
-const USAGE = 'Usage: npm run golden -- DIR [--backend reference|cpu] [--dtype float32|bfloat16] [--threads N]';
+const USAGE = 'Usage: npm run golden -- DIR [--backend reference|cpu|cuda[:N]] [--dtype float32|bfloat16] [--threads N]';
 
 interface Options {
   directory: string;
@@ -45,9 +46,17 @@ function readOptions(argv: string[]): Options {
   });
   const [directory, ...more] = positionals;
   if (directory === undefined || more.length > 0) throw new GoldenUsageError('expected one folder');
-  const backend = oneOf<BackendName>('--backend', values.backend, ['reference', 'cpu']);
+  const backend = backendOf(values.backend);
   const dtype = oneOf<ComputeDtype>('--dtype', values.dtype, ['float32', 'bfloat16']);
   return { directory, backend, dtype, threads: Number(values.threads) };
+}
+
+function backendOf(text: string): BackendName {
+  try {
+    return parseBackendName(text);
+  } catch (error) {
+    throw new GoldenUsageError(`--backend: ${describeError(error)}, received ${text}`);
+  }
 }
 
 function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {

@@ -10,9 +10,10 @@
 /** Checked against `abiVersion` of the loaded binary. */
 export const ABI_VERSION = 6;
 
-export type BackendName = 'reference' | 'cpu';
+/** `cuda:1` is the second device; `cuda` the first. Builds without the cuda backend refuse it. */
+export type BackendName = 'reference' | 'cpu' | 'cuda' | `cuda:${number}`;
 
-/** `auto`: bfloat16 where the processor multiplies it natively (AMX or AVX512-BF16), else float32. */
+/** `auto`: bfloat16 where the processor multiplies it natively (AMX, AVX512-BF16, a GPU), else float32. */
 export type ComputeDtype = 'auto' | 'float32' | 'bfloat16';
 
 /** `maruyama` is TransDiff's, the others NextStep's. */

@@ -27,7 +27,7 @@ const FLAGS = {
   compression: integer('quality of jpeg and webp (default 100)', [0, 100]),
   model: text('here: model folder (default: the bundled one); with --url: name of a served model', { placeholder: 'MODEL' }),
   url: url('draw on this server instead of in this process'),
-  backend: text('here: cpu or reference (default cpu)', { placeholder: 'NAME' }),
+  backend: text('here: cpu, reference, or with a build that has it cuda or cuda:N (default cpu)', { placeholder: 'NAME' }),
   dtype: text('here: auto, float32 or bfloat16 (default auto)', { placeholder: 'NAME' }),
   threads: text('here: compute threads; 0: one per physical core (default 0)', { placeholder: 'N' }),
   quiet: onOff('no progress', { short: 'q' }),
