@@ -1,0 +1,19 @@
+# The cuda backend on the host, for tests without a device: the same sources, rewritten by translate.py and compiled as C++ beside
+# headers that stand in for CUDA's (emulation.h says what that finds). Not for use: it is thousands of times slower than the cpu backend.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+set(EMULATION ${CMAKE_CURRENT_SOURCE_DIR}/test/native/cuda_emulation)
+file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS native/backend/cuda/*.cu)
+set(TRANSLATED "")
+foreach(source ${CUDA_SOURCES})
+  get_filename_component(name ${source} NAME_WE)
+  set(target ${CMAKE_CURRENT_BINARY_DIR}/cuda_emulation/${name}.cpp)
+  add_custom_command(OUTPUT ${target} COMMAND Python3::Interpreter ${EMULATION}/translate.py ${source} ${target}
+                     DEPENDS ${source} ${EMULATION}/translate.py VERBATIM)
+  list(APPEND TRANSLATED ${target})
+endforeach()
+file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/cuda_emulation)
+add_library(engine_cuda OBJECT ${TRANSLATED} ${EMULATION}/emulation.cpp ${EMULATION}/memory.cpp)
+target_include_directories(engine_cuda BEFORE PRIVATE ${EMULATION}/include native)
+target_compile_options(engine_cuda PRIVATE -Wno-unknown-pragmas -Wno-shadow)
+target_sources(engine PRIVATE $<TARGET_OBJECTS:engine_cuda>)
+target_compile_definitions(engine PUBLIC ARDIFF_WITH_CUDA=1)

@@ -1,0 +1,109 @@
+// CUDA kernels as plain C++, run on the host: what nvcc's language has and C++ has not, for sources that translate.py has rewritten.
+// Every thread of a block is a fiber; __syncthreads and what a warp does together switch between fibers, in an order that a seed
+// shuffles. Blocks run one after the other, so __shared__ is static. Finds wrong indices, missing barriers, barriers and shuffles that
+// not all threads reach and reads beyond allocations; says nothing of speed, and rounds as the host does.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <type_traits>
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __align__(n) __attribute__((aligned(n)))
+#define __launch_bounds__(...)
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}  // NOLINT(google-explicit-constructor): as CUDA's
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+namespace emulation {
+
+// Runs body once for every thread of every block. Ends the process, saying why, at what would be undefined on a device.
+void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+// The number of the launch that runs; the dynamic shared memory of the block that runs.
+uint64_t launch_number();
+void* dynamic_shared();
+// Of the running fiber: its number in the block, its lane; waiting for the block or for the warp; the value that a lane brings.
+int thread();
+inline int lane() { return thread() % 32; }
+void sync_threads();
+void sync_warp();
+uint64_t exchange(uint64_t value, int source_lane);
+[[noreturn]] void stop(const char* why);
+
+// kernel(arguments...) in every thread; arguments are copied once, as a launch does.
+template <typename Kernel, typename... Arguments>
+void launch(dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel, Arguments... arguments) {
+  run(grid, block, shared_bytes, [&] { kernel(arguments...); });
+}
+
+template <typename T>
+T shuffle(T value, int source_lane) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = exchange(bits, source_lane);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+}  // namespace emulation
+
+inline void __syncthreads() { emulation::sync_threads(); }
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulation::shuffle(value, emulation::lane() ^ mask);
+}
+
+template <typename A, typename B, typename = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
+constexpr auto min(A a, B b) {
+  using T = std::common_type_t<A, B>;
+  return std::min<T>(a, b);
+}
+template <typename A, typename B, typename = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
+constexpr auto max(A a, B b) {
+  using T = std::common_type_t<A, B>;
+  return std::max<T>(a, b);
+}
+
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline int __float2int_rn(float a) { return static_cast<int>(std::lrint(a)); }
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+template <typename T>
+T __ldcs(const T* from) {
+  return *from;
+}
