@@ -11,6 +11,7 @@ import { fewStepWay, wayOf, type SpeculationSettings } from './settings.js';
 import type { Studio, Way } from './studio.js';
 import { meanOf, timeWays } from './timing.js';
 import { strictDrafts, toleranceCandidates } from './tolerance.js';
+import { draftJumpsOf, tunePasses, type DraftJumps } from './tune-passes.js';
 import { tune, type GateChoice, type Trial, type Tuned, type TuneOptions } from './tune.js';
 
 export interface CalibrationOptions {
@@ -101,6 +102,16 @@ async function openSession(studio: Studio, pack: QualityPack, options: Calibrati
   return new Session(studio, pack, options, log, prompts, vanilla, spread, reference);
 }
 
+interface Tried {
+  tuned: Tuned;
+  verdict: Verdict;
+}
+
+interface ToTry {
+  tolerance: number;
+  tuneAt: () => Promise<Tuned>;
+}
+
 /** What all modes of one calibration are measured against. */
 class Session {
   private readonly tuning: TuneOptions;
@@ -134,17 +145,24 @@ class Session {
   }
 
   async speculating(key: ModeKey, combination: Acceleration): Promise<CalibratedMode> {
-    const tried: { tuned: Tuned; verdict: Verdict }[] = [];
-    for (const tolerance of await this.tolerances(key, combination)) {
-      const tuned = await tune(this.studio, combination, tolerance, this.tuning);
-      this.log(`${key}: tolerance ${tolerance.toPrecision(3)}, ${tuned.best.speedup.toFixed(2)}x, ${tuned.best.tokensPerRound.toFixed(2)} tokens a round`);
-      const verdict = await this.judge(key, wayOf(combination, tuned.best.settings));
-      tried.push({ tuned, verdict });
-      if (!verdict.passed && !this.options.explore) break;
+    const tried: Tried[] = [];
+    const chosen: Tried[] = [];
+    for (const group of await this.waysToDraft(key, combination)) {
+      const ofGroup: Tried[] = [];
+      for (const { tolerance, tuneAt } of group) {
+        const tuned = await tuneAt();
+        this.log(`${key}: tolerance ${tolerance.toPrecision(3)}, ${tuned.best.speedup.toFixed(2)}x, ${tuned.best.tokensPerRound.toFixed(2)} tokens a round`);
+        const verdict = await this.judge(key, wayOf(combination, tuned.best.settings));
+        ofGroup.push({ tuned, verdict });
+        if (!verdict.passed && !this.options.explore) break;
+      }
+      // The last before the first fault; where none passed, the strictest, so that the file says why.
+      const firstFault = ofGroup.findIndex((entry) => !entry.verdict.passed);
+      chosen.push(ofGroup[firstFault < 0 ? ofGroup.length - 1 : Math.max(0, firstFault - 1)]!);
+      tried.push(...ofGroup);
     }
-    // The last before the first fault; where none passed, the strictest, so that the file says why.
-    const firstFault = tried.findIndex((entry) => !entry.verdict.passed);
-    const { tuned, verdict } = tried[firstFault < 0 ? tried.length - 1 : Math.max(0, firstFault - 1)]!;
+    const passed = chosen.filter(({ verdict: { passed: isGood } }) => isGood);
+    const { tuned, verdict } = [...(passed.length > 0 ? passed : chosen)].sort((a, b) => b.tuned.best.speedup - a.tuned.best.speedup)[0]!;
     return {
       key,
       combination,
@@ -152,7 +170,7 @@ class Session {
       speedup: tuned.best.speedup,
       trial: tuned.best,
       settings: tuned.best.settings,
-      gate: tuned.gate.report,
+      gate: tuned.gate?.report ?? null,
       costError: tuned.costError,
       tolerances: tried.map((entry) => ({
         tolerance: entry.tuned.best.settings.tolerance,
@@ -163,10 +181,24 @@ class Session {
     };
   }
 
+  /** Drafts of one kind together, strict to loose. Of passes a kind is a number of jumps: with each, distances are others. */
+  private async waysToDraft(key: ModeKey, combination: Acceleration): Promise<ToTry[][]> {
+    if (this.studio.served.promptMode === 'text') {
+      const tolerances = await this.tolerances(key, combination);
+      return [tolerances.map((tolerance) => ({ tolerance, tuneAt: () => tune(this.studio, combination, tolerance, this.tuning) }))];
+    }
+    const groups: ToTry[][] = [];
+    for (const draftJumps of draftJumpsOf(combination)) {
+      const tolerances = await this.tolerances(`${key}, drafts of ${draftJumps}`, combination, { draftJumps });
+      groups.push(tolerances.map((tolerance) => ({ tolerance, tuneAt: () => tunePasses(this.studio, combination, draftJumps, tolerance, this.tuning) })));
+    }
+    return groups;
+  }
+
   /** Strict to loose. Exact has none: its law is vanilla's whatever it accepts. */
-  private async tolerances(key: ModeKey, combination: Acceleration): Promise<number[]> {
+  private async tolerances(key: string, combination: Acceleration, jumps: { draftJumps?: DraftJumps } = {}): Promise<number[]> {
     if (combination.mode === 'exact') return [0];
-    const drafts = await strictDrafts(this.studio, combination, this.tuning.tracePrompts, this.studio.model.info.accelerator.draftLayers);
+    const drafts = await strictDrafts(this.studio, combination, this.tuning.tracePrompts, this.studio.model.info.accelerator.draftLayers, jumps);
     this.log(`${key}: with tolerance 0 ${this.tuning.tracePrompts.length} pictures are those of off, byte for byte`);
     return toleranceCandidates(drafts.map(({ statistic }) => statistic), this.options.tolerances);
   }

@@ -1,5 +1,6 @@
 import type { EngineModel } from '../engine/engine.js';
 import type { DecodeResult, DecodedImage, PrefillEntry, SequenceSpec, StepPlan, StepTimings } from '../engine/native-types.js';
+import { drawPasses } from './draw-passes.js';
 
 /** A picture, and all that the engine told of its drawing. */
 export interface DrawnPicture {
@@ -24,6 +25,7 @@ const EMPTY: StepPlan = { release: [], admit: [], copies: new Uint32Array(), pre
  * in between, so that what is measured is the engine's, and every round of a picture lies in one answer.
  */
 export async function drawGroup(model: EngineModel, maxStepTokens: number, specs: readonly SequenceSpec[], readTokens = false): Promise<DrawnGroup> {
+  if (model.info.classes !== undefined) return drawPasses(model, model.info.classes, maxStepTokens, specs);
   const tables = assignBlocks(specs, model.info.blockTokens, model.info.kvBlocks);
   let totalSeconds = 0;
   const run = async (plan: Partial<StepPlan>) => {

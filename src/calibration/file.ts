@@ -2,8 +2,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { EngineInfo } from '../engine/native-types.js';
-import { CALIBRATION_FILE, FEW_STEPS, MODE_KEYS, parseCalibration, type Calibration } from '../model/accelerator.js';
-import type { NextStepManifest } from '../model/nextstep-manifest.js';
+import { CALIBRATION_FILE, FEW_STEPS, MODE_KEYS, parseCalibration, recordOf, type Calibration } from '../model/accelerator.js';
 import { hashFile, hashModel } from '../model/model-hash.js';
 import type { CalibratedMode, CalibrationOptions, CalibrationResult } from './calibrate.js';
 import { fastest, guardPictures } from './calibrate.js';
@@ -29,7 +28,7 @@ export function calibrationFile({ served, model }: Studio, folder: string, engin
     model_files: { ...files },
     accelerator_files: Object.fromEntries([DRAFT_FILE, FEW_STEP_FILE].filter((file) => existsSync(join(folder, file))).map((file) => [file, hashFile(join(folder, file))])),
     created: created.toISOString(),
-    ...samplingOf(manifest),
+    ...recordOf(manifest.sampling),
     dtype: engine.dtype,
     draft: accelerator.draftLayers > 0 ? { file: DRAFT_FILE } : null,
     few_step: accelerator.fewStep ? { file: FEW_STEP_FILE, steps: [...FEW_STEPS] } : null,
@@ -63,7 +62,7 @@ export function withKeptModes(fresh: CalibrationFile, before: CalibrationFile | 
 }
 
 const SAME_IN_BOTH = [
-  'model_hash', 'accelerator_files', 'sampler', 'timesteps', 'timestep_shift', 'guidance_scale', 'guidance_schedule', 'use_norm', 'negative_prompt', 'dtype', 'data',
+  'model_hash', 'accelerator_files', 'sampler', 'timesteps', 'timestep_shift', 'guidance_scale', 'guidance_schedule', 'use_norm', 'negative_prompt', 'scale_0', 'scale_1', 'dtype', 'data',
 ] as const satisfies readonly (keyof CalibrationFile)[];
 
 /** The file that is there, if it is one of ours and whole. */
@@ -76,18 +75,6 @@ export function readCalibrationFile(folder: string): CalibrationFile | null {
     // Broken or of another version: it is about to be written anew.
     return null;
   }
-}
-
-function samplingOf({ sampling }: NextStepManifest) {
-  return {
-    sampler: sampling.sampler,
-    timesteps: sampling.timesteps,
-    timestep_shift: sampling.timestepShift,
-    guidance_scale: sampling.guidanceScale,
-    guidance_schedule: sampling.guidanceSchedule,
-    use_norm: sampling.useNorm,
-    negative_prompt: sampling.negativePrompt,
-  };
 }
 
 function modeEntry({ verdict, speedup, settings }: CalibratedMode, { guard }: CalibrationOptions): NonNullable<Calibration['modes'][keyof Calibration['modes']]> {
@@ -109,6 +96,7 @@ function modeEntry({ verdict, speedup, settings }: CalibratedMode, { guard }: Ca
               draft: rounded(settings.costs.draft),
               verify: rounded(settings.costs.verify),
             },
+            ...(settings.draftJumps === undefined ? {} : { draft_jumps: settings.draftJumps }),
           },
   };
 }

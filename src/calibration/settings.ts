@@ -31,6 +31,6 @@ export const UNMEASURED: Pick<SpeculationSettings, 'costs' | 'acceptance' | 'gat
 
 /** What accelerator.json says of a mode, as the engine takes it. */
 export function settingsOf(stored: CalibratedSpeculation): SpeculationSettings {
-  const { drafting, max_draft_tokens: maxDraftTokens, tolerance, acceptance, gate, costs } = stored;
-  return { drafting, maxDraftTokens, tolerance, acceptance, gate, costs };
+  const { drafting, max_draft_tokens: maxDraftTokens, tolerance, acceptance, gate, costs, draft_jumps: draftJumps } = stored;
+  return { drafting, maxDraftTokens, tolerance, acceptance, gate, costs, ...(draftJumps === undefined ? {} : { draftJumps }) };
 }

@@ -1,16 +1,17 @@
 import type { EngineModel } from '../engine/engine.js';
 import type { SequenceSpec } from '../engine/native-types.js';
-import { prepareText } from '../gateway/image-request.js';
-import { readNextStepManifest } from '../model/manifest.js';
-import type { TextModel } from '../model/served-model.js';
+import { prepareRequest } from '../gateway/image-request.js';
+import { ClassResolver } from '../model/class-resolution.js';
+import { readManifest } from '../model/manifest.js';
+import type { ServedModel } from '../model/served-model.js';
 import { loadTokenizer } from '../model/tokenizer.js';
 import type { Prompt } from '../quality/pack.js';
-import { specOf } from '../worker/runner.js';
+import { specOfPicture } from '../worker/runner.js';
 import { drawGroup, type DrawnPicture } from './draw.js';
 
 /** A loaded model, and how its pictures are asked for. */
 export interface Studio {
-  served: TextModel;
+  served: ServedModel;
   model: EngineModel;
   maxStepTokens: number;
   /** Pictures drawn at once where only the pictures count. */
@@ -19,8 +20,8 @@ export interface Studio {
 
 /** As a request with `acceleration: off` would be drawn. */
 export function vanillaSpec({ served }: Studio, { prompt, seed }: Prompt, id: number): SequenceSpec {
-  const job = prepareText({ prompt, seed, acceleration: { mode: 'off' } }, served, () => seed);
-  return specOf(job, job.promptRows.map((row) => Int32Array.from(row)), seed, id);
+  const job = prepareRequest({ prompt, seed, acceleration: { mode: 'off' } }, served, () => seed);
+  return specOfPicture(job, job.prompt === 'text' ? job.promptRows.map((row) => Int32Array.from(row)) : [], seed, id);
 }
 
 export type Way = (vanilla: SequenceSpec) => SequenceSpec;
@@ -48,7 +49,10 @@ export async function drawAll(
 }
 
 /** A model folder as it draws without its accelerator, whose calibration need not be there or hold. */
-export function openUnaccelerated(directory: string): TextModel {
-  const manifest = readNextStepManifest(directory);
-  return { promptMode: 'text', manifest, tokenizer: loadTokenizer(manifest), calibration: null, acceleration: 'off', created: 0 };
+export function openUnaccelerated(directory: string): ServedModel {
+  const manifest = readManifest(directory);
+  const common = { calibration: null, acceleration: 'off', created: 0 } as const;
+  return manifest.promptMode === 'text'
+    ? { promptMode: 'text', manifest, tokenizer: loadTokenizer(manifest), ...common }
+    : { promptMode: 'class', manifest, resolver: new ClassResolver(manifest.classes.classes), ...common };
 }

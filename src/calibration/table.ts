@@ -28,7 +28,7 @@ function rowOf({ key, verdict, speedup, settings, trial, gate }: CalibratedMode)
     gate === null ? '' : gate.statistic.median.toPrecision(3),
     settings === null || settings.tolerance === 0 ? '' : settings.tolerance.toPrecision(3),
     settings === null ? '' : String(settings.maxDraftTokens),
-    settings?.drafting ?? '',
+    settings?.draftJumps === undefined ? (settings?.drafting ?? '') : `${settings.draftJumps} jump${settings.draftJumps === 1 ? '' : 's'}`,
     gate === null ? '' : `${settings?.gate.kind ?? ''} (AUC ${Math.max(...gate.layers.map(({ auc }) => auc)).toFixed(3)})`,
     scores.fd.toFixed(3),
     `${signed(fdDifference)} (${signed(interval.low)} … ${signed(interval.high)})`,

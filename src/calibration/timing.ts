@@ -5,6 +5,7 @@ import { vanillaSpec, type Studio, type Way } from './studio.js';
 
 /** One picture, drawn alone. Seconds. */
 export interface PictureTime {
+  /** Image tokens, or passes. */
   tokens: number;
   /** Engine time of the whole picture: prompt, tokens, decode. */
   total: number;
@@ -12,6 +13,8 @@ export interface PictureTime {
   decode: number;
   /** Of those, draft model and draft heads; 0 without drafts. */
   draft: number;
+  /** Likewise, judging the drafts. */
+  verify: number;
   /** Rounds that drafted, their drafts, and the rounds that did not (one token each). */
   rounds: number;
   drafted: number;
@@ -41,10 +44,11 @@ async function timePicture(studio: Studio, prompt: Prompt, way: Way): Promise<Pi
   const rounds = pictures[0]!.decode.rounds ?? [];
   const drafting = rounds.filter(({ drafted }) => drafted > 0);
   return {
-    tokens: tokensOf(spec),
+    tokens: studio.model.info.classes?.numPasses ?? tokensOf(spec),
     total: totalSeconds,
     decode: decodeTimings.total,
     draft: decodeTimings.draft,
+    verify: decodeTimings.verify,
     rounds: drafting.length,
     drafted: drafting.reduce((sum, { drafted }) => sum + drafted, 0),
     accepted: drafting.reduce((sum, { accepted }) => sum + accepted, 0),

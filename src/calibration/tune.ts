@@ -36,9 +36,10 @@ export interface Trial {
 export interface Tuned {
   best: Trial;
   trials: Trial[];
-  gate: FittedGate;
-  /** Largest relative error of the fitted costs. */
-  costError: number;
+  /** Null where nothing is there to be gated. */
+  gate: FittedGate | null;
+  /** Largest relative error of the fitted costs; null where none were fitted. */
+  costError: number | null;
 }
 
 /** γ at which rounds are timed, and the largest γ that is offered to the adaptive rule. */
@@ -71,7 +72,7 @@ export async function tune(studio: Studio, combination: Acceleration, tolerance:
   const chosen = chooseTrial(timed);
   // Timed anew: the fastest of many is always a little lucky, and luck is not stored.
   const [best] = await timeTrials(studio, combination, [chosen], { ...options, repetitions: 2 * options.repetitions });
-  return { best: best!, trials: timed, gate: gate!, costError };
+  return { best: best!, trials: timed, gate, costError };
 }
 
 /** The cost model is right to some percent, so what it puts far behind need not be timed; where nothing should draft, one will do. */

@@ -12,11 +12,11 @@ function picture(costs: { round: number; draftFixed: number; draft: number; veri
   const draft = rounds * (costs.draftFixed + costs.draft * length);
   const decode = draft + rounds * (costs.round + costs.verify * length) + plainRounds * costs.plain;
   const unit = VANILLA_MS / 1000;
-  return { tokens: TOKENS, total: decode * unit + 0.003, decode: decode * unit, draft: draft * unit, rounds, drafted: rounds * length, accepted: rounds * accepted, plainRounds };
+  return { tokens: TOKENS, total: decode * unit + 0.003, decode: decode * unit, draft: draft * unit, verify: rounds * costs.verify * length * unit, rounds, drafted: rounds * length, accepted: rounds * accepted, plainRounds };
 }
 
 const plainPicture = (plain: number): PictureTime => ({
-  tokens: TOKENS, total: 1, decode: (plain * TOKENS * VANILLA_MS) / 1000, draft: 0, rounds: 0, drafted: 0, accepted: 0, plainRounds: TOKENS,
+  tokens: TOKENS, total: 1, decode: (plain * TOKENS * VANILLA_MS) / 1000, draft: 0, verify: 0, rounds: 0, drafted: 0, accepted: 0, plainRounds: TOKENS,
 });
 
 describe('fitCosts', () => {

@@ -6,7 +6,11 @@ import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { wrapEngine, type Engine } from '../../src/engine/engine.js';
 import { loadNativeModule, PACKAGE_ROOT } from '../../src/engine/native.js';
-import type { FewStep } from '../../src/engine/native-types.js';
+import { openStudio } from '../../src/calibration/open-studio.js';
+import { fewStepWay, settingsOf, wayOf } from '../../src/calibration/settings.js';
+import { drawAll } from '../../src/calibration/studio.js';
+import { strictDrafts } from '../../src/calibration/tolerance.js';
+import { TRACE_COLUMNS, type FewStep } from '../../src/engine/native-types.js';
 import type { ClassJob, DraftCounts, JobAcceleration, JobEvent, JobPreview } from '../../src/jobs/job.js';
 import type { JobWorker } from '../../src/jobs/job-worker.js';
 import { openModelFolder, type ClassModel } from '../../src/model/served-model.js';
@@ -216,6 +220,32 @@ describe.skipIf(!isAddonBuilt())('an accelerated model of classes on the real en
       for (const [i, { from }] of tokens.entries()) expect(from).toBe(i === 0 ? 0 : tokens[i - 1]!.to);
       expect(tokens.flatMap((event) => event.accepted ?? []).filter(Boolean)).toHaveLength(accepted);
       expect(partialsOf(events).map(({ index }) => index)).toEqual([0, 1]);
+    }
+  });
+});
+
+describe.skipIf(!isAddonBuilt())('calibration of a model of classes', () => {
+  it('draws alone and in groups the same pictures, and hears of every draft', { timeout: 60_000 }, async () => {
+    const engine = wrapEngine(new (loadNativeModule().Engine)({ backend: 'cpu', dtype: 'float32', threads: 2 }));
+    try {
+      const studio = await openStudio(engine, ACCELERATED, join(ACCELERATED, 'accelerator'), 4);
+      const prompts = [0, 1, 2, 3, 4].map((label) => ({ prompt: String(label), seed: label }));
+      const ways = { off: fewStepWay(0), jumps: fewStepWay(2), drafts: wayOf({ mode: 'relaxed', fewStep: 0 }, { ...settingsOf(PASS_MODES.relaxed!.speculation!), tolerance: NOTHING_EXCEEDS }, { adaptive: false, trace: true }) };
+      for (const [name, way] of Object.entries(ways)) {
+        const grouped: Uint8Array[] = [];
+        await drawAll(studio, prompts, way, ({ image, decode }) => {
+          grouped.push(image.rgb);
+          expect(decode.rounds).toHaveLength(name === 'drafts' ? 2 : 0);
+          expect(decode.trace).toHaveLength(name === 'drafts' ? 2 * TRACE_COLUMNS : 0);
+        });
+        await drawAll({ ...studio, batch: 1 }, prompts, way, ({ image }, index) => {
+          expect(image.rgb).toEqual(grouped[index]);
+        });
+        expect(new Set(grouped.map((rgb) => Buffer.from(rgb).toString('base64'))).size).toBe(5);
+      }
+      expect(await strictDrafts(studio, { mode: 'relaxed', fewStep: 0 }, prompts, 0, { draftJumps: 1 })).toHaveLength(10);
+    } finally {
+      engine.close();
     }
   });
 });

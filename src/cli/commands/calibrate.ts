@@ -3,14 +3,13 @@ import { join, relative, resolve } from 'node:path';
 import { calibrate as runCalibration, type CalibrationOptions } from '../../calibration/calibrate.js';
 import { combinationsOf, hasNoiseInEveryStep } from '../../calibration/combination.js';
 import { calibrationFile, DRAFT_FILE, FEW_STEP_FILE, readCalibrationFile, saveCalibration, withKeptModes } from '../../calibration/file.js';
-import { openUnaccelerated, type Studio } from '../../calibration/studio.js';
+import { openStudio } from '../../calibration/open-studio.js';
 import { calibrationTable } from '../../calibration/table.js';
 import { wrapEngine } from '../../engine/engine.js';
 import { ADDON_PATH, loadNativeModule, PACKAGE_ROOT } from '../../engine/native.js';
 import { ACCELERATOR_FOLDER, MODE_KEYS, type ModeKey } from '../../model/accelerator.js';
 
 import { readQualityPack } from '../../quality/pack.js';
-import { kvBlocksFor } from '../../worker/capacity.js';
 import { CommandError, type Command, type Terminal } from '../command.js';
 import { choice, describeFlags, integer, onOff, parseFlags, text, UsageError, type FlagValues } from '../flags.js';
 
@@ -48,8 +47,6 @@ const FULL: CalibrationOptions = {
 
 const QUICK: CalibrationOptions = { ...FULL, guard: { fdPictures: 384, concepts: 64, seedsPerConcept: 2 }, timedPictures: 3, repetitions: 3, tracedPictures: 48, tolerances: 3, resamples: 100 };
 
-/** Of a step: a full batch of drafts in all rows, and prompts. */
-const MAX_STEP_TOKENS = 1024;
 const BATCH = 16;
 
 export const calibrate: Command = {
@@ -70,18 +67,18 @@ async function run(directory: string, values: FlagValues<typeof FLAGS>, terminal
   }
   const options = optionsOf(values);
   const pack = await readQualityPack(directory);
-  const served = openUnaccelerated(directory);
   const { Engine } = loadNativeModule(terminal.env['ARDIFF_ADDON'] ?? ADDON_PATH);
   const engine = wrapEngine(new Engine({ backend: 'cpu', dtype: 'auto', threads: values.threads ?? 0 }));
   try {
-    const model = await engine.load(directory, { kvBlocks: kvBlocksFor(served.manifest, 2 * BATCH), maxStepTokens: MAX_STEP_TOKENS, accelerator: folder });
-    const studio: Studio = { served, model, maxStepTokens: MAX_STEP_TOKENS, batch: BATCH };
-    const { accelerator } = model.info;
+    const studio = await openStudio(engine, directory, folder, BATCH);
+    const { served, model } = studio;
+    const { accelerator, classes } = model.info;
     const combinations = combinationsOf({
       draft: accelerator.draftLayers > 0,
       draftHead: accelerator.draftHead,
       fewStep: accelerator.fewStep,
       noiseInEveryStep: hasNoiseInEveryStep(served.manifest.sampling),
+      ...(classes === undefined ? {} : { passes: classes.numPasses }),
     });
     terminal.err(`${served.manifest.id}: ${engine.info.backend}, ${engine.info.dtype}, ${engine.info.isa}, ${engine.info.threads} threads\n`);
     const begin = performance.now();
