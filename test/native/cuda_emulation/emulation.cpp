@@ -112,16 +112,21 @@ bool release_warps() {
   return released;
 }
 
+// Shuffled: threads in any order, and warps held back by the toss of a coin, so that some run ahead as far as barriers let them.
 void run_block(std::vector<size_t>& order, std::mt19937& random, bool shuffled) {
   for (;;) {
-    if (shuffled) std::shuffle(order.begin(), order.end(), random);
+    uint32_t held = 0;  // a bit for each warp
+    if (shuffled) {
+      std::shuffle(order.begin(), order.end(), random);
+      held = static_cast<uint32_t>(random());
+    }
     for (size_t i : order) {
-      if (fibers[i].state != State::kReady) continue;
+      if (fibers[i].state != State::kReady || (held >> i / kWarp & 1u) != 0) continue;
       current = i;
       threadIdx = fibers[i].index;
       emulation_switch(&scheduler, fibers[i].stack_pointer);
     }
-    if (release_warps()) continue;
+    if (release_warps() || count(0, fibers.size(), State::kReady) != 0) continue;
     const size_t done = count(0, fibers.size(), State::kDone);
     if (done == fibers.size()) return;
     if (done != 0) stop("__syncthreads that not all threads reach");
@@ -156,7 +161,7 @@ uint64_t exchange(uint64_t value, int source_lane) {
 
 void* dynamic_shared() { return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(shared_memory.data()) + 63) / 64 * 64); }
 
-// CUDA_EMULATION_SEED: 0 runs the threads in order, anything else in another order between any two barriers.
+// CUDA_EMULATION_SEED: not set or 0, the threads run in order; else in an order of its own.
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
   static const char* const seed = std::getenv("CUDA_EMULATION_SEED");
   ++launches;
