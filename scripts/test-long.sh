@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The slow checks, before a capability is called done: clang-tidy over native/, the fuzz targets, the statistical tests of
-# speculation with ten times the samples, the e2e tests again and again, the page in a real browser, and test/long/: a real Prometheus on a real server. Needs clang, clang-tidy
-# and the sanitizer runtime (Debian: clang-14 clang-tidy-14 libclang-rt-14-dev), chromium and prometheus.
+# speculation with ten times the samples, the e2e tests again and again, the page in a real browser, test/long/: a real Prometheus
+# on a real server, and the cuda backend: compiled for the architectures that CI leaves out, and its op tests on the host in emulation.
+# Needs clang, clang-tidy and the sanitizer runtime (Debian: clang-14 clang-tidy-14 libclang-rt-14-dev), chromium, prometheus and nvcc.
 #
-#   npm run test:long [-- tidy fuzz statistics e2e browser long]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
+#   npm run test:long [-- tidy fuzz statistics e2e browser long cuda]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh --tests || exit 1
 
 parts=("$@")
-(( ${#parts[@]} )) || parts=(tidy fuzz statistics e2e browser long)
+(( ${#parts[@]} )) || parts=(tidy fuzz statistics e2e browser long cuda)
 passed=0
 failed=0
 
@@ -72,10 +73,16 @@ long() {
   npx --no-install vitest run --config vitest.long.config.ts
 }
 
+cuda() {
+  cmake -S . -B build-cuda-long -DCMAKE_BUILD_TYPE=Release -DWITH_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=86-real;89-real" >/dev/null &&
+    cmake --build build-cuda-long --target engine --parallel "$(nproc)" >/dev/null &&
+    CTEST_OPTIONS='-R ^(op_|cuda_|attention_entropy|philox)' bash scripts/test-native.sh build-cuda-emulation -DWITH_ONEDNN=OFF -DCUDA_EMULATION=ON
+}
+
 for part in "${parts[@]}"; do
   case $part in
-    tidy | fuzz | statistics | e2e | browser | long) check "$part" "$part" ;;
-    *) echo "unknown part $part (known: tidy fuzz statistics e2e browser long)" >&2; exit 2 ;;
+    tidy | fuzz | statistics | e2e | browser | long | cuda) check "$part" "$part" ;;
+    *) echo "unknown part $part (known: tidy fuzz statistics e2e browser long cuda)" >&2; exit 2 ;;
   esac
 done
 printf '%d passed, %d failed\n' "$passed" "$failed"
