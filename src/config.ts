@@ -48,15 +48,16 @@ interface Setting<T> {
   isSwitch?: true;
 }
 
-const DEFAULT_MODEL = join(PACKAGE_ROOT, 'models', 'nextstep-emoji64');
+/** Captions first: what requests that name no model mean. */
+const BUNDLED_MODELS = ['nextstep-emoji64', 'transdiff-emoji64'].map((name) => join(PACKAGE_ROOT, 'models', name)).join(',');
 
 /** Every setting once: `--flag`, environment variable, default with its reason. A flag wins over the environment. */
 const SETTINGS = {
   // All interfaces: the server is meant to be reached, also from outside a container.
   host: { env: 'HOST', fallback: '0.0.0.0', parse: (text: string) => text, help: 'address to listen on' },
   port: { env: 'PORT', fallback: '8080', parse: integer(0, 65_535), help: 'port to listen on; 0 takes a free one' },
-  // The bundled demo: what `npm start` draws with on a fresh machine.
-  model: { env: 'ARDIFF_MODEL', fallback: DEFAULT_MODEL, parse: folders, help: 'model folder, or several with commas between them; requests that name no model get the first' },
+  // The bundled demos: what `npm start` draws with on a fresh machine.
+  model: { env: 'ARDIFF_MODEL', fallback: BUNDLED_MODELS, parse: folders, help: 'model folder, or several with commas between them; requests that name no model get the first' },
   backend: { env: 'ARDIFF_BACKEND', fallback: 'cpu', parse: parseBackendName, help: 'cpu, reference, or with a build that has it cuda or cuda:N' },
   // bfloat16 only where the processor multiplies it natively; elsewhere float32 is faster.
   dtype: { env: 'ARDIFF_DTYPE', fallback: 'auto', parse: oneOf<ComputeDtype>('auto', 'float32', 'bfloat16'), help: 'auto, float32 or bfloat16' },
@@ -144,7 +145,7 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
 
 export function usage(command = 'npm start --'): string {
   const lines = Object.entries(SETTINGS).map(([name, { env, fallback, help }]) => {
-    const shown = fallback === DEFAULT_MODEL ? 'the bundled demo model' : fallback;
+    const shown = fallback === BUNDLED_MODELS ? 'the bundled demo models' : fallback;
     return `  --${name.padEnd(14)} ${help} (${env}, default ${shown})`;
   });
   return [`Usage: ${command} [flags]`, ...lines].join('\n');
@@ -175,9 +176,10 @@ function folders(text: string): readonly [string, ...string[]] {
   return [first, ...others];
 }
 
-/** The one folder of commands that work on one. */
-export function onlyModel({ modelDirectories: [first, ...others] }: Pick<Config, 'modelDirectories'>): string {
-  if (others.length > 0) throw new ConfigError(`--model: one folder is expected, received ${others.length + 1}`);
+/** The one folder of commands that work on one: where none is named, the first of the bundled ones. */
+export function onlyModel({ modelDirectories }: Pick<Config, 'modelDirectories'>): string {
+  const [first, ...others] = modelDirectories;
+  if (others.length > 0 && modelDirectories.join() !== BUNDLED_MODELS) throw new ConfigError(`--model: one folder is expected, received ${others.length + 1}`);
   return first;
 }
 

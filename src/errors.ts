@@ -52,12 +52,20 @@ export interface ErrorDetails {
   retryAfterSeconds?: number;
   /** `false`: repeating the same request cannot help, although the status is one clients retry. */
   shouldRetry?: boolean;
+  /** What may have been meant; absent or empty: nobody knows. */
+  suggestions?: readonly Suggestion[];
   cause?: unknown;
 }
 
-/** What a client sees under `error`; all four keys are required by the OpenAI schema. */
+/** A prompt that would be understood, and what it means in words for people to choose by. */
+export interface Suggestion {
+  prompt: string;
+  name: string;
+}
+
+/** What a client sees under `error`; the first four keys are required by the OpenAI schema. */
 export interface ErrorEnvelope {
-  error: { message: string; type: string; param: string | null; code: string | null };
+  error: { message: string; type: string; param: string | null; code: string | null; suggestions?: Suggestion[] };
 }
 
 /** An expected refusal or a failure with a stable code. Anything else that is thrown is a bug and answers 500. */
@@ -69,6 +77,7 @@ export class ServerError extends Error {
   readonly param: string | null;
   readonly retryAfterSeconds: number | null;
   readonly shouldRetry: boolean | null;
+  readonly suggestions: readonly Suggestion[];
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -78,6 +87,7 @@ export class ServerError extends Error {
     this.param = details.param ?? null;
     this.retryAfterSeconds = details.retryAfterSeconds === undefined ? null : Math.min(60, details.retryAfterSeconds);
     this.shouldRetry = details.shouldRetry ?? null;
+    this.suggestions = details.suggestions ?? [];
   }
 }
 
@@ -140,6 +150,6 @@ export function describeError(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
-export function envelopeOf(error: ServerError): ErrorEnvelope {
-  return { error: { message: error.message, type: error.type, param: error.param, code: error.code } };
+export function envelopeOf({ message, type, param, code, suggestions }: ServerError): ErrorEnvelope {
+  return { error: { message, type, param, code, ...(suggestions.length === 0 ? {} : { suggestions: [...suggestions] }) } };
 }

@@ -19,7 +19,13 @@ describe('readConfig', () => {
 
   it('has a default for everything', () => {
     expect(readConfig([], {})).toMatchObject({ port: 8080, backend: 'cpu', dtype: 'auto', threads: 0, kvSequences: 16, queue: 64 });
-    expect(readConfig([], {}).modelDirectories[0]).toMatch(/models\/nextstep-emoji64$/);
+  });
+
+  it('serves the bundled models, captions first; commands that work on one take that', () => {
+    const config = readConfig([], {});
+    expect(config.modelDirectories).toEqual([expect.stringMatching(/models\/nextstep-emoji64$/), expect.stringMatching(/models\/transdiff-emoji64$/)]);
+    expect(onlyModel(config)).toBe(config.modelDirectories[0]);
+    expect(usage()).toContain('default the bundled demo models');
   });
 
   it('takes the environment, and flags before it; empty variables are absent', () => {

@@ -1,5 +1,5 @@
-import type { ServerError } from '../errors.js';
-import type { Resolution } from '../model/class-resolution.js';
+import type { ServerError, Suggestion } from '../errors.js';
+import type { ClassResolver, Resolution } from '../model/class-resolution.js';
 import type { ImageClass } from '../model/classes.js';
 import type { ClassModel } from '../model/served-model.js';
 import { checkText, invalid, unsupported } from './refusals.js';
@@ -17,22 +17,28 @@ export function classLabelOf(body: ImagesRequest, { resolver, manifest }: ClassM
   checkText('prompt', body.prompt);
   const resolution = resolver.resolve(body.prompt);
   if (resolution.kind === 'found') return resolution.class.index;
-  throw refusalOf(body.prompt, resolution, manifest.id);
+  throw refusalOf(body.prompt, resolution, resolver, manifest.id);
 }
 
 /** Of what was typed, in a message. */
 const MAX_SHOWN = 80;
 
-function refusalOf(prompt: string, resolution: Exclude<Resolution, { kind: 'found' }>, model: string): ServerError {
+function refusalOf(prompt: string, resolution: Exclude<Resolution, { kind: 'found' }>, resolver: ClassResolver, model: string): ServerError {
   const shown = JSON.stringify(prompt.length > MAX_SHOWN ? `${prompt.slice(0, MAX_SHOWN)}…` : prompt);
   if (resolution.kind === 'ambiguous') {
     const choices = resolution.classes.map((entry) => `"${alone(entry)}" (${described(entry)})`).join(', ');
-    return invalid('prompt', `${shown} names several classes of this model. Say which: ${choices}`);
+    return invalid('prompt', `${shown} names several classes of this model. Say which: ${choices}`, resolution.classes.map((entry) => ({ prompt: alone(entry), name: described(entry) })));
   }
   const list = `GET /v1/models/${encodeURIComponent(model)}/classes lists them`;
   if (resolution.suggestions.length === 0) return invalid('prompt', `${shown} names no class of this model, which draws classes only; ${list}`);
   const names = resolution.suggestions.map(({ name }) => JSON.stringify(name)).join(', ');
-  return invalid('prompt', `${shown} names no class of this model, which draws classes only. Close to it: ${names}; ${list}`);
+  return invalid('prompt', `${shown} names no class of this model, which draws classes only. Close to it: ${names}; ${list}`, resolution.suggestions.map((entry) => suggestion(entry, resolver)));
+}
+
+/** By its name, unless other classes are called so too. */
+function suggestion(entry: ImageClass, resolver: ClassResolver): Suggestion {
+  const isOnly = resolver.resolve(entry.name).kind === 'found';
+  return isOnly ? { prompt: entry.name, name: entry.name } : { prompt: alone(entry), name: described(entry) };
 }
 
 /** A prompt under which this class alone is meant. */

@@ -32,7 +32,7 @@ export function describeModel(model: ServedModel): ModelDescription {
     created,
     owned_by: 'fast-ardiff',
     prompt_mode: model.promptMode,
-    ...(model.promptMode === 'text' ? { max_prompt_tokens: LIMITS.promptTokens } : { num_classes: model.manifest.classes.classes.length }),
+    ...(model.promptMode === 'text' ? { max_prompt_tokens: LIMITS.promptTokens } : { num_classes: model.manifest.classes.classes.length, passes: model.manifest.passes }),
     sizes: sizes.map(formatSize),
     default_size: formatSize(sizes[0]),
     row_previews: manifest.latentRgb !== null,

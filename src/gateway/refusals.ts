@@ -1,12 +1,12 @@
-import { ServerError } from '../errors.js';
+import { ServerError, type Suggestion } from '../errors.js';
 
 /** A value the API has and this model or server does not do: said, never ignored. */
 export function unsupported(param: string, message: string): ServerError {
   return new ServerError('unsupported_value', message, { param });
 }
 
-export function invalid(param: string, problem: string): ServerError {
-  return new ServerError('invalid_value', `${param} ${problem}.`, { param });
+export function invalid(param: string, problem: string, suggestions: readonly Suggestion[] = []): ServerError {
+  return new ServerError('invalid_value', `${param} ${problem}.`, { param, suggestions });
 }
 
 /** What no model can make anything of. */

@@ -173,6 +173,8 @@ export interface ModelDescription {
   max_prompt_tokens?: number;
   /** That a prompt may name, listed by /v1/models/{id}/classes; absent where it is a caption. */
   num_classes?: number;
+  /** Over the whole picture, all but the last of them its previews; absent where a picture is drawn token by token. */
+  passes?: number;
   sizes: string[];
   default_size: string;
   /** Whether finished rows can be shown while a picture is drawn: the folder has a preview.json. */

@@ -163,12 +163,30 @@ describe('a request to one with an accelerator', () => {
   });
 });
 
+describe('what may have been meant', () => {
+  it.each([
+    ['a dogg', [{ prompt: 'dog', name: 'dog' }]],
+    ['crane', [{ prompt: 'n03126707', name: 'crane, construction machine' }, { prompt: 'n02012849', name: 'crane, bird' }]],
+    // Close, and of a name that two have: as it would be understood.
+    ['cranes', [{ prompt: 'n03126707', name: 'crane, construction machine' }, { prompt: 'n02012849', name: 'crane, bird' }]],
+  ])('comes with the refusal of %j, as prompts', async (prompt, suggestions) => {
+    expect((await refused({ prompt })).suggestions).toEqual(suggestions);
+    for (const suggestion of suggestions) await draw({ prompt: suggestion.prompt });
+  });
+
+  it('is no part of other refusals', async () => {
+    expect(await refused({ prompt: 'zzzz' })).not.toHaveProperty('suggestions');
+    expect(await refused({ prompt: ' ' })).not.toHaveProperty('suggestions');
+  });
+});
+
 describe('GET /v1/models of such a model', () => {
   it('says so', async () => {
     const description = (await gateway.app.inject('/v1/models/zoo')).json<Record<string, unknown>>();
     expect(description).toMatchObject({
       prompt_mode: 'class',
       num_classes: 4,
+      passes: 4,
       sizes: ['64x64'],
       row_previews: false,
       defaults: { num_inference_steps: 20, guidance_scale: 1.3, negative_prompt: '', sampler: 'maruyama' },

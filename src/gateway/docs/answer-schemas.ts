@@ -17,6 +17,9 @@ export const ErrorSchema = Type.Object({
     type: Type.String(),
     param: nullable(Type.String()),
     code: nullable(Type.String({ description: 'Stable; see docs/api.md, Errors.' })),
+    suggestions: Type.Optional(
+      Type.Array(Type.Object({ prompt: Type.String(), name: Type.String() }), { description: 'Classes that `prompt` may have meant: what to say instead, and its name for people.' }),
+    ),
   }),
 });
 
@@ -112,6 +115,7 @@ export const ModelSchema = Type.Object({
   prompt_mode: Type.Unsafe<'text' | 'class'>({ type: 'string', enum: ['text', 'class'], description: "Whether a prompt is a caption or names one of the model's classes." }),
   max_prompt_tokens: Type.Optional(Type.Integer({ description: 'Of captions.' })),
   num_classes: Type.Optional(Type.Integer({ description: 'That a prompt may name.' })),
+  passes: Type.Optional(Type.Integer({ description: 'Over the whole picture, all but the last of them its previews; of models that draw classes.' })),
   sizes: Type.Array(Type.String()),
   default_size: Type.String(),
   row_previews: Type.Boolean({ description: 'Whether finished rows can be shown while a picture is drawn.' }),

@@ -69,6 +69,7 @@ const ErrorSchema = Type.Object({
   type: Type.String(),
   param: Type.Union([Type.String(), Type.Null()]),
   code: Type.Union([Type.String(), Type.Null()]),
+  suggestions: optional(Type.Array(Type.Object({ prompt: Type.String(), name: Type.String() }))),
 });
 const RectSchema = Type.Object({ x: count(), y: count(), width: count(), height: count() });
 const eta = () => Type.Union([Type.Number(), Type.Null()]);
