@@ -7,7 +7,8 @@ import type { RateMeter } from './protocol/rate-meter.js';
 import type { Transport } from './protocol/transport.js';
 import { isOver, newDrawing, reduce, type DrawingState } from './state/drawing.js';
 import { latencyOf } from './state/latency.js';
-import { captionOf, curlOf, fragmentOf, requestOf, seedsOf, tokensOf, type Settings } from './state/settings.js';
+import { drawnBy, partialImagesOf } from './state/models.js';
+import { captionOf, curlOf, fragmentOf, requestOf, seedsOf, type Settings } from './state/settings.js';
 import { statusOf } from './state/words.js';
 import type { HistoryEntry } from './storage/history.js';
 import { thumbnailOf } from './storage/thumbnail.js';
@@ -24,6 +25,8 @@ export interface AppParts {
   stage: HTMLElement;
   /** Finished pictures, for the history. */
   onFinished: (entries: HistoryEntry[]) => void;
+  /** The server suggested another prompt than these settings have, and somebody took it. */
+  onChosen: (settings: Settings) => void;
 }
 
 /** A request from its sending until it makes room for the next one on the stage. */
@@ -53,13 +56,14 @@ export class App {
     this.live.filter(({ state }) => isOver(state)).forEach((old) => { old.card.dispose(); });
     this.live = this.live.filter(({ state }) => !isOver(state));
     const request = requestOf(settings, model);
-    const { columns, rows, width, height } = tokensOf(settings.size ?? model.default_size, model.pixels_per_token);
-    const card = new DrawingCard(request.prompt, settings.n, { columns, rows, width, height }, {
+    const shape = drawnBy(model, settings.size ?? model.default_size);
+    const card = new DrawingCard(request.prompt, settings.n, shape, {
       cancel: () => { live.handle?.cancel(); },
       copyLink: () => { void this.copy(`${location.origin}${location.pathname}#${fragmentOf(settings)}`, 'Link copied'); },
       copyCurl: () => { void this.copy(curlOf(request, location.origin), 'Command copied'); },
+      choose: (prompt) => { this.parts.onChosen({ ...settings, prompt }); },
     });
-    const state = newDrawing({ way: this.parts.transport.name, seeds: seedsOf(settings), tokens: columns * rows, now: performance.now() });
+    const state = newDrawing({ way: this.parts.transport.name, seeds: seedsOf(settings), tokens: shape.count, unit: shape.unit, now: performance.now() });
     const live: Live = { settings, request, model, state, card, handle: null, images: new Map(), said: '' };
     this.live.unshift(live);
     this.parts.stage.prepend(card.element);
@@ -67,7 +71,7 @@ export class App {
     if (NARROW.matches) card.element.scrollIntoView({ behavior: CALM.matches ? 'auto' : 'smooth', block: 'start' });
     history.replaceState(null, '', `#${fragmentOf(settings)}`);
     this.parts.meter.start();
-    live.handle = this.parts.transport.draw(request, (event) => { this.onEvent(live, event); });
+    live.handle = this.parts.transport.draw(request, partialImagesOf(model), (event) => { this.onEvent(live, event); });
     this.askFrame();
   }
 
@@ -142,4 +146,9 @@ export class App {
 /** What the history's button says aloud. */
 export function restoredSentence(settings: Settings): string {
   return `${captionOf(settings)}, seed ${settings.seed}: brought back. Draw gives the same picture.`;
+}
+
+/** A link or a picture of another day may be of a model that is gone. */
+export function absentSentence(wanted: string, instead: string): string {
+  return `This server has no model “${wanted}”: ${instead} draws something else from the same words.`;
 }

@@ -2,16 +2,17 @@ import './styles/base.css';
 import './styles/composer.css';
 import './styles/stage.css';
 import './styles/side.css';
-import { App, restoredSentence } from './app.js';
+import { absentSentence, App, restoredSentence } from './app.js';
 import { fetchModels, type Model } from './protocol/http.js';
 import { RateMeter } from './protocol/rate-meter.js';
 import { StreamSocket, type SocketState } from './protocol/socket.js';
 import { Transport } from './protocol/transport.js';
-import { settingsOfFragment } from './state/settings.js';
+import { keyOf, modelFor } from './state/models.js';
+import { modelOfFragment, settingsOfFragment } from './state/settings.js';
 import { openHistory, type HistoryEntry, type HistoryStore } from './storage/history.js';
 import { Announcer } from './views/announcer.js';
 import { Composer } from './views/composer.js';
-import { byId, setText } from './views/dom.js';
+import { byId } from './views/dom.js';
 import { HistoryView } from './views/history.js';
 import { fillIcons } from './views/icons.js';
 import { LatencyPanel } from './views/latency.js';
@@ -24,7 +25,7 @@ fillIcons(document);
 const announcer = new Announcer();
 const latency = new LatencyPanel();
 const store: HistoryStore = await openHistory();
-let model: Model | null = null;
+let models: readonly [Model, ...Model[]] | null = null;
 let socketState: SocketState = 'idle';
 
 const connection = new ConnectionView(() => { void connect(); });
@@ -43,22 +44,23 @@ const app = new App({
   meter: new RateMeter((rate) => { latency.rate(rate); }),
   stage: byId('stage', HTMLElement),
   onFinished: (entries) => { void remember(entries); },
+  onChosen: (settings) => {
+    composer.show(settings);
+    draw();
+  },
 });
 
-const composer = new Composer(() => {
-  if (model === null) {
-    announcer.toast('The server cannot be reached yet');
-    return;
-  }
-  byId('empty', HTMLElement).hidden = true;
-  app.draw(composer.take(), model);
-});
+const composer = new Composer(draw);
 
 const historyView = new HistoryView({
-  restore: ({ settings }) => {
-    composer.show(settings);
+  restore: ({ settings, model }) => {
+    if (models !== null) {
+      const served = modelFor(models, model);
+      composer.show({ ...settings, model: keyOf(models, served) });
+      if (served.id !== model) announcer.toast(absentSentence(model, served.id));
+      else announcer.say(restoredSentence(settings));
+    }
     composer.focus();
-    announcer.say(restoredSentence(settings));
   },
   clear: () => { void store.clear().then(showHistory); },
 });
@@ -71,21 +73,29 @@ addEventListener('hashchange', showLink);
 
 await Promise.all([connect(), showHistory()]);
 
-/** The model first: without an answer to that there is no server to open a socket to. */
+function draw(): void {
+  const { model } = composer;
+  if (model === null) {
+    announcer.toast('The server cannot be reached yet');
+    return;
+  }
+  byId('empty', HTMLElement).hidden = true;
+  app.draw(composer.take(), model);
+}
+
+/** The models first: without an answer to that there is no server to open a socket to. */
 async function connect(): Promise<void> {
   try {
-    const models = await fetchModels();
-    const isFirst = model === null;
-    model = models[0] ?? null;
-    if (model === null) throw new Error('no model');
-    setText(byId('model', HTMLElement), model.id);
-    if (isFirst) {
-      composer.describe(model);
+    const [first, ...others] = await fetchModels();
+    if (first === undefined) throw new Error('no model');
+    if (models === null) {
+      models = [first, ...others];
+      composer.offer(models);
       showLink();
     }
   } catch {
     showConnection();
-    setTimeout(() => { if (model === null) void connect(); }, RETRY_MODELS_MS);
+    setTimeout(() => { if (models === null) void connect(); }, RETRY_MODELS_MS);
     return;
   }
   await transport.connect();
@@ -93,14 +103,18 @@ async function connect(): Promise<void> {
 }
 
 function showConnection(): void {
-  connection.show(transport.name, socketState, model !== null || socketState === 'idle');
+  connection.show(transport.name, socketState, models !== null || socketState === 'idle');
 }
 
 /** A link brings its settings; drawing is one press away and never starts by itself. */
 function showLink(): void {
-  const settings = model === null ? null : settingsOfFragment(location.hash, model);
+  if (models === null) return;
+  const named = modelOfFragment(location.hash);
+  const model = modelFor(models, named);
+  const settings = settingsOfFragment(location.hash, model);
   if (settings === null) return;
-  composer.show(settings);
+  if (named !== null && model.id !== named) announcer.toast(absentSentence(named, model.id));
+  composer.show({ ...settings, model: keyOf(models, model) });
   composer.focus();
 }
 

@@ -11,7 +11,7 @@ import { download, draw, ended, expectRising, openPlayground, record, recordNoti
 const chromium = findChromium();
 const SCREENSHOTS = process.env['ARDIFF_SCREENSHOTS'];
 
-/** The page as built, a real server with the bundled model, and the system's Chromium. */
+/** The page as built, a real server with the bundled models, and the system's Chromium. What is different for models of classes: classes.test.ts. */
 describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
   let browser: Browser;
   let server: ServerProcess;
@@ -170,6 +170,8 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     await page.keyboard.press('Tab');
     expect(await page.evaluate(() => document.activeElement?.className)).toBe('skip');
     await page.keyboard.press('Tab');
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('model-choice');
+    await page.keyboard.press('Tab');
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('prompt');
     await page.keyboard.type('rocket');
     const visited: string[] = [];
@@ -184,7 +186,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
       expect(Number.parseFloat(outline), `focus on ${name} is seen`).toBeGreaterThan(0);
       if (name === 'Draw') break;
     }
-    expect(visited.slice(-7)).toEqual(['seed', 'roll', 'lock', 'n', 'more', 'Guidance, timesteps and more', 'Draw']);
+    expect(visited.slice(-7)).toEqual(['seed', 'roll', 'lock', 'n', 'more', 'Guidance, timesteps, speed and more', 'Draw']);
     await page.keyboard.press('Enter');
     await ended(page);
     await page.fill('#n', '10');

@@ -6,12 +6,12 @@ const sse = (data: Record<string, unknown>) => eventsOfSse({ event: String(data[
 describe('eventsOfSse', () => {
   it('reads progress, partial images, pictures and errors', () => {
     expect(sse({ type: 'image_generation.progress', stage: 'prefill', step: 0, fraction: 0, eta_ms: null })).toEqual([{ type: 'progress', fraction: 0, etaMs: null }]);
-    expect(sse({ type: 'image_generation.progress', stage: 'ar', step: 8, image: 1, fraction: 0.5, eta_ms: 20 })).toEqual([
+    expect(sse({ type: 'image_generation.progress', stage: 'ar', step: 8, total: 64, image: 1, fraction: 0.5, eta_ms: 20 })).toEqual([
       { type: 'progress', fraction: 0.5, etaMs: 20 },
-      { type: 'tokens', image: 1, from: 0, to: 8, accepted: null, ts: null },
+      { type: 'tokens', image: 1, from: 0, to: 8, total: 64, accepted: null, ts: null },
     ]);
-    expect(sse({ type: 'image_generation.partial_image', b64_json: 'AQI=', partial_image_index: 0, index: 2, output_format: 'webp' })).toEqual([
-      { type: 'preview', image: 2, rect: null, mime: 'image/webp', bytes: new Uint8Array([1, 2]) },
+    expect(sse({ type: 'image_generation.partial_image', b64_json: 'AQI=', partial_image_index: 1, index: 2, output_format: 'webp' })).toEqual([
+      { type: 'preview', image: 2, partial: 1, rect: null, mime: 'image/webp', bytes: new Uint8Array([1, 2]) },
     ]);
     expect(sse({ type: 'image_generation.completed', b64_json: 'AQI=', index: 1, seed: 5, timings: { draw_ms: 3 } })).toMatchObject([
       { type: 'image', image: 1, seed: 5, mime: 'image/png' },

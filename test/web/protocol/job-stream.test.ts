@@ -45,6 +45,17 @@ describe('JobStream', () => {
     expect(events.filter(({ type }) => type !== 'accepted')).toEqual([{ type: 'image', image: 0, seed: 41, mime: 'image/png', bytes: new Uint8Array([9]) }]);
   });
 
+  it('counts whole pictures on the way, which fill the picture, and leaves strips their place', () => {
+    const { job, events } = stream();
+    const rect = { x: 0, y: 0, width: 64, height: 64 };
+    job.onText(accepted(1));
+    for (const [seq, n, kind] of [[3, 0, 'full'], [4, 2, 'full'], [5, 0, 'rows']] as const) {
+      job.onText({ ...base, t: 'preview', seq, image: 0, n, kind, rect });
+      job.onBinary({ ...binary(seq, false), rect });
+    }
+    expect(events.slice(1)).toMatchObject([{ partial: 0, rect: null }, { partial: 2, rect: null }, { partial: null, rect }]);
+  });
+
   it('says nothing after the end', () => {
     const { job, events } = stream();
     job.onText(accepted(1));

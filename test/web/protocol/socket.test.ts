@@ -159,6 +159,15 @@ describe('Transport', () => {
     vi.unstubAllGlobals();
   });
 
+  it('asks for whole pictures over the socket only where they are wanted', async () => {
+    const transport = new Transport(stream, () => undefined);
+    await connected();
+    await transport.connect();
+    transport.draw({ prompt: 'a cat' }, 0, listen);
+    transport.draw({ prompt: 'rocket' }, 3, listen);
+    expect(newest().of('generate').map(({ request }) => request)).toEqual([{ prompt: 'a cat' }, { prompt: 'rocket', partial_images: 3 }]);
+  });
+
   it('goes from socket to stream to plain HTTP as each is refused, and says so', async () => {
     const bodies: Record<string, unknown>[] = [];
     vi.stubGlobal('fetch', (_url: string, { body }: { body: string }) => {
@@ -174,7 +183,7 @@ describe('Transport', () => {
     newest().close();
     await connecting;
     expect(ways).toEqual(['sse']);
-    transport.draw({ prompt: 'a cat', n: 1 }, listen);
+    transport.draw({ prompt: 'a cat', n: 1 }, 0, listen);
     await vi.waitFor(() => { expect(types()).toEqual(['image', 'completed']); });
     expect(ways).toEqual(['sse', 'http']);
     expect(bodies).toMatchObject([{ stream: true, partial_images: 3, stream_options: { include_progress: true } }, { prompt: 'a cat' }]);

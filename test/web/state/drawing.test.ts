@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { DrawEvent } from '../../../web/src/protocol/events.js';
-import { hasDrafts, isOver, Mark, newDrawing, reduce, tokensDrawn, type DrawingState } from '../../../web/src/state/drawing.js';
+import { hasDrafts, isOver, Mark, newDrawing, passUnderWay, reduce, tokensDrawn, type DrawingState } from '../../../web/src/state/drawing.js';
 
 const start = (n = 1): DrawingState => newDrawing({ way: 'socket', seeds: Array.from({ length: n }, (_, i) => 5 + i), tokens: 4, now: 100 });
-const tokens = (from: number, to: number, accepted: boolean[] | null = null, image = 0): DrawEvent => ({ type: 'tokens', image, from, to, accepted, ts: 1000 + to });
+const tokens = (from: number, to: number, accepted: boolean[] | null = null, image = 0): DrawEvent => ({ type: 'tokens', image, from, to, total: 4, accepted, ts: 1000 + to });
 const run = (state: DrawingState, events: DrawEvent[]): DrawingState => events.reduce((now, event, i) => reduce(now, event, 110 + 10 * i), state);
 
 describe('reduce', () => {
@@ -12,7 +12,7 @@ describe('reduce', () => {
       { type: 'accepted', position: 2, etaMs: 40, seeds: [9] },
       { type: 'queued', position: 1, etaMs: 20 },
       { type: 'started', batchSize: 3, ts: 1000 },
-      { type: 'preview', image: 0, rect: null, mime: 'image/png', bytes: new Uint8Array() },
+      { type: 'preview', image: 0, partial: null, rect: null, mime: 'image/png', bytes: new Uint8Array() },
       tokens(0, 4),
       { type: 'image', image: 0, seed: 9, mime: 'image/png', bytes: new Uint8Array() },
       { type: 'completed', usage: null, timings: null },
@@ -57,5 +57,32 @@ describe('reduce', () => {
     expect(isOver(cancelled)).toBe(true);
     expect(reduce(cancelled, { type: 'completed', usage: null, timings: null }, 130)).toBe(cancelled);
     expect(reduce(cancelled, tokens(0, 4), 130)).toBe(cancelled);
+  });
+});
+
+describe('a drawing in passes', () => {
+  const passes = (n = 1, count = 4): DrawingState => newDrawing({ way: 'socket', seeds: Array.from({ length: n }, (_, i) => i), tokens: count, unit: 'pass', now: 0 });
+  const timesteps = (to: number, image = 0): DrawEvent => ({ type: 'tokens', image, from: 0, to, total: 12, accepted: null, ts: null });
+
+  it('has a mark for each pass that all timesteps of are drawn', () => {
+    expect([0, 2, 3, 5, 6, 12].map((to) => tokensDrawn(run(passes(), [timesteps(to)])))).toEqual([0, 0, 1, 1, 2, 4]);
+  });
+
+  it('says which pass is under way: of several pictures that of the last one', () => {
+    expect(passUnderWay(passes())).toEqual({ pass: 1, of: 4 });
+    expect(passUnderWay(run(passes(), [timesteps(3)]))).toEqual({ pass: 2, of: 4 });
+    expect(passUnderWay(run(passes(2), [timesteps(7), timesteps(4, 1)]))).toEqual({ pass: 2, of: 4 });
+    expect(passUnderWay(run(passes(), [timesteps(12)]))).toEqual({ pass: 4, of: 4 });
+  });
+
+  it('knows from the picture of a pass that it is over', () => {
+    const state = run(passes(2), [{ type: 'preview', image: 1, partial: 1, rect: null, mime: 'image/png', bytes: new Uint8Array() }]);
+    expect(state.pictures.map(({ marks }) => marks)).toEqual([[0, 0, 0, 0], [1, 1, 0, 0]]);
+    const partial: DrawEvent = { type: 'preview', image: 0, partial: 0, rect: null, mime: 'image/png', bytes: new Uint8Array() };
+    expect(tokensDrawn(run(start(), [partial]))).toBe(0);
+  });
+
+  it('has none to tell apart where there is one, and where tokens are drawn', () => {
+    expect([passUnderWay(passes(1, 1)), passUnderWay(start())]).toEqual([null, null]);
   });
 });

@@ -7,8 +7,8 @@ function drawn(): DrawingState {
   let state = newDrawing({ way: 'socket', seeds: [1], tokens: 4, now: 1000 });
   state = reduce(state, { type: 'accepted', position: 0, etaMs: null, seeds: [1] }, 1005);
   state = reduce(state, { type: 'started', batchSize: 1, ts: 50 }, 1020);
-  state = reduce(state, { type: 'tokens', image: 0, from: 0, to: 2, accepted: null, ts: 90 }, 1070);
-  return reduce(state, { type: 'preview', image: 0, rect: null, mime: 'image/png', bytes: new Uint8Array() }, 1080);
+  state = reduce(state, { type: 'tokens', image: 0, from: 0, to: 2, total: 4, accepted: null, ts: 90 }, 1070);
+  return reduce(state, { type: 'preview', image: 0, partial: null, rect: null, mime: 'image/png', bytes: new Uint8Array() }, 1080);
 }
 
 describe('latencyOf', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Model } from '../../../web/src/protocol/http.js';
-import { accelerationChoices, captionOf, curlOf, fragmentOf, INITIAL, requestOf, rollSeed, seedsOf, settingsOfFragment, tokensOf, type Settings } from '../../../web/src/state/settings.js';
+import { accelerationChoices, captionOf, curlOf, fragmentOf, INITIAL, modelOfFragment, requestOf, rollSeed, seedsOf, settingsOfFragment, tokensOf, type Settings } from '../../../web/src/state/settings.js';
 
 const MODEL: Model = {
   id: 'm',
@@ -74,6 +74,16 @@ describe('links', () => {
     for (const made of [settings({ isSeedLocked: true }), settings({ prompt: "a & b = 'c' #1 ü\n", style: ', flat style', n: 4, size: '128x64', guidance: 2.5, timesteps: 30, negativePrompt: 'fog', isSeedLocked: true })]) {
       expect(settingsOfFragment(`#${fragmentOf(made)}`, MODEL)).toEqual(made);
     }
+  });
+
+  it('name their model unless it is the server’s first, which others do not stand in for', () => {
+    expect(fragmentOf(settings())).not.toContain('model');
+    const made = settings({ model: 'm', isSeedLocked: true });
+    const link = `#${fragmentOf(made)}`;
+    expect(modelOfFragment(link)).toBe('m');
+    expect(settingsOfFragment(link, MODEL)).toEqual(made);
+    expect(settingsOfFragment(link, { ...MODEL, id: 'other' })?.model).toBeNull();
+    expect(modelOfFragment('#prompt=x')).toBeNull();
   });
 
   it('say nothing without a prompt, and what the model does not take stays at its default', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { newDrawing, reduce, type DrawingState } from '../../../web/src/state/drawing.js';
-import { accelerationInWords, duration, errorInWords, statusOf } from '../../../web/src/state/words.js';
+import { accelerationInWords, duration, errorInWords, outputInWords, statusOf } from '../../../web/src/state/words.js';
 
 const start = (n = 1): DrawingState => newDrawing({ way: 'socket', seeds: Array.from({ length: n }, () => 1), tokens: 4, now: 0 });
 
@@ -15,6 +15,23 @@ describe('words', () => {
     expect(statusOf(reduce(start(2), { type: 'progress', fraction: 0.509, etaMs: 3000 }, 0))).toBe('Drawing 2 pictures: 50 %, about 3 s left');
     expect(statusOf(reduce(start(2), { type: 'completed', usage: null, timings: null }, 900))).toBe('2 pictures in 900 ms');
     expect(statusOf(reduce(start(), { type: 'interrupted' }, 0))).toMatch(/reconnecting/);
+  });
+
+  it('names the pass under way, and counts passes instead of tokens', () => {
+    let state = newDrawing({ way: 'sse', seeds: [1, 2], tokens: 4, unit: 'pass', now: 0 });
+    for (const image of [0, 1]) state = reduce(state, { type: 'tokens', image, from: 0, to: 9, total: 32, accepted: null, ts: null }, 0);
+    state = reduce(state, { type: 'progress', fraction: 0.27, etaMs: 100 }, 0);
+    expect(statusOf(state)).toBe('Drawing 2 pictures: pass 2 of 4, 27 %');
+    expect(outputInWords(state)).toBeNull();
+    const usage = { total_tokens: 9, input_tokens: 1, output_tokens: 8 };
+    expect(outputInWords(reduce(state, { type: 'completed', usage, timings: null }, 0))).toBe('8 passes');
+    expect(outputInWords(reduce(start(), { type: 'completed', usage, timings: null }, 0))).toBe('8 image tokens');
+  });
+
+  it('asks what was meant where the server has suggestions', () => {
+    const error = { message: 'prompt "aple" names no class …', type: 't', param: 'prompt', code: 'invalid_value' };
+    expect(errorInWords({ ...error, suggestions: [{ prompt: 'red apple', name: 'red apple' }] })).toMatch(/Did you mean/);
+    expect(errorInWords({ ...error, suggestions: [] })).toBe(error.message);
   });
 
   it('says errors by what can be done about them, and otherwise as the server does', () => {

@@ -20,7 +20,7 @@ export async function openPlayground(browser: Browser, origin: string, options: 
   page.on('request', (request) => { if (!/^(blob|data):/.test(request.url()) && new URL(request.url()).origin !== origin) problems.push(`asks ${request.url()}`); });
   await prepare?.(page);
   await page.goto(`${origin}/${hash}`);
-  await page.locator('#model:not(:empty)').waitFor();
+  await page.locator('#model:not(:empty)').waitFor({ state: 'attached' });
   await page.locator('#way:not([data-way=connecting])').waitFor();
   return { page, problems, close: () => context.close() };
 }

@@ -9,10 +9,10 @@ export type DrawEvent =
   | { type: 'queued'; position: number; etaMs: number | null }
   | { type: 'started'; batchSize: number; ts: number }
   | { type: 'progress'; fraction: number; etaMs: number | null }
-  /** Image tokens [from, to) are drawn; `accepted`: which of them were drafts that the target took. */
-  | { type: 'tokens'; image: number; from: number; to: number; accepted: boolean[] | null; ts: number | null }
-  /** `rect` null: the whole picture with its unfinished part neutral. */
-  | { type: 'preview'; image: number; rect: Rect | null; mime: string; bytes: Uint8Array<ArrayBuffer> }
+  /** Image tokens [from, to) of `total` are drawn, or timesteps of all passes; `accepted`: which of them were drafts that the target took. */
+  | { type: 'tokens'; image: number; from: number; to: number; total: number | null; accepted: boolean[] | null; ts: number | null }
+  /** `rect` null: the whole picture with its unfinished part neutral, or what a pass drew; `partial` counts these from 0. */
+  | { type: 'preview'; image: number; partial: number | null; rect: Rect | null; mime: string; bytes: Uint8Array<ArrayBuffer> }
   | { type: 'image'; image: number; seed: number | null; mime: string; bytes: Uint8Array<ArrayBuffer> }
   | { type: 'completed'; usage: Usage | null; timings: Timings | null }
   | { type: 'failed'; error: ApiError }

@@ -11,6 +11,8 @@ export interface ImagesRequest {
   guidance_scale?: number;
   num_inference_steps?: number;
   acceleration?: { mode: AccelerationMode; few_step: number };
+  /** Whole pictures on the way, of each. */
+  partial_images?: number;
 }
 
 export type AccelerationMode = 'off' | 'exact' | 'relaxed';
@@ -34,6 +36,14 @@ export interface ApiError {
   type: string;
   param: string | null;
   code: string | null;
+  /** Prompts that the model would understand. */
+  suggestions?: Suggestion[];
+}
+
+export interface Suggestion {
+  prompt: string;
+  /** For people to choose by. */
+  name: string;
 }
 
 /** Part of the finished picture, in its pixels. */
@@ -85,7 +95,7 @@ export type ServerFrame =
   | ({ t: 'queued'; position: number; eta_ms: number | null } & OfJob)
   | ({ t: 'started'; worker: string; batch_size: number } & OfJob)
   | ({ t: 'progress'; stage: Stage; step: number; total: number; fraction: number; eta_ms: number | null; image?: number } & OfJob)
-  | ({ t: 'tokens'; image: number; from: number; to: number; accepted?: boolean[] } & OfJob)
+  | ({ t: 'tokens'; image: number; from: number; to: number; total?: number; accepted?: boolean[] } & OfJob)
   | ({ t: 'preview'; image: number; n: number; kind: 'full' | 'rows'; rect?: Rect } & OfJob)
   | ({ t: 'image'; image: number; seed: number; mime: string } & OfJob)
   | ({ t: 'completed'; usage: Usage; timings: Timings } & OfJob)

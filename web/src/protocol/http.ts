@@ -15,6 +15,13 @@ export interface Model {
   example_prompts: string[];
   /** Ways of drawing that are calibrated, fastest first; servers of before say nothing. */
   accelerations?: CalibratedAcceleration[];
+  /** `class`: a prompt names one of the model's classes; servers of before draw captions. */
+  prompt_mode?: 'text' | 'class';
+  num_classes?: number;
+  /** Over the whole picture, all but the last of them its previews; absent where a picture is drawn token by token. */
+  passes?: number;
+  /** Finished rows are shown on the way. */
+  row_previews?: boolean;
 }
 
 export interface CalibratedAcceleration {
@@ -26,7 +33,7 @@ export interface CalibratedAcceleration {
 }
 
 /** As many whole pictures on the way as OpenAI's API has. */
-const PARTIAL_IMAGES = 3;
+export const PARTIAL_IMAGES = 3;
 
 const GENERATIONS = '/v1/images/generations';
 
@@ -96,6 +103,8 @@ interface SseData {
   seed?: number;
   stage?: string;
   step?: number;
+  total?: number;
+  partial_image_index?: number;
   fraction?: number;
   eta_ms?: number | null;
   usage?: Usage;
@@ -113,7 +122,7 @@ export function eventsOfSse({ event, data }: SseEvent): DrawEvent[] {
     case 'image_generation.progress':
       return progressEvents(json);
     case 'image_generation.partial_image':
-      return [{ type: 'preview', image, rect: null, mime, bytes: bytesFromBase64(json.b64_json ?? '') }];
+      return [{ type: 'preview', image, partial: json.partial_image_index ?? null, rect: null, mime, bytes: bytesFromBase64(json.b64_json ?? '') }];
     case 'image_generation.completed':
       return [
         { type: 'image', image, seed: json.seed ?? null, mime, bytes: bytesFromBase64(json.b64_json ?? '') },
@@ -124,10 +133,10 @@ export function eventsOfSse({ event, data }: SseEvent): DrawEvent[] {
   }
 }
 
-/** While tokens are drawn, progress counts them. */
-function progressEvents({ stage, step, image, fraction, eta_ms: etaMs }: SseData & { image?: number }): DrawEvent[] {
+/** While tokens or passes are drawn, progress counts them. */
+function progressEvents({ stage, step, total, image, fraction, eta_ms: etaMs }: SseData & { image?: number }): DrawEvent[] {
   const events: DrawEvent[] = fraction === undefined ? [] : [{ type: 'progress', fraction, etaMs: etaMs ?? null }];
-  if (stage === 'ar' && step !== undefined) events.push({ type: 'tokens', image: image ?? 0, from: 0, to: step, accepted: null, ts: null });
+  if (stage === 'ar' && step !== undefined) events.push({ type: 'tokens', image: image ?? 0, from: 0, to: step, total: total ?? null, accepted: null, ts: null });
   return events;
 }
 

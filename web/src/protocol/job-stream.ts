@@ -16,6 +16,8 @@ export class JobStream {
   private readonly seeds = new Map<number, number>();
   /** Finished pictures that were handed on: one image, one event. */
   private readonly finished = new Set<number>();
+  /** Which whole picture the next binary frame is; null: strips of rows, whose place is with their bytes. */
+  private partial: number | null = null;
   private closed = false;
 
   constructor(
@@ -59,7 +61,7 @@ export class JobStream {
     this.after = Math.max(this.after, frame.seq);
     if (!frame.final) {
       if (this.finished.has(frame.image)) return;
-      this.emit({ type: 'preview', image: frame.image, rect: frame.rect, mime: frame.mime, bytes: frame.bytes });
+      this.emit({ type: 'preview', image: frame.image, partial: this.partial, rect: this.partial === null ? frame.rect : null, mime: frame.mime, bytes: frame.bytes });
       return;
     }
     if (this.finished.has(frame.image)) return;
@@ -92,8 +94,9 @@ export class JobStream {
       case 'progress':
         return [{ type: 'progress', fraction: frame.fraction, etaMs: frame.eta_ms }];
       case 'tokens':
-        return [{ type: 'tokens', image: frame.image, from: frame.from, to: frame.to, accepted: frame.accepted ?? null, ts: frame.ts }];
+        return [{ type: 'tokens', image: frame.image, from: frame.from, to: frame.to, total: frame.total ?? null, accepted: frame.accepted ?? null, ts: frame.ts }];
       case 'preview':
+        this.partial = frame.kind === 'full' ? frame.n : null;
         return [];
       case 'image':
         this.seeds.set(frame.image, frame.seed);

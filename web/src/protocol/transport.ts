@@ -21,10 +21,13 @@ export class Transport {
     this.use((await this.socket.connect()) ? 'socket' : this.way === 'socket' ? 'sse' : this.way);
   }
 
-  draw(request: ImagesRequest, listener: DrawListener): Drawing {
+  /** `partialImages`: wanted over the socket, in place of rows; the HTTP stream, which has no rows, always asks for them. */
+  draw(request: ImagesRequest, partialImages: number, listener: DrawListener): Drawing {
     switch (this.way) {
-      case 'socket':
-        return this.over((listen) => this.socket.draw(request, listen), 'socket_refused', 'sse', request, listener);
+      case 'socket': {
+        const asked = partialImages === 0 ? request : { ...request, partial_images: partialImages };
+        return this.over((listen) => this.socket.draw(asked, listen), 'socket_refused', 'sse', request, listener);
+      }
       case 'sse':
         return this.over((listen) => drawOverHttp(request, true, listen), 'stream', 'http', request, listener);
       case 'http':
@@ -41,7 +44,7 @@ export class Transport {
       if (event.type === 'failed' && isRefusal(event, refusal)) {
         isOver = true;
         this.use(next);
-        current = this.draw(request, listener);
+        current = this.draw(request, 0, listener);
         return;
       }
       isOver = isLast(event);

@@ -6,10 +6,13 @@ export type Phase = 'sent' | 'queued' | 'drawing' | 'done' | 'failed' | 'cancell
 /** How an image token came to be: not yet, drawn, a draft that was taken, drawn by the model itself between drafts. */
 export const Mark = { none: 0, drawn: 1, accepted: 2, target: 3 } as const;
 
+/** What a mark stands for: a model writes tokens, or draws the whole picture in passes. */
+export type Unit = 'token' | 'pass';
+
 export interface PictureState {
   /** The request's, until the server says. */
   seed: number;
-  /** One entry per image token, in raster order: `Mark`. */
+  /** One entry per image token, in raster order, or per pass: `Mark`. */
   marks: readonly number[];
   isFinished: boolean;
 }
@@ -17,6 +20,7 @@ export interface PictureState {
 /** One request and what is known of it. Plain data; pixels are the views' business. */
 export interface DrawingState {
   phase: Phase;
+  unit: Unit;
   way: TransportName;
   /** 0 … 1; never falls, whatever is replayed. */
   fraction: number;
@@ -46,14 +50,16 @@ export interface Clock {
 export interface DrawingShape {
   way: TransportName;
   seeds: readonly number[];
-  /** Image tokens of one picture. */
+  /** Image tokens of one picture, or its passes. */
   tokens: number;
+  unit?: Unit;
   now: number;
 }
 
-export function newDrawing({ way, seeds, tokens, now }: DrawingShape): DrawingState {
+export function newDrawing({ way, seeds, tokens, unit = 'token', now }: DrawingShape): DrawingState {
   return {
     phase: 'sent',
+    unit,
     way,
     fraction: 0,
     position: null,
@@ -98,7 +104,7 @@ export function reduce(state: DrawingState, event: DrawEvent, now: number): Draw
     case 'tokens':
       return withTokens(drawing(state), event);
     case 'preview':
-      return { ...drawing(state), clock: { ...state.clock, firstRowAt: state.clock.firstRowAt ?? now } };
+      return { ...withPass(drawing(state), event), clock: { ...state.clock, firstRowAt: state.clock.firstRowAt ?? now } };
     case 'image':
       return {
         ...drawing(state),
@@ -128,6 +134,14 @@ export function tokensTotal(state: DrawingState): number {
   return state.pictures.reduce((sum, { marks }) => sum + marks.length, 0);
 }
 
+/** The pass under way, of the picture that is least far; null where there are no passes to tell apart. */
+export function passUnderWay({ unit, pictures }: DrawingState): { pass: number; of: number } | null {
+  const of = pictures[0]?.marks.length ?? 0;
+  if (unit !== 'pass' || of < 2) return null;
+  const drawn = Math.min(...pictures.map(({ marks }) => marks.filter((mark) => mark !== Mark.none).length));
+  return { pass: Math.min(drawn + 1, of), of };
+}
+
 /** True where the server told of drafts: only then is there something to show about them. */
 export function hasDrafts({ pictures }: DrawingState): boolean {
   return pictures.some(({ marks }) => marks.some((mark) => mark >= Mark.accepted));
@@ -142,15 +156,24 @@ function rising(state: DrawingState, fraction: number): number {
   return Number.isFinite(fraction) ? Math.max(state.fraction, Math.min(fraction, 1)) : state.fraction;
 }
 
+/** What a pass drew says that it is over; an HTTP stream, which merges the progress of several pictures, may say it in no other way. */
+function withPass(state: DrawingState, { image, partial }: Extract<DrawEvent, { type: 'preview' }>): DrawingState {
+  if (state.unit !== 'pass' || partial === null) return state;
+  return withTokens(state, { type: 'tokens', image, from: 0, to: partial + 1, total: null, accepted: null, ts: null });
+}
+
 function withTokens(state: DrawingState, event: Extract<DrawEvent, { type: 'tokens' }>): DrawingState {
   const pictures = state.pictures.map((picture, i) => (i === event.image && !picture.isFinished ? { ...picture, marks: marked(picture.marks, event) } : picture));
   return { ...state, pictures, clock: { ...state.clock, lastTokenTs: event.ts === null ? state.clock.lastTokenTs : Math.max(state.clock.lastTokenTs ?? 0, event.ts) } };
 }
 
-function marked(marks: readonly number[], { from, to, accepted }: Extract<DrawEvent, { type: 'tokens' }>): number[] {
+/** A server may count finer than marks do: a pass is many timesteps. Passes are taken for equal, which drafted ones are not; their pictures say it exactly. */
+function marked(marks: readonly number[], { from, to, total, accepted }: Extract<DrawEvent, { type: 'tokens' }>): number[] {
+  const isFiner = total !== null && total !== marks.length;
+  const [first, end] = isFiner ? [from, to].map((count) => Math.floor((count * marks.length) / total)) as [number, number] : [from, to];
   return marks.map((mark, i) => {
-    if (i < from || i >= to || mark !== Mark.none) return mark;
-    const taken = accepted?.[i - from];
+    if (i < first || i >= end || mark !== Mark.none) return mark;
+    const taken = isFiner ? undefined : accepted?.[i - from];
     return taken === undefined ? Mark.drawn : taken ? Mark.accepted : Mark.target;
   });
 }

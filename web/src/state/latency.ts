@@ -4,7 +4,7 @@ import { isOver, tokensDrawn, type DrawingState } from './drawing.js';
 export interface Latency {
   firstRowMs: number | null;
   totalMs: number;
-  /** Over the image tokens of all pictures of the request: what one more token costs. */
+  /** Over the image tokens of all pictures of the request: what one more token costs. Of a model that draws in passes: over those. */
   perTokenMs: number | null;
   queueMs: number | null;
 }

@@ -3,6 +3,8 @@ import type { Model } from '../protocol/http.js';
 
 /** What the form holds. Null: the model's own default. */
 export interface Settings {
+  /** Null: the server's first. Pictures remembered before there was a choice lack it. */
+  model?: string | null;
   prompt: string;
   /** A style's caption suffix; empty: none. */
   style: string;
@@ -19,6 +21,7 @@ export interface Settings {
 }
 
 export const INITIAL: Settings = {
+  model: null,
   prompt: '',
   style: '',
   seed: 0,
@@ -97,6 +100,7 @@ export function tokensOf(size: string, pixelsPerToken: number): { columns: numbe
 export function fragmentOf(settings: Settings): string {
   const fields = new URLSearchParams();
   fields.set('prompt', settings.prompt);
+  if (settings.model != null) fields.set('model', settings.model);
   if (settings.style !== '') fields.set('style', settings.style);
   fields.set('seed', String(settings.seed));
   if (settings.n !== 1) fields.set('n', String(settings.n));
@@ -108,7 +112,12 @@ export function fragmentOf(settings: Settings): string {
   return fields.toString();
 }
 
-/** A link's settings; values the model does not take are left at their defaults. Null: the fragment names no prompt. */
+/** The model that a link names; null: the server's first. */
+export function modelOfFragment(fragment: string): string | null {
+  return new URLSearchParams(fragment.replace(/^#/, '')).get('model');
+}
+
+/** A link's settings for the model that draws it; values the model does not take are left at their defaults. Null: the fragment names no prompt. */
 export function settingsOfFragment(fragment: string, model: Model): Settings | null {
   const fields = new URLSearchParams(fragment.replace(/^#/, ''));
   const prompt = fields.get('prompt');
@@ -118,6 +127,7 @@ export function settingsOfFragment(fragment: string, model: Model): Settings | n
   const size = fields.get('size');
   const seed = numberIn(fields.get('seed'), 0, limits.seed, true);
   return {
+    model: modelOfFragment(fragment) === model.id ? model.id : null,
     prompt: prompt.slice(0, limits.prompt_characters),
     style: model.styles.some(({ suffix }) => suffix === style) ? style : '',
     seed: seed ?? 0,

@@ -1,5 +1,5 @@
 import type { ApiError } from '../protocol/frames.js';
-import { isOver, type DrawingState } from './drawing.js';
+import { isOver, passUnderWay, type DrawingState } from './drawing.js';
 
 /** 84 ms · 1.24 s · 2 min 5 s */
 export function duration(ms: number): string {
@@ -13,7 +13,8 @@ export function pictures(n: number): string {
 }
 
 /** What a person can do about it; the server's own sentence where it is about the request. */
-export function errorInWords({ code, message, param }: ApiError): string {
+export function errorInWords({ code, message, param, suggestions = [] }: ApiError): string {
+  if (suggestions.length > 0) return 'That names no single class of this model. Did you mean:';
   switch (code) {
     case 'queue_full':
       return 'The server is busy: its queue is full. Try again in a moment.';
@@ -48,7 +49,9 @@ export function statusOf(state: DrawingState): string {
     case 'drawing': {
       // The first tokens say little about the rest, and the last seconds need no number.
       const left = state.etaMs === null || state.etaMs < 2000 || state.fraction < 0.1 ? '' : `, about ${Math.round(state.etaMs / 1000)} s left`;
-      return `Drawing ${pictures(many)}: ${Math.floor(state.fraction * 100)} %${left}`;
+      const under = passUnderWay(state);
+      const pass = under === null ? '' : `pass ${under.pass} of ${under.of}, `;
+      return `Drawing ${pictures(many)}: ${pass}${Math.floor(state.fraction * 100)} %${left}`;
     }
     case 'done':
       return `${pictures(many)} in ${duration((state.clock.endedAt ?? state.clock.sentAt) - state.clock.sentAt)}`;
@@ -57,6 +60,14 @@ export function statusOf(state: DrawingState): string {
     case 'cancelled':
       return 'Cancelled';
   }
+}
+
+/** What came out, as the server counts it. */
+export function outputInWords({ usage, unit }: DrawingState): string | null {
+  if (usage === null) return null;
+  const { output_tokens: count } = usage;
+  if (unit === 'pass') return count === 1 ? '1 pass' : `${count} passes`;
+  return `${count} image tokens`;
 }
 
 /** `usage.acceleration` as a sentence; null where the answer says nothing. */

@@ -1,7 +1,10 @@
 import type { Model } from '../protocol/http.js';
+import { drawsClasses, keyOf, modelFor } from '../state/models.js';
 import { accelerationChoices, INITIAL, rollSeed, type Settings } from '../state/settings.js';
 import { byId, h, setText } from './dom.js';
 import { setIcon } from './icons.js';
+import { ModelPicker } from './model-picker.js';
+import { PromptField } from './prompt-field.js';
 
 /** Sliders end where pictures stop changing for the better, unless the default lies beyond; the API takes more. */
 const SLIDER_SPAN = { guidance: 10, timesteps: 50 } as const;
@@ -9,8 +12,8 @@ const SLIDER_SPAN = { guidance: 10, timesteps: 50 } as const;
 /** The form: shows settings, reads them, asks for drawings. */
 export class Composer {
   private readonly form = byId('composer', HTMLFormElement);
-  private readonly prompt = byId('prompt', HTMLTextAreaElement);
-  private readonly problem = byId('prompt-problem', HTMLParagraphElement);
+  private readonly picker = new ModelPicker((id) => { this.pick(id); });
+  private readonly prompt: PromptField;
   private readonly seed = byId('seed', HTMLInputElement);
   private readonly lock = byId('lock', HTMLButtonElement);
   private readonly n = byId('n', HTMLInputElement);
@@ -19,7 +22,8 @@ export class Composer {
   private readonly timesteps = byId('timesteps', HTMLInputElement);
   private readonly negative = byId('negative', HTMLInputElement);
   private readonly way = byId('acceleration', HTMLSelectElement);
-  private model: Model | null = null;
+  private models: readonly [Model, ...Model[]] | null = null;
+  private chosen: Model | null = null;
   /** The shown seed has been drawn with: it stays to be seen and kept, and the next drawing rolls another. */
   private isSeedUsed = false;
 
@@ -28,13 +32,7 @@ export class Composer {
       event.preventDefault();
       this.submit();
     });
-    this.prompt.addEventListener('keydown', (event) => {
-      // While an input method composes a word, Enter belongs to it.
-      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      this.submit();
-    });
-    this.prompt.addEventListener('input', () => { this.complain(''); });
+    this.prompt = new PromptField(() => { this.submit(); });
     byId('roll', HTMLButtonElement).addEventListener('click', () => { this.roll(); });
     this.lock.addEventListener('click', () => { this.setLock(this.lock.getAttribute('aria-pressed') !== 'true'); });
     // A seed that somebody typed is a seed that somebody wants.
@@ -48,10 +46,22 @@ export class Composer {
     this.roll();
   }
 
+  /** That draws what the form asks for; null before the server has answered. */
+  get model(): Model | null {
+    return this.chosen;
+  }
+
+  offer(models: readonly [Model, ...Model[]]): void {
+    this.models = models;
+    this.picker.offer(models);
+    this.describe(models[0]);
+  }
+
   /** Offers what the model does. */
-  describe(model: Model): void {
-    this.model = model;
-    this.prompt.maxLength = model.limits.prompt_characters;
+  private describe(model: Model): void {
+    this.chosen = model;
+    this.picker.show(model);
+    this.prompt.describe(model);
     this.n.max = String(model.limits.n);
     const { defaults, limits } = model;
     this.guidance.max = String(Math.min(limits.guidance_scale, Math.max(SLIDER_SPAN.guidance, defaults.guidance_scale)));
@@ -61,15 +71,22 @@ export class Composer {
     const ways = accelerationChoices(model);
     this.way.replaceChildren(h('option', { value: '' }, 'as the server chooses'), ...ways.map(({ key, label }) => h('option', { value: key }, label)));
     byId('acceleration-field', HTMLElement).hidden = ways.length === 0;
-    this.showExamples(model);
+    const isClass = drawsClasses(model);
+    setText(byId('timesteps-label', HTMLElement), model.passes === undefined ? 'Timesteps per token' : 'Timesteps per pass');
+    byId('negative-field', HTMLElement).hidden = isClass;
     this.showStyles(model);
     this.showDefaults();
+  }
+
+  private pick(id: string): void {
+    if (this.models !== null) this.describe(modelFor(this.models, id));
   }
 
   read(): Settings {
     const { model } = this;
     const unlessDefault = (value: number, fallback: number | undefined): number | null => (value === fallback ? null : value);
     return {
+      model: model === null || this.models === null ? null : keyOf(this.models, model),
       prompt: this.prompt.value,
       style: this.form.querySelector<HTMLInputElement>('input[name=style]:checked')?.value ?? '',
       seed: this.readSeed(),
@@ -78,15 +95,17 @@ export class Composer {
       size: model === null || this.size.value === model.default_size ? null : this.size.value,
       guidance: unlessDefault(Number(this.guidance.value), model?.defaults.guidance_scale),
       timesteps: unlessDefault(Number(this.timesteps.value), model?.defaults.num_inference_steps),
-      negativePrompt: this.negative.value,
+      negativePrompt: model !== null && drawsClasses(model) ? '' : this.negative.value,
       acceleration: this.way.value === '' ? null : this.way.value,
     };
   }
 
+  /** Of the model that they name. */
   show(settings: Settings): void {
+    const wanted = this.models === null ? null : modelFor(this.models, settings.model);
+    if (wanted !== null && wanted !== this.chosen) this.describe(wanted);
     const { model } = this;
     this.prompt.value = settings.prompt;
-    this.complain('');
     for (const radio of this.form.querySelectorAll<HTMLInputElement>('input[name=style]')) radio.checked = radio.value === settings.style;
     this.seed.value = String(settings.seed);
     this.setLock(settings.isSeedLocked);
@@ -119,18 +138,7 @@ export class Composer {
   }
 
   private submit(): void {
-    if (this.prompt.value.trim() === '') {
-      this.complain('Say what to draw first.');
-      this.prompt.focus();
-      return;
-    }
-    this.onDraw();
-  }
-
-  private complain(text: string): void {
-    setText(this.problem, text);
-    this.problem.hidden = text === '';
-    this.prompt.toggleAttribute('aria-invalid', text !== '');
+    if (this.prompt.check()) this.onDraw();
   }
 
   private roll(): void {
@@ -164,7 +172,8 @@ export class Composer {
 
   private showDefaults(): void {
     if (this.model === null) return;
-    this.show({ ...INITIAL, prompt: this.prompt.value, style: this.read().style, seed: this.readSeed(), isSeedLocked: this.read().isSeedLocked, n: this.readN() });
+    const { model, prompt, style, seed, isSeedLocked, n } = this.read();
+    this.show({ ...INITIAL, model: model ?? null, prompt, style, seed, isSeedLocked, n });
   }
 
   private showSliders(): void {
@@ -172,22 +181,6 @@ export class Composer {
     const label = (value: string, fallback: number | undefined): string => (Number(value) === fallback ? `${value} (default)` : value);
     setText(byId('guidance-value', HTMLOutputElement), Number(this.guidance.value) === 1 ? 'off' : label(this.guidance.value, defaults?.guidance_scale));
     setText(byId('timesteps-value', HTMLOutputElement), label(this.timesteps.value, defaults?.num_inference_steps));
-  }
-
-  private showExamples({ example_prompts: examples }: Model): void {
-    const box = byId('examples', HTMLElement);
-    box.hidden = examples.length === 0;
-    box.replaceChildren(
-      ...examples.map((text) => {
-        const chip = h('button', { type: 'button', class: 'chip' }, text);
-        chip.addEventListener('click', () => {
-          this.prompt.value = text;
-          this.complain('');
-          this.prompt.focus();
-        });
-        return chip;
-      }),
-    );
   }
 
   private showStyles({ styles }: Model): void {

@@ -1,14 +1,18 @@
 import type { Rect } from '../protocol/frames.js';
 import { hasDrafts, Mark, type DrawingState, type PictureState } from '../state/drawing.js';
+import type { Drawn } from '../state/models.js';
 import { h, setText } from './dom.js';
 import { icon } from './icons.js';
+import { PassStrip } from './pass-strip.js';
 
-/** Where a picture is drawn: pixels, and how many image tokens that is. */
-export interface TileShape {
-  width: number;
-  height: number;
-  columns: number;
-  rows: number;
+/** Where a picture is drawn: pixels, how many image tokens that is, or in how many passes over it. */
+export type TileShape = Drawn;
+
+export interface Preview {
+  rect: Rect | null;
+  partial: number | null;
+  mime: string;
+  bytes: Uint8Array<ArrayBuffer>;
 }
 
 const MARK_COLOURS = ['--mark-none', '--mark-drawn', '--mark-accepted', '--mark-target'] as const;
@@ -20,6 +24,7 @@ export class PictureTile {
   private readonly frame: HTMLElement;
   private readonly edge = h('div', { class: 'edge' });
   private readonly map: HTMLCanvasElement;
+  private readonly passes: PassStrip | null;
   private readonly caption = h('span', {});
   private readonly figcaption = h('figcaption', {});
   /** The strips side by side in their own, small size: enlarged together, they have no seams. */
@@ -33,7 +38,7 @@ export class PictureTile {
     private readonly prompt: string,
     private readonly shape: TileShape,
   ) {
-    const { width, height, columns, rows } = shape;
+    const { width, height, columns, rows, unit, count } = shape;
     this.canvas = h('canvas', { width, height, role: 'img' });
     this.map = h('canvas', { width: columns, height: rows, class: 'map', role: 'img', hidden: true });
     this.frame = h('div', { class: 'frame' }, this.canvas, this.edge);
@@ -41,11 +46,13 @@ export class PictureTile {
     this.frame.style.setProperty('--columns', String(columns));
     this.frame.style.setProperty('--rows', String(rows));
     this.figcaption.append(this.map, this.caption);
-    this.element = h('figure', { class: 'tile' }, this.frame, this.figcaption);
+    this.passes = unit === 'pass' && count > 1 ? new PassStrip(prompt, count) : null;
+    this.element = h('figure', { class: 'tile' }, this.frame, ...(this.passes === null ? [] : [this.passes.element]), this.figcaption);
   }
 
-  /** A strip of finished rows, or the whole picture so far. */
-  preview(rect: Rect | null, mime: string, bytes: Uint8Array<ArrayBuffer>): void {
+  /** A strip of finished rows, the whole picture so far, or what a pass drew. */
+  preview({ rect, partial, mime, bytes }: Preview): void {
+    if (partial !== null) this.passes?.show(partial, mime, bytes);
     const { width, height } = this.shape;
     this.paint(mime, bytes, (bitmap, context) => {
       if (rect === null) context.drawImage(bitmap, 0, 0, width, height);
@@ -74,7 +81,8 @@ export class PictureTile {
     const drawn = marks.filter((mark) => mark !== Mark.none).length;
     this.canvas.setAttribute('aria-label', `${this.prompt}, seed ${seed}: ${drawn} of ${marks.length} parts drawn`);
     this.frame.style.setProperty('--done', String(Math.floor(drawn / this.shape.columns) / this.shape.rows));
-    this.frame.classList.toggle('drawing', !isStill && !picture.isFinished && drawn > 0);
+    // A pass writes no line of its own.
+    this.frame.classList.toggle('drawing', !isStill && !picture.isFinished && drawn > 0 && this.shape.unit === 'token');
     this.frame.classList.toggle('stopped', isStill && !picture.isFinished);
     if (hasDrafts(state) && this.shownMarks !== marks) this.showMap(marks);
     this.shownMarks = marks;
@@ -83,6 +91,7 @@ export class PictureTile {
   /** Frees the picture's bytes; the tile is gone after this. */
   dispose(): void {
     if (this.url !== null) URL.revokeObjectURL(this.url);
+    this.passes?.dispose();
   }
 
   private paint(mime: string, bytes: Uint8Array<ArrayBuffer>, draw: (bitmap: ImageBitmap, context: CanvasRenderingContext2D) => void): void {
