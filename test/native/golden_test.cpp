@@ -62,8 +62,12 @@ TEST_P(GoldenBfloat16, ErrorAtMostOneAndAHalfOfPyTorchs) {
 
 INSTANTIATE_TEST_SUITE_P(Folders, GoldenBfloat16, testing::Combine(testing::Values("nextstep-tiny", "transdiff-mrar", "transdiff-one-pass"), testing::ValuesIn(backends("bfloat16"))), name_of);
 INSTANTIATE_TEST_SUITE_P(Folders, Golden, testing::Combine(testing::Values("nextstep-tiny", "transdiff-mrar", "transdiff-one-pass"), testing::ValuesIn(backends("float32"))), name_of);
-// What train/ recorded of its own network, few-step head and draft model (train/golden.py).
-INSTANTIATE_TEST_SUITE_P(Train, Golden, testing::Combine(testing::Values("../../train/golden", "../../train/golden/accelerator", "../../train/golden-transdiff"), testing::ValuesIn(backends("float32"))), name_of);
+// What train/ recorded of its own networks, few-step networks and draft model (train/golden.py, train/transdiff_golden.py).
+INSTANTIATE_TEST_SUITE_P(Train, Golden,
+                         testing::Combine(testing::Values("../../train/golden", "../../train/golden/accelerator", "../../train/golden-transdiff",
+                                                          "../../train/golden-transdiff/accelerator"),
+                                          testing::ValuesIn(backends("float32"))),
+                         name_of);
 
 }  // namespace
 }  // namespace ardiff
