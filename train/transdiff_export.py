@@ -15,7 +15,7 @@ import transdiff_model as transdiff
 import vae
 from export import bf16, copy_licences, write_json
 
-SAMPLING = dict(timesteps=8, guidance_scale=1.3, scale_0=1.0, scale_1=1.0, sizes=["64x64"])
+SAMPLING = dict(timesteps=4, guidance_scale=1.0, scale_0=1.0, scale_1=1.0, sizes=["64x64"])
 
 
 def config_of(config, autoencoder, sampling):
