@@ -75,6 +75,14 @@ describe('a drawing in passes', () => {
     expect(passUnderWay(run(passes(), [timesteps(12)]))).toEqual({ pass: 4, of: 4 });
   });
 
+  it('marks a drafted pass as taken or refused, though the last one is drawn in fewer jumps', () => {
+    // Three references of 5 timesteps, then a picture of 2 jumps.
+    const drawn = (from: number, to: number, taken: boolean): DrawEvent => ({ type: 'tokens', image: 0, from, to, total: 17, accepted: Array.from({ length: to - from }, () => taken), ts: null });
+    const refused = [5, 6, 7, 8, 9].map((from) => drawn(from, from + 1, false));
+    const state = run(passes(), [drawn(0, 5, true), ...refused, drawn(10, 15, true), drawn(15, 17, false)]);
+    expect(state.pictures[0]?.marks).toEqual([Mark.accepted, Mark.target, Mark.accepted, Mark.target]);
+  });
+
   it('knows from the picture of a pass that it is over', () => {
     const state = run(passes(2), [{ type: 'preview', image: 1, partial: 1, rect: null, mime: 'image/png', bytes: new Uint8Array() }]);
     expect(state.pictures.map(({ marks }) => marks)).toEqual([[0, 0, 0, 0], [1, 1, 0, 0]]);

@@ -43,6 +43,7 @@ describe('ways of drawing', () => {
       { key: 'off:2', label: '2-step head · 3.0×, looks worse' },
       { key: 'off:0', label: 'the model’s own sampler, no drafts' },
     ]);
+    expect(accelerationChoices({ ...MODEL, passes: 4 })[1]?.label).toBe('2-step decoder · 3.0×, looks worse');
     expect(accelerationChoices({ ...MODEL, accelerations: [] })).toEqual([]);
   });
 

@@ -49,4 +49,10 @@ describe('words', () => {
     expect(done({ ...off, mode: 'relaxed', few_step: 4, rounds: 9, draft_tokens: 40, accepted_tokens: 31 })).toBe('relaxed speculation, 31 of 40 drafts taken in 9 rounds, 4.4 tokens a round · 4-step head');
     expect(done({ ...off, few_step: 1, throughput: true })).toBe('1-step head · chosen by the load');
   });
+
+  it('says it of passes in their own words', () => {
+    const acceleration = { mode: 'relaxed', few_step: 2, rounds: 3, draft_tokens: 3, accepted_tokens: 2, gate_stops: 0 };
+    const state = newDrawing({ way: 'socket', seeds: [1], tokens: 4, unit: 'pass', now: 0 });
+    expect(accelerationInWords(reduce(state, { type: 'completed', usage: { total_tokens: 0, input_tokens: 0, output_tokens: 0, acceleration }, timings: null }, 0))).toBe('relaxed speculation, 2 of 3 drafted passes taken · 2-step decoder');
+  });
 });

@@ -173,7 +173,9 @@ function marked(marks: readonly number[], { from, to, total, accepted }: Extract
   const [first, end] = isFiner ? [from, to].map((count) => Math.floor((count * marks.length) / total)) as [number, number] : [from, to];
   return marks.map((mark, i) => {
     if (i < first || i >= end || mark !== Mark.none) return mark;
-    const taken = isFiner ? undefined : accepted?.[i - from];
+    // A drafted pass is taken or refused as a whole: its last timestep says it as well as any.
+    const last = isFiner ? Math.ceil(((i + 1) * total) / marks.length) - 1 : i;
+    const taken = accepted?.[last - from];
     return taken === undefined ? Mark.drawn : taken ? Mark.accepted : Mark.target;
   });
 }

@@ -65,18 +65,18 @@ export function requestOf(settings: Settings, model: Model): ImagesRequest {
 }
 
 /** Ways of drawing to choose from, by their keys in settings; none where there is nothing to choose. */
-export function accelerationChoices({ accelerations = [] }: Model): { key: string; label: string }[] {
+export function accelerationChoices({ accelerations = [], passes }: Model): { key: string; label: string }[] {
   if (accelerations.length === 0) return [];
   const calibrated = accelerations.map(({ mode, few_step: fewStep, speedup, passed }) => ({
     key: `${mode}:${fewStep}`,
-    label: `${wayInWords(mode, fewStep)} · ${speedup.toFixed(1)}×${passed ? '' : ', looks worse'}`,
+    label: `${wayInWords(mode, fewStep, passes === undefined ? 'head' : 'decoder')} · ${speedup.toFixed(1)}×${passed ? '' : ', looks worse'}`,
   }));
   return [...calibrated, { key: 'off:0', label: 'the model’s own sampler, no drafts' }];
 }
 
-function wayInWords(mode: AccelerationMode, fewStep: number): string {
+function wayInWords(mode: AccelerationMode, fewStep: number, network: 'head' | 'decoder'): string {
   const drafts = mode === 'off' ? [] : [`${mode} drafts`];
-  const head = fewStep === 0 ? [] : [`${fewStep}-step head`];
+  const head = fewStep === 0 ? [] : [`${fewStep}-step ${network}`];
   return [...drafts, ...head].join(', ');
 }
 

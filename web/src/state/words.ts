@@ -75,11 +75,12 @@ export function accelerationInWords(state: DrawingState): string | null {
   const done = state.usage?.acceleration;
   if (done === undefined) return null;
   if (done.mode === 'off' && done.few_step === 0) return 'drawn without acceleration';
-  // One token a round is the model's own.
-  const perRound = ((done.rounds + done.accepted_tokens) / Math.max(1, done.rounds)).toFixed(1);
+  const isPass = state.unit === 'pass';
+  // One token a round is the model's own. Passes are drafted one by one, where a round says nothing.
+  const rounds = ` in ${done.rounds} rounds, ${((done.rounds + done.accepted_tokens) / Math.max(1, done.rounds)).toFixed(1)} tokens a round`;
   const parts = [
-    done.mode === 'off' ? null : `${done.mode} speculation, ${done.accepted_tokens} of ${done.draft_tokens} drafts taken in ${done.rounds} rounds, ${perRound} tokens a round`,
-    done.few_step === 0 ? null : `${done.few_step}-step head`,
+    done.mode === 'off' ? null : `${done.mode} speculation, ${done.accepted_tokens} of ${done.draft_tokens} ${isPass ? 'drafted passes' : 'drafts'} taken${isPass ? '' : rounds}`,
+    done.few_step === 0 ? null : `${done.few_step}-step ${isPass ? 'decoder' : 'head'}`,
     done.throughput === true ? 'chosen by the load' : null,
   ];
   return parts.filter((part) => part !== null).join(' · ');

@@ -1,3 +1,4 @@
+import { Mark } from '../state/drawing.js';
 import { h } from './dom.js';
 
 /** What the passes before the last one drew, small and side by side: each is the reference of those after it. */
@@ -22,7 +23,17 @@ export class PassStrip {
     this.urls.push(url);
     step.removeAttribute('aria-label');
     step.querySelector('img')?.remove();
-    step.append(h('img', { src: url, alt: `${this.prompt}: pass ${index + 1} of ${this.passes}`, title: `Pass ${index + 1} of ${this.passes}` }));
+    step.append(h('img', { src: url, alt: `${this.prompt}: pass ${index + 1} of ${this.passes}` }));
+  }
+
+  /** How each came to be, where the server told of drafts. */
+  mark(marks: readonly number[]): void {
+    this.steps.forEach((step, i) => {
+      const mark = marks[i];
+      step.classList.toggle('accepted', mark === Mark.accepted);
+      step.classList.toggle('target', mark === Mark.target);
+      if (mark === Mark.accepted || mark === Mark.target) step.title = mark === Mark.accepted ? 'Draft taken' : 'Drawn by the model';
+    });
   }
 
   dispose(): void {

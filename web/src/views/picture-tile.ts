@@ -84,7 +84,10 @@ export class PictureTile {
     // A pass writes no line of its own.
     this.frame.classList.toggle('drawing', !isStill && !picture.isFinished && drawn > 0 && this.shape.unit === 'token');
     this.frame.classList.toggle('stopped', isStill && !picture.isFinished);
-    if (hasDrafts(state) && this.shownMarks !== marks) this.showMap(marks);
+    if (hasDrafts(state) && this.shownMarks !== marks) {
+      if (this.passes === null) this.showMap(marks);
+      else this.passes.mark(marks);
+    }
     this.shownMarks = marks;
   }
 
