@@ -58,7 +58,7 @@ describe.skipIf(!isAddonBuilt())('a real server', () => {
     for (const { seed, b64_json: base64 } of many.json.data) expect(picture(await server.draw({ prompt: 'a cat', seed }))).toBe(base64);
   });
 
-  it('draws with the bundled model when none is named', async () => {
+  it('draws with the first bundled model when none is named', async () => {
     server = await ServerProcess.start([], 'bundled');
     const { status, json } = await server.draw({ prompt: 'red apple', seed: 1 });
     expect(status).toBe(200);

@@ -39,7 +39,7 @@ export class ServerProcess {
     this.exited = new Promise((resolve) => child.once('exit', resolve));
   }
 
-  /** With the tiny golden model, alone, twice under two names, beside one of classes, or with an accelerator, or with none named: then the server takes the bundled one. */
+  /** With the tiny golden model, alone, twice under two names, beside one of classes, or with an accelerator, or with none named: then the server takes the bundled ones. */
   static async start(flags: readonly string[] = [], model: 'tiny' | 'twins' | 'families' | 'accelerated' | 'bundled' = 'tiny'): Promise<ServerProcess> {
     const directory = mkdtempSync(join(tmpdir(), 'ardiff-e2e-'));
     const folders = (model === 'twins' ? ['tiny', 'other'] : ['tiny']).map((name) => writeTinyModel(directory, name));

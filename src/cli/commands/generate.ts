@@ -25,7 +25,7 @@ const FLAGS = {
   drafts: integer('tokens drafted at once, at most', [0, 64]),
   format: choice('default: by the ending of --out, else png', FORMATS),
   compression: integer('quality of jpeg and webp (default 100)', [0, 100]),
-  model: text('here: model folder (default: the bundled one); with --url: name of a served model', { placeholder: 'MODEL' }),
+  model: text('here: model folder (default: the bundled nextstep-emoji64); with --url: name of a served model', { placeholder: 'MODEL' }),
   url: url('draw on this server instead of in this process'),
   backend: text('here: cpu, reference, or with a build that has it cuda or cuda:N (default cpu)', { placeholder: 'NAME' }),
   dtype: text('here: auto, float32 or bfloat16 (default auto)', { placeholder: 'NAME' }),
