@@ -4,13 +4,13 @@ import { wrapEngine } from '../src/engine/engine.js';
 import { ADDON_PATH, loadNativeModule, PACKAGE_ROOT } from '../src/engine/native.js';
 import { ACCELERATOR_FOLDER, readCalibration } from '../src/model/accelerator.js';
 import { readQualityPack } from '../src/quality/pack.js';
-import { openUnaccelerated, type Studio } from '../src/calibration/studio.js';
-import { kvBlocksFor } from '../src/worker/capacity.js';
+import { openStudio } from '../src/calibration/open-studio.js';
+import { readManifest } from '../src/model/manifest.js';
 import { MAX_STEP_TOKENS } from './draw.js';
 import { measureQuality } from './acceleration/quality.js';
 import { buildReport, printReport, saveReport } from './acceleration/report.js';
 import { measureSpeed } from './acceleration/speed.js';
-import { calibratedWays, columnsOf, fewerTimesteps, VANILLA, type BenchWay } from './acceleration/ways.js';
+import { calibratedWays, columnsOf, fewerTimesteps, manyTimesteps, VANILLA, type BenchWay } from './acceleration/ways.js';
 import { describeMachine } from './report.js';
 
 const USAGE = `Usage: npm run bench:acceleration -- [flags]
@@ -18,15 +18,22 @@ const USAGE = `Usage: npm run bench:acceleration -- [flags]
   --json           one JSON object on standard output, nothing else; saves nothing
   --rounds N       of times (default 9; quick 5)
   --pictures N     for FD (default 2000; quick 192)
-  --model DIR      model folder (default: the bundled demo model)
+  --family NAME    nextstep (default) or transdiff: whose bundled model
+  --model DIR      model folder instead
   --threads N      compute threads (default 0: one per physical core)
   --no-quality     times only
   --no-save        print only; leave bench/results/ and docs/ alone
 Latency of one picture at a time, pictures per second with 16 at once, and quality, of every way of drawing the same model:
-off (its own sampler at its default timesteps), few steps, exact and relaxed speculation, and both.`;
+off (its own sampler at its default timesteps), few steps, exact and relaxed speculation, and both. Of transdiff there is no exact, and off is also
+drawn with 100 timesteps (not with --quick).`;
 
 /** At once where throughput is measured, and where only the pictures count. */
 const BATCH = 16;
+
+const BUNDLED: ReadonlyMap<string, string> = new Map([
+  ['nextstep', 'nextstep-emoji64'],
+  ['transdiff', 'transdiff-emoji64'],
+]);
 
 interface Options {
   quick: boolean;
@@ -46,7 +53,8 @@ function readOptions(): Options | null {
       json: { type: 'boolean', default: false },
       rounds: { type: 'string' },
       pictures: { type: 'string' },
-      model: { type: 'string', default: join(PACKAGE_ROOT, 'models', 'nextstep-emoji64') },
+      family: { type: 'string', default: 'nextstep' },
+      model: { type: 'string' },
       threads: { type: 'string', default: '0' },
       'no-quality': { type: 'boolean', default: false },
       'no-save': { type: 'boolean', default: false },
@@ -54,13 +62,15 @@ function readOptions(): Options | null {
     },
   });
   if (values.help) return null;
-  const { quick, json } = values;
+  const { quick, json, family } = values;
+  const bundled = BUNDLED.get(family);
+  if (bundled === undefined) throw new Error(`--family ${family}: there are ${[...BUNDLED.keys()].join(', ')}`);
   return {
     quick,
     json,
     rounds: Number(values.rounds ?? (quick ? 5 : 9)),
     pictures: Number(values.pictures ?? (quick ? 192 : 2000)),
-    model: values.model,
+    model: values.model ?? join(PACKAGE_ROOT, 'models', bundled),
     threads: Number(values.threads),
     quality: !values['no-quality'],
     save: !values['no-save'] && !json && !quick,
@@ -73,25 +83,21 @@ async function main(): Promise<void> {
     console.log(USAGE);
     return;
   }
-  const served = openUnaccelerated(options.model);
-  const { manifest } = served;
+  const manifest = readManifest(options.model);
   const calibration = readCalibration(manifest.directory, manifest.sampling);
   if (calibration === null) throw new Error(`${options.model} has no accelerator; see train/README.md, then "npm run calibrate"`);
   const pack = await readQualityPack(manifest.directory);
   const { Engine } = loadNativeModule(process.env['ARDIFF_ADDON'] ?? ADDON_PATH);
   const engine = wrapEngine(new Engine({ backend: 'cpu', dtype: 'auto', threads: options.threads }));
   try {
-    const model = await engine.load(manifest.directory, {
-      kvBlocks: kvBlocksFor(manifest, 2 * BATCH),
-      maxStepTokens: MAX_STEP_TOKENS,
-      accelerator: join(manifest.directory, ACCELERATOR_FOLDER),
-    });
-    const studio: Studio = { served, model, maxStepTokens: MAX_STEP_TOKENS, batch: BATCH };
+    const opened = await openStudio(engine, manifest.directory, join(manifest.directory, ACCELERATOR_FOLDER), BATCH);
+    const isOfPasses = manifest.family === 'transdiff';
+    const studio = isOfPasses ? opened : { ...opened, maxStepTokens: MAX_STEP_TOKENS };
     const stored = calibratedWays(calibration);
     const columns = columnsOf(stored);
     const chosen = [...new Set(Object.values(columns).filter((way) => way !== undefined))];
     // The whole picture: all modes, and vanilla with fewer timesteps, which is what anybody could do without any of this.
-    const ways: BenchWay[] = options.quick ? chosen : [...stored.values(), ...fewerTimesteps(manifest.sampling.timesteps)];
+    const ways: BenchWay[] = options.quick ? chosen : [...stored.values(), ...fewerTimesteps(manifest.sampling.timesteps), ...(isOfPasses ? [manyTimesteps()] : [])];
     const log = (line: string): void => {
       if (!options.json) console.error(`bench: ${line}`);
     };
@@ -113,7 +119,7 @@ async function main(): Promise<void> {
     const report = buildReport({ machine: describeMachine(engine.info), engine: engine.info, calibration, columns, ways, speed, quality, batch: BATCH });
     if (options.json) console.log(JSON.stringify(report));
     else printReport(report);
-    if (options.save) for (const path of saveReport(report)) console.log(`wrote ${relative(PACKAGE_ROOT, path)}`);
+    if (options.save) for (const path of saveReport(report, isOfPasses ? '-transdiff' : '')) console.log(`wrote ${relative(PACKAGE_ROOT, path)}`);
   } finally {
     engine.close();
   }

@@ -22,7 +22,7 @@ export interface AccelerationReport {
   speedup_together: Record<Column, number | null>;
   /** Which mode stands for each column. */
   column_modes: Record<Column, string | null>;
-  /** Of `both`; 1: it never drafts. */
+  /** Of `both`; 1: it never drafts. Null of passes, of which a round is one whatever becomes of its draft. */
   tokens_per_round: number | null;
   quality: Record<'vanilla' | Column, Pick<WayQuality, 'adherence' | 'fd' | 'fd_interval'> | null> | null;
   /** What `--throughput` draws by in a full batch: few steps without drafts. Bytes then depend on the load. */
@@ -78,7 +78,8 @@ export function buildReport(input: ReportInput): AccelerationReport {
     return { few_step: value('few_step'), exact: value('exact'), relaxed: value('relaxed'), both: value('both') };
   };
   const brief = (found: WayQuality | null) => (found === null ? null : { adherence: found.adherence, fd: found.fd, fd_interval: found.fd_interval });
-  const few = columns.few_step === undefined ? undefined : modes[columns.few_step.name];
+  // Classes are always drawn as asked.
+  const few = columns.few_step === undefined || isOfPasses(input.calibration) ? undefined : modes[columns.few_step.name];
   return {
     machine: { ...machine, threads: engine.threads, dtype: engine.dtype },
     commit: describeCommit(),
@@ -96,7 +97,11 @@ export function buildReport(input: ReportInput): AccelerationReport {
   };
 }
 
-function modeReport(way: BenchWay, { speed, quality, batch }: ReportInput): ModeReport {
+function isOfPasses({ sampler }: Calibration): boolean {
+  return sampler === 'maruyama';
+}
+
+function modeReport(way: BenchWay, { speed, quality, batch, calibration }: ReportInput): ModeReport {
   const { alone, together, rounds, share } = speed.get(way.name)!;
   const vanilla = speed.get(VANILLA.name)!;
   const total = (field: 'drafted' | 'accepted'): number => rounds.reduce((sum, round) => sum + round[field], 0);
@@ -105,7 +110,7 @@ function modeReport(way: BenchWay, { speed, quality, batch }: ReportInput): Mode
     speedup: scaled(speedup(vanilla.alone, alone), 1),
     images_per_second: together.length === 0 ? null : scaled(spreadOf(together.map((seconds) => batch / seconds)), 1),
     speedup_together: together.length === 0 ? null : scaled(speedup(vanilla.together, together), 1),
-    tokens_per_round: way.settings === null ? null : digits(tokensPerRound(rounds)),
+    tokens_per_round: way.settings === null || isOfPasses(calibration) ? null : digits(tokensPerRound(rounds)),
     rounds:
       way.settings === null
         ? null
@@ -172,16 +177,17 @@ function spread({ median, min, max }: Spread): string {
   return `${digits(median)} (${digits(min)} … ${digits(max)})`;
 }
 
-export function saveReport(report: AccelerationReport): string[] {
+/** `suffix`: of a model that is not the first family's. */
+export function saveReport(report: AccelerationReport, suffix = ''): string[] {
   const folder = join(PACKAGE_ROOT, 'bench', 'results');
   mkdirSync(folder, { recursive: true });
-  const path = join(folder, `acceleration-${resultSlug(report.machine)}.json`);
+  const path = join(folder, `acceleration${suffix}-${resultSlug(report.machine)}.json`);
   writeFileSync(path, `${JSON.stringify(report, null, 1)}\n`);
   const plot = latencyQualityPlot(
     Object.entries(report.modes).flatMap(([name, { latency_ms: latency, quality }]) => (quality === null ? [] : [{ name, latency, quality }])),
   );
   if (plot === null) return [path];
-  const plotPath = join(PACKAGE_ROOT, 'docs', 'acceleration.svg');
+  const plotPath = join(PACKAGE_ROOT, 'docs', `acceleration${suffix}.svg`);
   writeFileSync(plotPath, plot);
   return [path, plotPath];
 }

@@ -36,21 +36,21 @@ export async function measureSpeed(studio: Studio, ways: readonly BenchWay[], op
     timings.set(name, []);
   }
   // What is slow only once is drawn ahead.
-  for (const { way } of ways) await draw(studio.model, [way(vanillaSpec(studio, options.alone[0]!, 0))]);
+  for (const { way } of ways) await draw(studio.model, [way(vanillaSpec(studio, options.alone[0]!, 0))], studio.maxStepTokens);
   for (let round = 0; round < options.rounds; round += 1) {
     // Another order each time: nobody always follows the same one.
     for (const { name, way } of rotated(ways, round)) {
       const speed = speeds.get(name)!;
       let seconds = 0;
       for (const prompt of options.alone) {
-        const drawn = await draw(studio.model, [way(vanillaSpec(studio, prompt, 0))]);
+        const drawn = await draw(studio.model, [way(vanillaSpec(studio, prompt, 0))], studio.maxStepTokens);
         seconds += drawn.wallSeconds / options.alone.length;
         timings.get(name)!.push(...drawn.steps);
         speed.rounds.push(...drawn.rounds);
       }
       speed.alone.push(seconds);
       if (options.together.length === 0) continue;
-      speed.together.push((await draw(studio.model, options.together.map((prompt, i) => way(vanillaSpec(studio, prompt, i))))).wallSeconds);
+      speed.together.push((await draw(studio.model, options.together.map((prompt, i) => way(vanillaSpec(studio, prompt, i))), studio.maxStepTokens)).wallSeconds);
     }
   }
   for (const [name, speed] of speeds) speed.share = sharesOf(timings.get(name)!);

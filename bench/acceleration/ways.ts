@@ -22,6 +22,12 @@ export function fewerTimesteps(timesteps: number): BenchWay[] {
   return counts.map((count) => ({ ...VANILLA, name: `off, ${count} timestep${count === 1 ? '' : 's'}`, way: (vanilla) => ({ ...vanilla, timesteps: count }) }));
 }
 
+/** Vanilla with as many as nobody doubts: what the released models of passes are sampled with. */
+export function manyTimesteps(): BenchWay {
+  const MANY = 100;
+  return { ...VANILLA, name: `off, ${MANY} timesteps`, way: (vanilla) => ({ ...vanilla, timesteps: MANY }) };
+}
+
 /** All modes that the calibration measured, passed or not. */
 export function calibratedWays({ modes }: Calibration): Map<ModeKey, BenchWay> {
   const ways = new Map<ModeKey, BenchWay>();
