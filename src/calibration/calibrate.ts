@@ -10,7 +10,7 @@ import type { QualitySample } from './quality-sample.js';
 import { fewStepWay, wayOf, type SpeculationSettings } from './settings.js';
 import type { Studio, Way } from './studio.js';
 import { meanOf, timeWays } from './timing.js';
-import { strictDrafts, toleranceCandidates } from './tolerance.js';
+import { hasUndraftedTwin, strictDrafts, toleranceCandidates } from './tolerance.js';
 import { draftJumpsOf, tunePasses, type DraftJumps } from './tune-passes.js';
 import { tune, type GateChoice, type Trial, type Tuned, type TuneOptions } from './tune.js';
 
@@ -199,7 +199,8 @@ class Session {
   private async tolerances(key: string, combination: Acceleration, jumps: { draftJumps?: DraftJumps } = {}): Promise<number[]> {
     if (combination.mode === 'exact') return [0];
     const drafts = await strictDrafts(this.studio, combination, this.tuning.tracePrompts, this.studio.model.info.accelerator.draftLayers, jumps);
-    this.log(`${key}: with tolerance 0 ${this.tuning.tracePrompts.length} pictures are those of off, byte for byte`);
+    const same = `with tolerance 0 ${this.tuning.tracePrompts.length} pictures are those without drafts, byte for byte`;
+    this.log(`${key}: ${hasUndraftedTwin(combination, jumps) ? same : `${drafts.length} drafts judged`}`);
     return toleranceCandidates(drafts.map(({ statistic }) => statistic), this.options.tolerances);
   }
 

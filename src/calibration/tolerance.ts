@@ -20,6 +20,11 @@ export function toleranceCandidates(statistics: readonly number[], count: number
   return Array.from({ length: Math.min(count, all.length) }, (_, i) => all[all.length - 1 - Math.round((i * (all.length - 1)) / Math.max(1, count - 1))]!).reverse();
 }
 
+/** Some mode without drafts draws the same where all are refused. Of a model of passes not with few steps: its references are then the model's own, its picture is not. */
+export function hasUndraftedTwin({ fewStep }: Acceleration, { draftJumps }: Pick<SpeculationSettings, 'draftJumps'>): boolean {
+  return draftJumps === undefined || fewStep === 0;
+}
+
 /**
  * Draws with a tolerance of 0. Nothing is accepted but equal tokens, so the pictures must be those without speculation, byte for
  * byte; a relaxed mode that fails this is broken and is not calibrated. What comes back are the distances of drafts that follow
@@ -27,14 +32,14 @@ export function toleranceCandidates(statistics: readonly number[], count: number
  */
 export async function strictDrafts(
   studio: Studio,
-  { fewStep }: Acceleration,
+  combination: Acceleration,
   prompts: readonly Prompt[],
   draftLayers: number,
   jumps: Pick<SpeculationSettings, 'draftJumps'> = {},
 ): Promise<JudgedDraft[]> {
+  const { fewStep } = combination;
   const plain: Uint8Array[] = [];
-  // Refused references of a picture of few steps are the model's own, which no other mode draws.
-  const isComparable = jumps.draftJumps === undefined || fewStep === 0;
+  const isComparable = hasUndraftedTwin(combination, jumps);
   if (isComparable) await drawAll(studio, prompts, fewStepWay(fewStep), ({ image }) => void plain.push(image.rgb));
   const drafts: JudgedDraft[] = [];
   const strict = wayOf({ mode: 'relaxed', fewStep }, { drafting: 'sequential', maxDraftTokens: 1, tolerance: 0, ...UNMEASURED, ...jumps }, { adaptive: false, trace: true });
