@@ -111,9 +111,12 @@ function showLink(): void {
   if (models === null) return;
   const named = modelOfFragment(location.hash);
   const model = modelFor(models, named);
-  const settings = settingsOfFragment(location.hash, model);
-  if (settings === null) return;
   if (named !== null && model.id !== named) announcer.toast(absentSentence(named, model.id));
+  const settings = settingsOfFragment(location.hash, model);
+  if (settings === null) {
+    if (named !== null) composer.pick(model.id);
+    return;
+  }
   composer.show({ ...settings, model: keyOf(models, model) });
   composer.focus();
 }

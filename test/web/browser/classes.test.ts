@@ -51,7 +51,8 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground with a mod
     await picker.selectOption(CLASSES);
     expect([await field('prompt'), await field('class'), await field('negative'), await field('styles')]).toEqual([false, true, false, false]);
     expect(await page.locator('#timesteps-label').textContent()).toBe('Timesteps per pass');
-    expect(await page.locator('#guidance-value').textContent()).toBe('1.3 (default)');
+    const { defaults } = JSON.parse((await server.get(`/v1/models/${CLASSES}`)).text) as { defaults: { guidance_scale: number; num_inference_steps: number } };
+    expect([Number(await page.inputValue('#guidance')), Number(await page.inputValue('#timesteps'))]).toEqual([defaults.guidance_scale, defaults.num_inference_steps]);
     // Each keeps what was typed.
     await picker.selectOption('nextstep-emoji64');
     expect(await page.inputValue('#prompt')).toBe('an old caption');
@@ -181,6 +182,9 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground with a mod
     await page.goto(`${origin}/#prompt=fox&model=gone&seed=1`);
     await page.getByText('This server has no model “gone”').first().waitFor();
     expect([await page.inputValue('#model-choice'), await page.inputValue('#prompt')]).toEqual(['nextstep-emoji64', 'fox']);
+    // A link may name a model alone.
+    await page.goto(`${origin}/#model=${CLASSES}`);
+    await expect.poll(() => page.inputValue('#model-choice')).toBe(CLASSES);
   });
 
   it('has no accessibility problem that axe finds, with the list open, light and dark, wide and on a phone', async () => {

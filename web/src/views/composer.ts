@@ -78,7 +78,7 @@ export class Composer {
     this.showDefaults();
   }
 
-  private pick(id: string): void {
+  pick(id: string): void {
     if (this.models !== null) this.describe(modelFor(this.models, id));
   }
 
