@@ -1,6 +1,8 @@
 // Linear layers of many rows in bf16: tiles of weights and rows go through four stages of shared memory, each warp multiplies 64
 // features by 32 rows. The sums of a result are those of linear_few.cu in the same order: chains within the slices of the depth,
 // which are added in order, here in registers or, where the slices are blocks of their own, by a second kernel.
+#include <algorithm>
+
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/linear.cuh"
 #include "backend/cuda/memory.h"
@@ -11,6 +13,10 @@ namespace ardiff::cuda {
 namespace {
 
 constexpr int kStages = 4;
+// Slices apart keep fewer sums in registers, so that two blocks share a multiprocessor, but their sums pass through memory. On an
+// H100 that is the faster way at every measured depth (from 5120); by the bytes it cannot be so for shallow layers of many tiles.
+constexpr int kShallow = 3072;
+constexpr int64_t kPartialBytes = int64_t{256} << 20;  // of slices' sums at once; more rows take turns
 constexpr int kWarpTiles = 4;     // feature tiles of a warp
 constexpr int kWarpRowTiles = 4;  // tiles of eight rows of a warp
 constexpr int kPiece = 16;        // bytes of one copy
@@ -73,7 +79,7 @@ __device__ inline void multiply_step(const uint4* tiles, const uint4* rows, int 
 
 // kApart: block z has slice z and writes its sums to partial (slices, rows, columns). Otherwise a block has all slices.
 template <int kFeatureWarps, int kRowWarps, bool kApart>
-__global__ void __launch_bounds__(kBlock, 1) many_rows_kernel(LinearTask t, float* partial) {
+__global__ void __launch_bounds__(kBlock, kApart ? 2 : 1) many_rows_kernel(LinearTask t, float* partial) {
   using S = BlockShape<kFeatureWarps, kRowWarps>;
   extern __shared__ __align__(16) uint4 stages[];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -148,26 +154,43 @@ __global__ void add_slices_kernel(LinearTask t, const float* partial) {
   }
 }
 
+// Rows first to first + count of a task.
+LinearTask rows_of(LinearTask t, int64_t first, int64_t count) {
+  t.rows = count;
+  t.x = static_cast<const bf16*>(t.x) + first * t.x_stride;
+  t.y = static_cast<char*>(t.y) + first * t.y_stride * static_cast<int64_t>(t.y_bf16 ? sizeof(bf16) : sizeof(float));
+  if (t.gate_rows != nullptr) {
+    t.gate_rows += first;
+  } else if (t.gate != nullptr) {
+    t.gate += first * t.gate_stride;
+  }
+  return t;
+}
+
 template <int kFeatureWarps, int kRowWarps>
 void launch(const LinearTask& t, int multiprocessors, Workspace& workspace, cudaStream_t stream) {
   using S = BlockShape<kFeatureWarps, kRowWarps>;
   dim3 grid(static_cast<unsigned>(ceil_div(t.columns, S::kFeatures)), static_cast<unsigned>(ceil_div(t.rows, S::kRows)));
-  if (static_cast<int64_t>(grid.x) * grid.y >= multiprocessors) {
+  if (t.depth <= kShallow && static_cast<int64_t>(grid.x) * grid.y >= multiprocessors) {
     const auto kernel = many_rows_kernel<kFeatureWarps, kRowWarps, false>;
     allow_shared_memory(kernel, S::kSharedBytes);
     kernel<<<grid, kBlock, S::kSharedBytes, stream>>>(t, nullptr);
     check_launch("linear");
     return;
   }
-  const int64_t results = t.rows * t.columns;
-  float* partial = workspace.get<float>(kSlices * results);
-  grid.z = kSlices;
+  const int64_t rows_at_once = std::max<int64_t>(kPartialBytes / (kSlices * 4) / t.columns / S::kRows, 1) * S::kRows;
+  float* partial = workspace.get<float>(kSlices * std::min(rows_at_once, t.rows) * t.columns);
   const auto kernel = many_rows_kernel<kFeatureWarps, kRowWarps, true>;
   allow_shared_memory(kernel, S::kSharedBytes);
-  kernel<<<grid, kBlock, S::kSharedBytes, stream>>>(t, partial);
-  check_launch("linear");
-  add_slices_kernel<<<blocks_for(results), kBlock, 0, stream>>>(t, partial);
-  check_launch("linear");
+  for (int64_t first = 0; first < t.rows; first += rows_at_once) {
+    const LinearTask part = rows_of(t, first, std::min(rows_at_once, t.rows - first));
+    grid.y = static_cast<unsigned>(ceil_div(part.rows, S::kRows));
+    grid.z = kSlices;
+    kernel<<<grid, kBlock, S::kSharedBytes, stream>>>(part, partial);
+    check_launch("linear");
+    add_slices_kernel<<<blocks_for(part.rows * part.columns), kBlock, 0, stream>>>(part, partial);
+    check_launch("linear");
+  }
 }
 
 }  // namespace
