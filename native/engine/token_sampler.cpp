@@ -190,6 +190,7 @@ int64_t TokenSampler::run_timesteps(std::span<const Member> active, const Tensor
       write(v, recorded_rows, record->velocity, begin + k);
       if (record->noise) {
         std::vector<int32_t> rows;
+        rows.reserve(recorded.size());
         for (const int32_t member : recorded) rows.push_back(noise_index[static_cast<size_t>(k * a + member)]);
         write(noise, rows, record->noise, begin + k);
       }

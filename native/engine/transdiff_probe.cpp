@@ -65,6 +65,7 @@ HostArray TransDiffEngine::call_decoder(const DiffusionDecoder& decoder, const H
                            kv.second_layers(), scratch_);
   const std::vector<int32_t> each = counting(0, rows);
   std::vector<ConditionRow> conditions;
+  conditions.reserve(each.size());
   for (const int32_t& row : each) conditions.push_back({{&row, 1}, tokens});
   const TensorView modulation = scratch_.take(DType::kF32, {rows, decoder.modulation_size()});
   decoder.embed_times(taus, ends, modulation, scratch_);

@@ -93,6 +93,7 @@ Judgement Verification::decide(const VerifyRequest& request, const float* veloci
   const std::vector<speculation::Letter> letters = letters_of(request, chain);
 
   std::vector<double> times;
+  times.reserve(steps.size());
   for (const SamplerStep& step : steps) times.push_back(static_cast<double>(step.t));
   Judgement out;
   for (int64_t j = 0; j < drafts.tokens; ++j) {

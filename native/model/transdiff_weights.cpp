@@ -36,7 +36,7 @@ class Loader {
   // A table stored as (1, rows, width).
   Tensor table(const std::string& name, int64_t rows, int64_t width) const { return upload(host(name, {1, rows, width}), {rows, width}); }
   Tensor upload(const std::vector<float>& values, const Shape& shape) const {
-    const Tensor out = backend_.make(DType::kF32, shape);
+    Tensor out = backend_.make(DType::kF32, shape);
     backend_.upload(out.view, values.data());
     return out;
   }
