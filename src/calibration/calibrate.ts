@@ -6,7 +6,7 @@ import { seededIntegers } from '../quality/random.js';
 import { evaluate, guardPrompts, OTHER_SEEDS, referenceOf, type GuardPrompts, type GuardSize } from './evaluate.js';
 import type { GateReport } from './gate.js';
 import { judge, vanillaSpread, type VanillaSpread, type Verdict } from './guard.js';
-import type { QualitySample } from './quality-sample.js';
+import { conceptScores, type QualitySample } from './quality-sample.js';
 import { fewStepWay, wayOf, type SpeculationSettings } from './settings.js';
 import type { Studio, Way } from './studio.js';
 import { meanOf, timeWays } from './timing.js';
@@ -99,7 +99,23 @@ async function openSession(studio: Studio, pack: QualityPack, options: Calibrati
   const { sample: other } = await evaluate(studio, pack, guardPrompts(pack, options.guard, OTHER_SEEDS), fewStepWay(0));
   const reference = referenceOf(pack);
   const spread = vanillaSpread(vanilla, other, reference, options.resamples, seededIntegers(1));
-  return new Session(studio, pack, options, log, prompts, vanilla, spread, reference);
+  const fineDiversity = await fineDiversityOf(studio, pack, options.guard, log);
+  return new Session(studio, pack, options, log, prompts, vanilla, spread, reference, fineDiversity);
+}
+
+/** Timesteps with which a sampler is taken to draw the model's own law (docs/contract.md, Quality). */
+const FINE_TIMESTEPS = 100;
+
+/**
+ * Of a model that draws in passes, whose few timesteps leave much noise. One that draws token by token is held to vanilla's own diversity, the
+ * stricter rule.
+ */
+async function fineDiversityOf(studio: Studio, pack: QualityPack, size: GuardSize, log: (line: string) => void): Promise<number> {
+  if (studio.served.promptMode === 'text') return Infinity;
+  const prompts = guardPrompts(pack, { ...size, fdPictures: 0, seedsPerConcept: 2 });
+  log(`vanilla with ${FINE_TIMESTEPS} timesteps: ${prompts.concepts.length} pictures`);
+  const { sample } = await evaluate(studio, pack, prompts, (vanilla) => ({ ...vanilla, timesteps: FINE_TIMESTEPS }));
+  return conceptScores(sample.concepts).diversity;
 }
 
 interface Tried {
@@ -125,6 +141,7 @@ class Session {
     private readonly vanilla: QualitySample,
     readonly spread: VanillaSpread,
     private readonly reference: Gaussian,
+    private readonly fineDiversity: number,
   ) {
     // Held out: other seeds than those that judge, so that no threshold is fitted to its own examiner.
     const heldOut: readonly Prompt[] = pack.fdPrompts.map(({ prompt, seed }) => ({ prompt, seed: seed + 2 * OTHER_SEEDS }));
@@ -206,7 +223,7 @@ class Session {
 
   private async judge(key: ModeKey, way: Way): Promise<Verdict> {
     const { sample } = await evaluate(this.studio, this.pack, this.prompts, way);
-    const verdict = judge(sample, this.vanilla, this.spread, this.reference, this.options.resamples, seededIntegers(2));
+    const verdict = judge(sample, this.vanilla, this.spread, this.reference, this.options.resamples, seededIntegers(2), this.fineDiversity);
     this.log(`${key}: ${verdict.passed ? 'passed' : verdict.faults.join('; ')}`);
     return verdict;
   }

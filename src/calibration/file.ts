@@ -101,7 +101,7 @@ function modeEntry({ verdict, speedup, settings }: CalibratedMode, { guard }: Ca
   };
 }
 
-function guardEntry({ passed, scores, vanilla, fdDifferenceInterval: { low, high }, faults }: Verdict, pictures: number) {
+function guardEntry({ passed, scores, vanilla, diversityWanted, fdDifferenceInterval: { low, high }, faults }: Verdict, pictures: number) {
   return {
     passed,
     fd: rounded(scores.fd),
@@ -109,6 +109,7 @@ function guardEntry({ passed, scores, vanilla, fdDifferenceInterval: { low, high
     fd_difference_interval: [rounded(low), rounded(high)] as [number, number],
     diversity: rounded(scores.diversity),
     diversity_vanilla: rounded(vanilla.diversity),
+    diversity_wanted: rounded(diversityWanted),
     adherence: rounded(scores.adherence),
     adherence_vanilla: rounded(vanilla.adherence),
     pictures,

@@ -61,6 +61,8 @@ export const GuardSchema = Type.Object({
   fd_difference_interval: Type.Tuple([Type.Number(), Type.Number()]),
   diversity: notNegative(),
   diversity_vanilla: notNegative(),
+  /** What `diversity` was compared with, where that is not vanilla's own. */
+  diversity_wanted: Type.Optional(notNegative()),
   adherence: share(),
   adherence_vanilla: share(),
   /** Drawn for it, and the seeds they began with. */

@@ -19,6 +19,7 @@ const verdict = (passed: boolean): Verdict => ({
   passed,
   scores: { fd: 1.1, adherence: 0.98, diversity: 0.6 },
   vanilla: { fd: 1.07, adherence: 0.985, diversity: 0.6 },
+  diversityWanted: 0.6,
   fdDifference: 0.03,
   fdDifferenceInterval: { low: -0.02, high: 0.08 },
   faults: passed ? [] : ['FD +0.030, vanilla against itself up to +0.020'],

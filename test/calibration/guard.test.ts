@@ -62,6 +62,16 @@ describe('guard', () => {
     expect(verdict.fdDifferenceInterval.high).toBeGreaterThan(verdict.fdDifference);
   });
 
+  it('asks for no more diversity than the model has with many timesteps', () => {
+    const noisy = scoresOf(vanilla, REFERENCE).diversity;
+    const dull = sample({ seed: 1, width: 0.5 });
+    const { diversity } = scoresOf(dull, REFERENCE);
+    const against = (fine: number) => judge(dull, vanilla, spread, REFERENCE, 20, seededIntegers(1), fine).faults.filter((fault) => fault.includes('diversity'));
+    expect(against(2 * noisy)).toHaveLength(1);
+    expect(against(1.05 * diversity)).toHaveLength(1);
+    expect(against(diversity)).toEqual([]);
+  });
+
   it('fails pictures that resemble each other', () => {
     expect(verdictOf({ seed: 3, width: 0.9 }).faults.join()).toMatch(/diversity 9\d\.\d %/);
   });
