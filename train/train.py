@@ -197,6 +197,41 @@ class Run:
             slow.lerp_(fast, 1 - decay)
 
 
+def work_through(run, args, where, log, step, probe, pace, plotted):
+    """The budget of args, step by step, with a row of the log every 50, and run saved and probed by the clock.
+
+    step() -> the loss, and its parts by name, which the log has the means of; pace: the column that says how many rows of args.batch a second.
+    """
+    clock, sums, count, mark = run.clock, {}, 0, run.clock.spent
+    saved = probed = clock.spent
+    drawing = lambda: plot(log.path, [*plotted, pace], os.path.join(args.run, "log.png"))
+    while minutes_left(clock, args.minutes, args.until) > 0:
+        clock.tick()
+        rate = schedule(clock, args)
+        run.set_rates(args.lr * rate, args.adam_lr * rate)
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
+            loss, parts = step()
+        run.move(loss, args.ema)
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        count += 1
+        if count == 50:
+            clock.tick()
+            log.add(step=run.step, **{name: value / count for name, value in sums.items()}, minutes=clock.spent / 60, lr=args.lr * rate,
+                    **{pace: count * args.batch / (clock.spent - mark)})
+            sums, count, mark = {}, 0, clock.spent
+        if clock.spent - saved > args.save_minutes * 60:
+            run.save()
+            drawing()
+            saved = clock.spent
+        if clock.spent - probed > args.probe_minutes * 60:
+            probe()
+            probed = mark = clock.tick()
+    run.save()
+    probe()
+    drawing()
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
@@ -253,37 +288,17 @@ def main(argv=None):
     captions = Batches(example, ids, weights, tokenizer, args.captions, args.seed + run.step + 1, drop=0.0, together=4)
     print(f"{sum(p.numel() for p in run.ema.parameters()) / 1e6:.2f}M parameters, {len(ids)} pictures, from step {run.step}", flush=True)
 
-    clock, mean, count, mark = run.clock, np.zeros(3), 0, run.clock.spent
-    saved = probed = clock.spent
-    while minutes_left(clock, args.minutes, args.until) > 0:
-        clock.tick()
-        rate = schedule(clock, args)
-        run.set_rates(args.lr * rate, args.adam_lr * rate)
+    def step():
         run.trainee.settled = run.fresh or run.step >= args.settle
         prompt, valid, picture = batches.next()
-        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
-            flow, aux, guess = run.trainee(prompt.to(where), valid.to(where), example.tokens[picture].to(where), example.thumbnails[picture].to(where),
-                                    example.blank[picture].to(where), args.repeats, args.noise)
-            if args.captions:
-                prompt, valid, picture = captions.next()
-                aux = 0.3 * aux + 0.7 * run.trainee.read(prompt.to(where), valid.to(where), example.thumbnails[picture].to(where))
-        run.move(flow + args.aux_weight * aux + args.mean_weight * guess, args.ema)
-        mean, count = mean + (float(flow.detach()), float(aux.detach()), float(guess.detach())), count + 1
-        if count == 50:
-            clock.tick()
-            log.add(step=run.step, flow=mean[0] / count, aux=mean[1] / count, mean=mean[2] / count, minutes=clock.spent / 60, lr=args.lr * rate,
-                    pictures_per_second=count * args.batch / (clock.spent - mark))
-            mean, count, mark = np.zeros(3), 0, clock.spent
-        if clock.spent - saved > args.save_minutes * 60:
-            run.save()
-            plot(log.path, ["flow", "aux", "pictures_per_second"], os.path.join(args.run, "log.png"))
-            saved = clock.spent
-        if clock.spent - probed > args.probe_minutes * 60:
-            probe(run, autoencoder, tokenizer, rows, pictures, args, probes)
-            probed = mark = clock.tick()
-    run.save()
-    probe(run, autoencoder, tokenizer, rows, pictures, args, probes)
-    plot(log.path, ["flow", "aux", "pictures_per_second"], os.path.join(args.run, "log.png"))
+        flow, aux, guess = run.trainee(prompt.to(where), valid.to(where), example.tokens[picture].to(where), example.thumbnails[picture].to(where),
+                                example.blank[picture].to(where), args.repeats, args.noise)
+        if args.captions:
+            prompt, valid, picture = captions.next()
+            aux = 0.3 * aux + 0.7 * run.trainee.read(prompt.to(where), valid.to(where), example.thumbnails[picture].to(where))
+        return flow + args.aux_weight * aux + args.mean_weight * guess, dict(flow=flow, aux=aux, mean=guess)
+
+    work_through(run, args, where, log, step, lambda: probe(run, autoencoder, tokenizer, rows, pictures, args, probes), "pictures_per_second", ["flow", "aux"])
 
 
 def probe(run, autoencoder, tokenizer, rows, pictures, args, probes):

@@ -18,8 +18,8 @@ import transdiff_data
 import transdiff_model as transdiff
 import vae
 from quality import nearest_has_base, thumbnails
-from run_log import Log, device, minutes_left, plot, use_threads
-from train import Run, image_tokens, input_noise, schedule
+from run_log import Log, device, use_threads
+from train import Run, image_tokens, input_noise, work_through
 
 
 class Trainee(nn.Module):
@@ -152,44 +152,23 @@ def main(argv=None):
             part.forward = torch.compile(part.forward)
     batches = Batches(len(chosen), args.batch, args.seed + run.step)
     readings = Batches(len(chosen), args.read, args.seed + run.step + 1, drop=0.0) if args.read else None
-    random = np.random.default_rng(args.seed + run.step)
+    random, nothing = np.random.default_rng(args.seed + run.step), torch.zeros(())
     print(f"{sum(p.numel() for p in run.ema.parameters()) / 1e6:.2f}M parameters, {len(chosen)} classes, from step {run.step}", flush=True)
 
-    clock, mean, count, mark = run.clock, np.zeros(3), 0, run.clock.spent
-    saved = probed = clock.spent
-    while minutes_left(clock, args.minutes, args.until) > 0:
-        clock.tick()
-        rate = schedule(clock, args)
-        run.set_rates(args.lr * rate, args.adam_lr * rate)
-        losses = np.zeros(3)
-        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=not args.no_bf16):
-            total = 0.0
-            if run.step >= args.draw_from:
-                labels, index = batches.next()
-                passes = draw_passes(random, args.draws, config["ar_steps"])
-                flow, guess = run.trainee(labels.to(where), tokens[index].to(where), passes)
-                total, losses[0], losses[1] = flow + args.mean_weight * guess, float(flow.detach()), float(guess.detach())
-            if readings:
-                labels, index = readings.next()
-                read = run.trainee.features(labels.to(where), tokens[index].to(where))[1]
-                total, losses[2] = total + args.mean_weight * read, float(read.detach())
-        run.move(total, args.ema)
-        mean, count = mean + losses, count + 1
-        if count == 50:
-            clock.tick()
-            log.add(step=run.step, flow=mean[0] / count, guess=mean[1] / count, read=mean[2] / count, minutes=clock.spent / 60, lr=args.lr * rate,
-                    rows_per_second=count * args.batch / (clock.spent - mark))
-            mean, count, mark = np.zeros(3), 0, clock.spent
-        if clock.spent - saved > args.save_minutes * 60:
-            run.save()
-            plot(log.path, ["flow", "read", "rows_per_second"], os.path.join(args.run, "log.png"))
-            saved = clock.spent
-        if clock.spent - probed > args.probe_minutes * 60:
-            probe(run, autoencoder, chosen, rows, pictures, args, probes)
-            probed = mark = clock.tick()
-    run.save()
-    probe(run, autoencoder, chosen, rows, pictures, args, probes)
-    plot(log.path, ["flow", "read", "rows_per_second"], os.path.join(args.run, "log.png"))
+    def step():
+        total, parts = 0.0, dict(flow=nothing, guess=nothing, read=nothing)
+        if run.step >= args.draw_from:
+            labels, index = batches.next()
+            passes = draw_passes(random, args.draws, config["ar_steps"])
+            parts["flow"], parts["guess"] = run.trainee(labels.to(where), tokens[index].to(where), passes)
+            total = parts["flow"] + args.mean_weight * parts["guess"]
+        if readings:
+            labels, index = readings.next()
+            parts["read"] = run.trainee.features(labels.to(where), tokens[index].to(where))[1]
+            total = total + args.mean_weight * parts["read"]
+        return total, parts
+
+    work_through(run, args, where, log, step, lambda: probe(run, autoencoder, chosen, rows, pictures, args, probes), "rows_per_second", ["flow", "read"])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "backend/scratch.h"
 #include "engine/cancel_flags.h"
 #include "engine/probe.h"
 #include "engine/step_plan.h"
@@ -22,7 +23,7 @@ class Engine {
 
   // Throws kInvalidPlan / kInvalidArgument before anything has changed, or kOutOfMemory / kInternal after having
   // dropped every sequence.
-  virtual StepResult step(const StepPlan& plan) = 0;
+  StepResult step(const StepPlan& plan);
   // Throws kInvalidArgument for a kind that the family does not have.
   virtual HostArrays probe(const ProbeRequest& request) = 0;
 
@@ -30,6 +31,18 @@ class Engine {
   void cancel(uint32_t sequence) { cancel_flags_.set(sequence); }
 
  protected:
+  explicit Engine(Backend& backend) : backend_(backend), scratch_(backend) {}
+
+  // What a step is made of, in this order. Throws as step() does, with nothing changed.
+  virtual void check_step(const StepPlan& plan) const = 0;
+  virtual void release(uint32_t id) = 0;
+  virtual void admit(const SequenceSpec& spec) = 0;
+  // All but the coming and going of sequences.
+  virtual void run_step(const StepPlan& plan, StepResult& result) = 0;
+  virtual void release_all() = 0;
+
+  Backend& backend_;
+  Scratch scratch_;  // of one step
   ModelInfo info_{};
   CancelFlags cancel_flags_;
 };

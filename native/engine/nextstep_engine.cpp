@@ -1,11 +1,10 @@
 #include "engine/nextstep_engine.h"
 
-#include "engine/stopwatch.h"
 
 namespace ardiff {
 
 NextStepEngine::NextStepEngine(Backend& backend, const std::filesystem::path& directory, const LoadOptions& options)
-    : backend_(backend), config_(read_nextstep_config(directory)), scratch_(backend) {
+    : Engine(backend), config_(read_nextstep_config(directory)) {
   check(options.kv_blocks >= 1 && options.kv_blocks <= (1 << 26), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " is out of range");
   check(options.max_step_tokens >= 3 && options.max_step_tokens <= (1 << 20), ErrorCode::kInvalidArgument, "maxStepTokens ",
         options.max_step_tokens, " is out of range");
@@ -87,26 +86,17 @@ PlanLimits NextStepEngine::limits() const {
           static_cast<int32_t>(info_.image_placeholder_id),  info_.accelerator};
 }
 
-StepResult NextStepEngine::step(const StepPlan& plan) {
-  const Stopwatch total;
-  check_plan(plan, sequences_, limits());
-  try {
-    scratch_.reset();
-    StepResult result;
-    for (const uint32_t id : plan.release) release(id);
-    for (const SequenceSpec& spec : plan.admit) admit(spec);
-    kv_->copy(plan.copies);
-    run_rounds(plan, result);
-    read_tokens(plan, result);
-    decode_images(plan, result);
-    backend_.rest();
-    result.timings.total = total.seconds();
-    return result;
-  } catch (...) {
-    // Out of memory, or a bug: how far the step came is unknown, so no sequence may be continued.
-    while (!sequences_.empty()) release(sequences_.begin()->first);
-    throw;
-  }
+void NextStepEngine::check_step(const StepPlan& plan) const { check_plan(plan, sequences_, limits()); }
+
+void NextStepEngine::run_step(const StepPlan& plan, StepResult& result) {
+  kv_->copy(plan.copies);
+  run_rounds(plan, result);
+  read_tokens(plan, result);
+  decode_images(plan, result);
+}
+
+void NextStepEngine::release_all() {
+  while (!sequences_.empty()) release(sequences_.begin()->first);
 }
 
 void NextStepEngine::admit(const SequenceSpec& spec) {

@@ -34,7 +34,6 @@ class NextStepEngine final : public Engine {
   NextStepEngine(Backend& backend, const std::filesystem::path& directory, const LoadOptions& options);
   ~NextStepEngine() override;
 
-  StepResult step(const StepPlan& plan) override;
   HostArrays probe(const ProbeRequest& request) override;
 
   // Puts another drafter in the place of the draft model's, made of what that one works with: for tests. Between steps
@@ -58,8 +57,11 @@ class NextStepEngine final : public Engine {
 
  private:
   HostArray probe_head(const FlowHead& head, const HostArray& x, const HostArray& t, const std::vector<float>& r, const HostArray& condition);
-  void admit(const SequenceSpec& spec);
-  void release(uint32_t id);
+  void check_step(const StepPlan& plan) const override;
+  void admit(const SequenceSpec& spec) override;
+  void release(uint32_t id) override;
+  void run_step(const StepPlan& plan, StepResult& result) override;
+  void release_all() override;
   void load_accelerator(const std::filesystem::path& directory);
   DraftParts draft_parts();
   const TokenSampler& sampler_for(const Sequence& sequence) const { return sequence.spec.few_step > 0 ? *few_step_ : *sampler_; }
@@ -84,9 +86,7 @@ class NextStepEngine final : public Engine {
   void gather_tokens(const Sequence& sequence, int64_t begin, int64_t end, const TensorView& out);
   PlanLimits limits() const;
 
-  Backend& backend_;
   NextStepConfig config_;
-  Scratch scratch_;
   std::unique_ptr<Backbone> backbone_;
   std::unique_ptr<Vae> vae_;
   std::unique_ptr<KvCache> kv_;

@@ -47,9 +47,8 @@ TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& 
     : TransDiffEngine(backend, directory, Checkpoint(directory, "model"), checked(options)) {}
 
 TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& directory, const Checkpoint& checkpoint, const LoadOptions& options)
-    : backend_(backend),
+    : Engine(backend),
       config_(read_transdiff_config(directory, checkpoint)),
-      scratch_(backend),
       transformer_(backend, config_, load_class_transformer(backend, checkpoint, config_)),
       decoder_(backend, config_, load_diffusion_decoder(backend, checkpoint, config_)),
       few_step_decoder_(load_few_step(options.accelerator)),
@@ -116,26 +115,19 @@ int32_t TransDiffEngine::label_of(const TransDiffSequence& sequence, int64_t row
   return row == 0 ? static_cast<int32_t>(sequence.spec.class_label) : transformer_.null_class();
 }
 
-StepResult TransDiffEngine::step(const StepPlan& plan) {
-  const Stopwatch total;
+void TransDiffEngine::check_step(const StepPlan& plan) const {
   check_transdiff_plan(plan, sequences_, config_, {kv_.num_blocks(), max_step_tokens_, vae_ != nullptr, few_step_ != nullptr});
-  try {
-    scratch_.reset();
-    StepResult result;
-    for (const uint32_t id : plan.release) release(id);
-    for (const SequenceSpec& spec : plan.admit) admit(spec);
-    kv_.copy(plan.copies);
-    run_transformer(plan, result);
-    run_passes(plan, result);
-    decode_images(plan, result);
-    backend_.rest();
-    result.timings.total = total.seconds();
-    return result;
-  } catch (...) {
-    // Out of memory, or a bug: how far the step came is unknown, so no sequence may be continued.
-    while (!sequences_.empty()) release(sequences_.begin()->first);
-    throw;
-  }
+}
+
+void TransDiffEngine::run_step(const StepPlan& plan, StepResult& result) {
+  kv_.copy(plan.copies);
+  run_transformer(plan, result);
+  run_passes(plan, result);
+  decode_images(plan, result);
+}
+
+void TransDiffEngine::release_all() {
+  while (!sequences_.empty()) release(sequences_.begin()->first);
 }
 
 void TransDiffEngine::admit(const SequenceSpec& spec) {

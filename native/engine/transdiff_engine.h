@@ -26,7 +26,6 @@ class TransDiffEngine final : public Engine {
 
   const TransDiffConfig& config() const { return config_; }
 
-  StepResult step(const StepPlan& plan) override;
   HostArrays probe(const ProbeRequest& request) override;
 
   // Puts another drafter in the place of the few-step decoder's, made of what that one works with: for tests. Between steps
@@ -52,10 +51,13 @@ class TransDiffEngine final : public Engine {
   void load_vae(const std::filesystem::path& directory, const LoadOptions& options);
   const Vae& vae() const;  // throws kInvalidArgument without one
   int32_t label_of(const TransDiffSequence& sequence, int64_t row) const;
-  void admit(const SequenceSpec& spec);
+  void check_step(const StepPlan& plan) const override;
+  void admit(const SequenceSpec& spec) override;
   // By what its passes are drawn and drafted, from its spec.
   void choose_timesteps(TransDiffSequence& sequence);
-  void release(uint32_t id);
+  void release(uint32_t id) override;
+  void run_step(const StepPlan& plan, StepResult& result) override;
+  void release_all() override;
   void run_transformer(const StepPlan& plan, StepResult& result);
   HostArray call_decoder(const DiffusionDecoder& decoder, const HostArray& x, const HostArray& condition, std::span<const float> taus, std::span<const float> ends);
 
@@ -72,9 +74,7 @@ class TransDiffEngine final : public Engine {
   void decode_images(const StepPlan& plan, StepResult& result);
   DecodedImage decode_image(const TransDiffSequence& sequence, int64_t timesteps);
 
-  Backend& backend_;
   TransDiffConfig config_;
-  Scratch scratch_;
   ClassTransformer transformer_;
   DiffusionDecoder decoder_;
   std::unique_ptr<DiffusionDecoder> few_step_decoder_;  // of the accelerator, null without
