@@ -132,18 +132,20 @@ export class StepLoop {
   }
 
   private async settle({ plan, result, submittedAt }: Flight): Promise<void> {
+    let answer: StepResult;
     let events: SequenceEvent[];
     try {
-      const answer = await result;
+      answer = await result;
       events = applyStep(this.state, plan, answer);
-      this.burst.note(plan, answer);
-      this.turn.charge(answer.timings.total);
-      this.observer.onStep(plan, answer, (performance.now() - submittedAt) / 1000);
     } catch (thrown) {
       await this.failStep(plan, toEngineError(thrown));
       return;
     }
+    this.burst.note(plan, answer);
+    this.turn.charge(answer.timings.total);
+    // Pictures first: somebody waits for them, nobody for what is counted of the step.
     this.publish(events);
+    this.observer.onStep(plan, answer, (performance.now() - submittedAt) / 1000);
   }
 
   private publish(events: readonly SequenceEvent[]): void {
