@@ -2,8 +2,8 @@ import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PACKAGE_ROOT } from './engine/native.js';
 import { MODE_KEYS, type DefaultAcceleration } from './model/accelerator.js';
-import { parseBackendName } from './engine/backend-name.js';
-import type { BackendName, ComputeDtype } from './engine/native-types.js';
+import { combine, parseBackend, parseDevices, type DeviceChoice, type DeviceChoices } from './engine/device-choice.js';
+import type { ComputeDtype } from './engine/native-types.js';
 import type { LogLevel } from './gateway/deps.js';
 
 export interface Config {
@@ -11,7 +11,8 @@ export interface Config {
   port: number;
   /** Different models; the first is drawn by requests that name none. */
   modelDirectories: readonly [string, ...string[]];
-  backend: BackendName;
+  /** One worker each. */
+  devices: DeviceChoices;
   dtype: ComputeDtype;
   /** 0: one per physical core. */
   threads: number;
@@ -58,7 +59,10 @@ const SETTINGS = {
   port: { env: 'PORT', fallback: '8080', parse: integer(0, 65_535), help: 'port to listen on; 0 takes a free one' },
   // The bundled demos: what `npm start` draws with on a fresh machine.
   model: { env: 'ARDIFF_MODEL', fallback: BUNDLED_MODELS, parse: folders, help: 'model folder, or several with commas between them; requests that name no model get the first' },
-  backend: { env: 'ARDIFF_BACKEND', fallback: 'cpu', parse: parseBackendName, help: 'cpu, reference, or with a build that has it cuda or cuda:N' },
+  // A GPU where there is one that this build can use; what is named is used or refused.
+  device: { env: 'ARDIFF_DEVICE', fallback: 'auto', parse: parseDevices, help: 'auto, cpu, cuda:N, or several of a kind with commas between them: a worker each' },
+  // Older than --device, and the way to the reference backend.
+  backend: { env: 'ARDIFF_BACKEND', fallback: '', parse: parseBackend, help: 'reference: plain loops on the cpu; else what --device says' },
   // bfloat16 only where the processor multiplies it natively; elsewhere float32 is faster.
   dtype: { env: 'ARDIFF_DTYPE', fallback: 'auto', parse: oneOf<ComputeDtype>('auto', 'float32', 'bfloat16'), help: 'auto, float32 or bfloat16' },
   threads: { env: 'ARDIFF_THREADS', fallback: '0', parse: integer(0, 1024), help: 'compute threads; 0: one per physical core' },
@@ -125,7 +129,7 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
     host: value('host'),
     port: value('port'),
     modelDirectories: value('model'),
-    backend: value('backend'),
+    devices: agreed(value('device'), value('backend')),
     dtype: value('dtype'),
     threads: value('threads'),
     kvSequences: value('kv-sequences'),
@@ -146,7 +150,7 @@ export function readConfig(argv: readonly string[], env: Readonly<Record<string,
 export function usage(command = 'npm start --'): string {
   const lines = Object.entries(SETTINGS).map(([name, { env, fallback, help }]) => {
     const shown = fallback === BUNDLED_MODELS ? 'the bundled demo models' : fallback;
-    return `  --${name.padEnd(14)} ${help} (${env}, default ${shown})`;
+    return `  --${name.padEnd(14)} ${help} (${env}${shown === '' ? '' : `, default ${shown}`})`;
   });
   return [`Usage: ${command} [flags]`, ...lines].join('\n');
 }
@@ -181,6 +185,21 @@ export function onlyModel({ modelDirectories }: Pick<Config, 'modelDirectories'>
   const [first, ...others] = modelDirectories;
   if (others.length > 0 && modelDirectories.join() !== BUNDLED_MODELS) throw new ConfigError(`--model: one folder is expected, received ${others.length + 1}`);
   return first;
+}
+
+/** Likewise, the one device. */
+export function onlyDevice({ devices }: Pick<Config, 'devices'>): DeviceChoice {
+  const [first, ...others] = devices;
+  if (others.length > 0) throw new ConfigError(`--device: one device is expected, received ${others.length + 1}`);
+  return first;
+}
+
+function agreed(devices: DeviceChoices, backend: ReturnType<typeof parseBackend>): DeviceChoices {
+  try {
+    return combine(devices, backend);
+  } catch (error) {
+    throw new ConfigError(error instanceof Error ? error.message : String(error));
+  }
 }
 
 function origins(text: string): readonly string[] {

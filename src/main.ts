@@ -24,7 +24,7 @@ async function main(config: Config): Promise<void> {
   const metrics = createMetrics();
   const workload = new Workloads(models.map(({ manifest }) => manifest.id), config.maxBatch);
   const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
-  const serving: Serving = { status: 'loading', models, backend: null, engine: null };
+  const serving: Serving = { status: 'loading', models, backend: null, engine: null, workers: [] };
   const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
   const app = await buildApp({ serving, metrics, workload, patience, drawSeed, allowedOrigins: config.allowedOrigins, page }, config.logLevel);
   if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
@@ -59,7 +59,7 @@ async function load(config: Config, models: readonly ServedModel[], serving: Ser
   };
   const context: WorkerContext = { manifests, metrics, log: app.log, onState };
   const started = config.inProcess ? await embedWorker(config, context) : superviseWorker(config, context);
-  const { engine: info, models: ready } = await started.ready;
+  const { engine: info, device, cudaVersion, models: ready } = await started.ready;
   const backend = new EmbeddedBackend(started.worker, {
     capacity: config.queue,
     observe: (job, event, before) => {
@@ -69,14 +69,14 @@ async function load(config: Config, models: readonly ServedModel[], serving: Ser
   });
   const seconds = (performance.now() - begin) / 1000;
   for (const { id, loadSeconds } of ready) loaded.get(id)?.(info.dtype, loadSeconds);
-  metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa });
+  metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa, cuda: cudaVersion === '' ? 'none' : cudaVersion });
   metrics.jobs.watchBackend(ids, WORKER_NAME, backend);
   metrics.jobs.watchEta(ids, (id) => workload.of(id).waitSeconds ?? 0);
   serving.backend = backend;
-  // Both backends compute on the processor.
-  serving.engine = { backend: info.backend, device: 'cpu', dtype: info.dtype, isa: info.isa };
+  serving.engine = { backend: info.backend, device: device.id === 'reference' ? 'cpu' : device.id, dtype: info.dtype, isa: info.isa };
+  serving.workers = [{ name: WORKER_NAME, status: 'ready', device }];
   serving.status = 'ready';
-  app.log.info({ models: ids, ...info, seconds: Number(seconds.toFixed(3)) }, 'ready');
+  app.log.info({ models: ids, ...info, device, seconds: Number(seconds.toFixed(3)) }, 'ready');
   return started;
 }
 

@@ -1,12 +1,12 @@
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { FastifyBaseLogger } from 'fastify';
-import type { Config } from './config.js';
-import { wrapEngine } from './engine/engine.js';
-import { loadNativeModule } from './engine/native.js';
+import { onlyDevice, type Config } from './config.js';
+import { openEngine } from './engine/open-engine.js';
+import type { WorkerReady } from './jobs/ipc.js';
 import { hangLimits } from './jobs/hang-watch.js';
 import type { JobWorker } from './jobs/job-worker.js';
-import { Supervisor, type WorkerReady, type WorkerState } from './jobs/supervisor.js';
+import { Supervisor, type WorkerState } from './jobs/supervisor.js';
 import { spawnWorker } from './jobs/worker-process.js';
 import type { Metrics } from './metrics/metrics.js';
 import type { ModelManifest } from './model/manifest.js';
@@ -37,9 +37,9 @@ export interface WorkerContext {
 
 /** A process of its own, replaced when it dies. */
 export function superviseWorker(config: Config, { manifests, metrics, log, onState }: WorkerContext): StartedWorker {
-  const { backend, dtype, threads, kvSequences, maxBatch, throughput, logLevel } = config;
+  const { dtype, threads, kvSequences, maxBatch, throughput, logLevel } = config;
   const supervisor = new Supervisor({
-    setup: { name: WORKER_NAME, modelDirectories: manifests.map(({ directory }) => directory), backend, dtype, threads, kvSequences, maxBatch, throughput, logLevel },
+    setup: { name: WORKER_NAME, modelDirectories: manifests.map(({ directory }) => directory), device: onlyDevice(config), dtype, threads, sharedBy: 1, kvSequences, maxBatch, throughput, logLevel },
     spawn: (listener) => spawnWorker(HOST, listener),
     hang: hangLimits(config.workerTimeoutSeconds),
     capacityOf,
@@ -64,14 +64,14 @@ export function superviseWorker(config: Config, { manifests, metrics, log, onSta
 
 /** In this process, for debuggers and for programs that embed the server: a crash of the engine takes all with it. */
 export async function embedWorker(config: Config, { manifests, metrics, log }: WorkerContext): Promise<StartedWorker> {
-  const { backend, dtype, threads } = config;
-  const engine = wrapEngine(new (loadNativeModule().Engine)({ backend, dtype, threads }));
+  const { dtype, threads } = config;
+  const { engine, device, cudaVersion } = openEngine({ device: onlyDevice(config), dtype, threads });
   const worker = await hostModels(engine, manifests, { ...config, name: WORKER_NAME }, log);
   metrics.addSource(worker.metrics);
   metrics.workers.up(WORKER_NAME, true);
   return {
     worker,
-    ready: Promise.resolve({ engine: engine.info, models: worker.models }),
+    ready: Promise.resolve({ engine: engine.info, device, cudaVersion, models: worker.models }),
     close: () => {
       engine.close();
     },

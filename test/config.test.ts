@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, onlyModel, readConfig, usage } from '../src/config.js';
+import { ConfigError, onlyDevice, onlyModel, readConfig, usage } from '../src/config.js';
 
 describe('readConfig', () => {
   it.each([
@@ -8,6 +8,8 @@ describe('readConfig', () => {
     [[], { PORT: '-1' }, 'PORT'],
     [['--backend', 'gpu'], {}, '--backend'],
     [['--backend', 'cuda:01'], {}, '--backend'],
+    [['--device', 'gpu'], {}, '--device'],
+    [[], { ARDIFF_DEVICE: 'cpu,auto' }, 'ARDIFF_DEVICE'],
     [['--dtype', 'int8'], {}, '--dtype'],
     [['--kv-sequences', '0'], {}, '--kv-sequences'],
     [['--nonsense', '1'], {}, '--nonsense'],
@@ -18,7 +20,7 @@ describe('readConfig', () => {
   });
 
   it('has a default for everything', () => {
-    expect(readConfig([], {})).toMatchObject({ port: 8080, backend: 'cpu', dtype: 'auto', threads: 0, kvSequences: 16, queue: 64 });
+    expect(readConfig([], {})).toMatchObject({ port: 8080, devices: ['auto'], dtype: 'auto', threads: 0, kvSequences: 16, queue: 64 });
   });
 
   it('serves the bundled models, captions first; commands that work on one take that', () => {
@@ -41,8 +43,12 @@ describe('readConfig', () => {
     expect(onlyModel(readConfig(['--model', 'a'], {}))).toBe('a');
   });
 
-  it('takes devices by number', () => {
-    expect(['cuda', 'cuda:0', 'cuda:12'].map((backend) => readConfig(['--backend', backend], {}).backend)).toEqual(['cuda', 'cuda:0', 'cuda:12']);
+  it('takes devices by flag, variable, or the backend that names one', () => {
+    expect(readConfig(['--device', 'cuda:0,cuda:1'], { ARDIFF_DEVICE: 'cpu' }).devices).toEqual(['cuda:0', 'cuda:1']);
+    expect(readConfig([], { ARDIFF_DEVICE: 'cuda' }).devices).toEqual(['cuda:0']);
+    expect(readConfig(['--backend', 'reference'], {}).devices).toEqual(['reference']);
+    expect(() => readConfig(['--device', 'cpu'], { ARDIFF_BACKEND: 'cuda' })).toThrow(ConfigError);
+    expect(() => onlyDevice(readConfig(['--device', 'cpu,cpu'], {}))).toThrow(/one device is expected, received 2/);
   });
 
   it('is frozen', () => {

@@ -242,6 +242,24 @@ Napi::Object from_backend_info(Napi::Env env, const BackendInfo& info) {
   return out;
 }
 
+Napi::Object from_cuda_devices(Napi::Env env, const CudaDevices& found) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("version", found.version);
+  out.Set("problem", found.problem);
+  Napi::Array devices = Napi::Array::New(env, found.devices.size());
+  for (size_t i = 0; i < found.devices.size(); ++i) {
+    const CudaDevice& device = found.devices[i];
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("name", device.name);
+    entry.Set("architecture", device.architecture);
+    entry.Set("memoryBytes", static_cast<double>(device.memory_bytes));
+    entry.Set("problem", device.problem);
+    devices.Set(static_cast<uint32_t>(i), entry);
+  }
+  out.Set("devices", devices);
+  return out;
+}
+
 Napi::Object from_model_info(Napi::Env env, const ModelInfo& info) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("family", info.family);

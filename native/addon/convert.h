@@ -17,6 +17,7 @@ ProbeRequest to_probe_request(const Napi::Value& value);
 uint32_t to_uint32(const Napi::Value& value, const char* path);
 
 Napi::Object from_backend_info(Napi::Env env, const BackendInfo& info);
+Napi::Object from_cuda_devices(Napi::Env env, const CudaDevices& found);
 Napi::Object from_model_info(Napi::Env env, const ModelInfo& info);
 // Moves the pictures' bytes into JavaScript without a copy where the runtime allows it.
 Napi::Object from_step_result(Napi::Env env, StepResult&& result);

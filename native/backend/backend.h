@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "backend/ops.h"
 #include "tensor/tensor_view.h"
@@ -58,5 +59,21 @@ struct BackendOptions {
 // Throws kInvalidArgument when the named backend is not compiled in or cannot do what was asked; there is no
 // silent fallback to another one.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
+
+struct CudaDevice {
+  std::string name;            // "NVIDIA H100 80GB HBM3"
+  std::string architecture;    // compute capability, "9.0"
+  int64_t memory_bytes = 0;    // all of it, whoever uses it
+  std::string problem;         // why this build cannot use it; empty: it can
+};
+
+struct CudaDevices {
+  std::string version;              // of the toolkit that the backend was built with, "13.0"; empty: this build has none
+  std::string problem;              // why there is no device; empty: there are some
+  std::vector<CudaDevice> devices;  // in the driver's order: the N of "cuda:N"
+};
+
+// Takes none of them into use: what is asked costs no memory on the device. Never throws for want of a driver or a device.
+CudaDevices cuda_devices();
 
 }  // namespace ardiff

@@ -25,4 +25,12 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
   fail(ErrorCode::kInvalidArgument, "backend ", options.name, " is not part of this build");
 }
 
+CudaDevices cuda_devices() {
+#if ARDIFF_WITH_CUDA
+  return find_cuda_devices();
+#else
+  return {"", "this build has no cuda backend", {}};
+#endif
+}
+
 }  // namespace ardiff

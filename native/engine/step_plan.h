@@ -15,7 +15,7 @@
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 6;
+inline constexpr int kAbiVersion = 7;
 
 enum class SpeculationMode { kExact, kRelaxed };
 enum class Drafting { kSequential, kParallel };

@@ -1,9 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { onlyModel, readConfig } from '../config.js';
-import { wrapEngine } from '../engine/engine.js';
-import { loadNativeModule } from '../engine/native.js';
+import { onlyDevice, onlyModel, readConfig } from '../config.js';
+import { openEngine } from '../engine/open-engine.js';
 import { describeError } from '../errors.js';
 import { encodeImage, type RgbImage } from '../image/encode.js';
 import { openModelFolder } from '../model/served-model.js';
@@ -16,7 +15,7 @@ import { readQualityPack, type QualityPack } from '../quality/pack.js';
 import { seededIntegers } from '../quality/random.js';
 
 const USAGE = `Usage: npm run quality -- [--fd N] [--timesteps N] [--guidance-scale X] [--save DIR]
-       [server flags: --model, --backend, --dtype, --threads, --max-batch]
+       [server flags: --model, --device, --backend, --dtype, --threads, --max-batch]
 Draws the 200 concepts of the model's quality pack and prints their adherence; with --fd N also the FD of the
 first N of its prompts (the published figure takes all 2000). --save keeps the pictures as DIR/{adherence,fd}/<i>.png.`;
 
@@ -27,8 +26,7 @@ async function main(argv: string[]): Promise<void> {
   const directory = onlyModel(config);
   const pack = await readQualityPack(directory);
   const served = openModelFolder(directory);
-  const { Engine } = loadNativeModule();
-  const engine = wrapEngine(new Engine({ backend: config.backend, dtype: config.dtype, threads: config.threads }));
+  const { engine } = openEngine({ device: onlyDevice(config), dtype: config.dtype, threads: config.threads });
   const { model, maxStepTokens } = await loadServed(engine, served.manifest, config);
   const drawer: Drawer = { served, model, maxStepTokens, maxBatch: config.maxBatch };
   console.log(`${served.manifest.id}: ${engine.info.backend}, ${engine.info.dtype}, ${engine.info.isa}`);

@@ -8,7 +8,7 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 6;
+export const ABI_VERSION = 7;
 
 /** `cuda:1` is the second device; `cuda` the first. Builds without the cuda backend refuse it. */
 export type BackendName = 'reference' | 'cpu' | 'cuda' | `cuda:${number}`;
@@ -40,6 +40,26 @@ export interface EngineInfo {
   isa: string;
   /** Libraries and their versions, e.g. `oneDNN 2.6.3`. */
   libraries: string;
+}
+
+/** A device that the driver shows; its place in the list is the N of `cuda:N`. */
+export interface CudaDeviceInfo {
+  /** e.g. `NVIDIA H100 80GB HBM3`. */
+  name: string;
+  /** Compute capability, e.g. `9.0`. */
+  architecture: string;
+  /** All of its memory, whoever uses it. */
+  memoryBytes: number;
+  /** Why this build cannot use it; empty: it can. */
+  problem: string;
+}
+
+export interface CudaDevices {
+  /** Of the toolkit that the cuda backend was built with, e.g. `13.0`; empty: this build has none. */
+  version: string;
+  /** Why there is no device; empty: there are some. */
+  problem: string;
+  devices: CudaDeviceInfo[];
 }
 
 export interface LoadOptions {
@@ -428,5 +448,7 @@ export interface NativeEngine {
 
 export interface NativeModule {
   readonly abiVersion: number;
+  /** What there is, without taking any of it into use. */
+  cudaDevices(): CudaDevices;
   Engine: new (options: EngineOptions) => NativeEngine;
 }

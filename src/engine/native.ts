@@ -18,7 +18,7 @@ export function loadNativeModule(path: string = ADDON_PATH): NativeModule {
   }
   const loaded: unknown = createRequire(import.meta.url)(path);
   if (!isNativeModule(loaded)) {
-    throw new EngineError('internal', `${path} does not export abiVersion and Engine; rebuild it with "npm run build".`);
+    throw new EngineError('internal', `${path} does not export abiVersion, cudaDevices and Engine; rebuild it with "npm run build".`);
   }
   if (loaded.abiVersion !== ABI_VERSION) {
     throw new EngineError(
@@ -35,6 +35,8 @@ function isNativeModule(value: unknown): value is NativeModule {
     value !== null &&
     'abiVersion' in value &&
     typeof value.abiVersion === 'number' &&
+    'cudaDevices' in value &&
+    typeof value.cudaDevices === 'function' &&
     'Engine' in value &&
     typeof value.Engine === 'function'
   );

@@ -1,3 +1,4 @@
+import type { Device } from '../engine/device.js';
 import type { JobBackend } from '../jobs/backend.js';
 import type { Workloads } from '../jobs/workload.js';
 import type { Metrics } from '../metrics/metrics.js';
@@ -13,14 +14,24 @@ export interface Serving {
   backend: JobBackend | null;
   /** What draws; null until the engine is up. */
   engine: EngineDescription | null;
+  /** Who draws, and on which devices. */
+  workers: readonly WorkerDescription[];
 }
 
 /** Of the engine, for those who ask whether the right one is serving. */
 export interface EngineDescription {
   backend: string;
+  /** As `--device` takes it; several with commas between them. */
   device: string;
   dtype: string;
   isa: string;
+}
+
+export interface WorkerDescription {
+  name: string;
+  status: 'loading' | 'ready' | 'failed';
+  /** Null until it was up once. */
+  device: Device | null;
 }
 
 /** How the gateway keeps connections alive, in milliseconds. */

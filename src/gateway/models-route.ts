@@ -4,15 +4,21 @@ import { accelerationOf, MODE_KEYS } from '../model/accelerator.js';
 import type { ServedModel } from '../model/served-model.js';
 import { formatSize } from '../model/sizes.js';
 import { chooseAcceleration } from './acceleration.js';
-import type { GatewayDeps } from './deps.js';
+import type { GatewayDeps, Serving } from './deps.js';
 import { LIMITS, type CalibratedAcceleration, type ClassListDescription, type ModelDescription } from './schemas.js';
 
 /** GET /v1/models and /v1/models/{id}: what can be drawn, and what happens when a request does not say. */
 export function modelsRoute(app: FastifyInstance, { serving }: GatewayDeps, done: () => void): void {
-  app.get('/v1/models', async () => ({ object: 'list', data: serving.models.map(describeModel) }));
-  app.get<{ Params: { id: string } }>('/v1/models/:id', async (request) => describeModel(findModel(serving.models, request.params.id)));
+  const describe = (model: ServedModel): ModelDescription => ({ ...describeModel(model), devices: devicesOf(serving) });
+  app.get('/v1/models', async () => ({ object: 'list', data: serving.models.map(describe) }));
+  app.get<{ Params: { id: string } }>('/v1/models/:id', async (request) => describe(findModel(serving.models, request.params.id)));
   app.get<{ Params: { id: string } }>('/v1/models/:id/classes', async (request) => describeClasses(findModel(serving.models, request.params.id)));
   done();
+}
+
+/** Every worker hosts every model. */
+function devicesOf({ workers }: Serving): NonNullable<ModelDescription['devices']> {
+  return workers.flatMap(({ status, device }) => (status !== 'ready' || device === null ? [] : [{ id: device.id, name: device.name, memory_bytes: device.memoryBytes }]));
 }
 
 /** The named model, or the first when none is named: clients may omit it. */

@@ -189,6 +189,8 @@ export interface ModelDescription {
   /** Suffixes for captions, and prompts the model draws well; empty where the folder says nothing. */
   styles: readonly { name: string; suffix: string }[];
   example_prompts: readonly string[];
+  /** What it is drawn on now, a worker each; absent where no server was asked. */
+  devices?: readonly { id: string; name: string; memory_bytes: number }[];
 }
 
 /** GET /v1/models/{id}/classes. */

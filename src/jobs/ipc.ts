@@ -1,4 +1,6 @@
-import type { BackendName, ComputeDtype, EngineInfo } from '../engine/native-types.js';
+import type { DeviceChoice } from '../engine/device-choice.js';
+import type { Device } from '../engine/device.js';
+import type { ComputeDtype, EngineInfo } from '../engine/native-types.js';
 import type { MetricsSnapshot } from '../metrics/merge.js';
 import type { CancelReason, JobEvent, JobRequest, JobResult } from './job.js';
 import type { WireError } from './wire-error.js';
@@ -8,9 +10,12 @@ export interface WorkerSetup {
   /** Names it to those who watch its jobs, and in metrics. */
   name: string;
   modelDirectories: readonly string[];
-  backend: BackendName;
+  /** Once one has been up, its replacements get the device it chose. */
+  device: DeviceChoice;
   dtype: ComputeDtype;
   threads: number;
+  /** Workers that compute on the processor beside each other, this one included. */
+  sharedBy: number;
   kvSequences: number;
   maxBatch: number;
   throughput: boolean;
@@ -30,6 +35,15 @@ export interface HostedModel {
   loadSeconds: number;
 }
 
+/** What a worker that is up can draw, and with what. */
+export interface WorkerReady {
+  engine: EngineInfo;
+  device: Device;
+  /** Toolkit that the addon's cuda backend was built with; empty: it has none. */
+  cudaVersion: string;
+  models: readonly HostedModel[];
+}
+
 /** Gateway → worker. Ids are the supervisor's own, unique over all its workers. */
 export type ToWorker =
   | { kind: 'load'; setup: WorkerSetup }
@@ -41,7 +55,7 @@ export type ToWorker =
 
 /** Worker → gateway. Messages are copied by the structured clone of `serialization: 'advanced'`, so bytes stay bytes. */
 export type FromWorker =
-  | { kind: 'ready'; engine: EngineInfo; models: readonly HostedModel[] }
+  | ({ kind: 'ready' } & WorkerReady)
   /** A model cannot be loaded; the process ends. */
   | { kind: 'refused'; error: WireError }
   /** Events of one step, or of several where nobody watches; in order for each job. */

@@ -1,21 +1,14 @@
-import type { EngineInfo } from '../engine/native-types.js';
 import { ServerError } from '../errors.js';
 import type { MetricsSnapshot } from '../metrics/merge.js';
 import { systemClock, type Clock } from './clock.js';
 import { Delivery } from './delivery.js';
 import { HangWatch, type HangLimits } from './hang-watch.js';
-import type { FromWorker, HostedModel, KvMemory, WireEvent, WorkerSetup } from './ipc.js';
+import type { FromWorker, KvMemory, WireEvent, WorkerReady, WorkerSetup } from './ipc.js';
 import { isFinal, nextStatus, type JobEvent, type JobRequest } from './job.js';
 import type { JobWorker, RunningJob } from './job-worker.js';
 import { afterExit, describeExit, type WorkerExit } from './restart-policy.js';
 import type { SpawnWorker, WorkerProcess } from './worker-process.js';
 import { fromWireError } from './wire-error.js';
-
-/** What a worker that is up can draw, and with what. */
-export interface WorkerReady {
-  engine: EngineInfo;
-  models: readonly HostedModel[];
-}
 
 export type WorkerState = 'loading' | 'ready' | 'failed';
 
@@ -60,6 +53,7 @@ export class Supervisor implements JobWorker {
   private nextId = 1;
   private process: WorkerProcess | null = null;
   private hang: HangWatch;
+  private setup: WorkerSetup;
   /** By model; null: none was ever loaded. */
   private kv: ReadonlyMap<string, KvMemory> | null = null;
   private isUp = false;
@@ -75,6 +69,7 @@ export class Supervisor implements JobWorker {
   constructor(private readonly options: SupervisorOptions) {
     this.clock = options.clock ?? systemClock;
     this.hang = new HangWatch(options.hang);
+    this.setup = options.setup;
     this.ready = new Promise((resolve, reject) => {
       this.settle = { resolve, reject };
     });
@@ -143,13 +138,13 @@ export class Supervisor implements JobWorker {
         this.onExit(this.reason ?? exit);
       },
     });
-    this.process.send({ kind: 'load', setup: this.options.setup });
+    this.process.send({ kind: 'load', setup: this.setup });
   }
 
   private onMessage(message: FromWorker): void {
     switch (message.kind) {
       case 'ready':
-        this.onReady(message.engine, message.models);
+        this.onReady(message);
         break;
       case 'refused':
         this.reason = { kind: 'refused', error: fromWireError(message.error) };
@@ -167,12 +162,14 @@ export class Supervisor implements JobWorker {
     }
   }
 
-  private onReady(engine: EngineInfo, models: readonly HostedModel[]): void {
-    this.kv = new Map(models.map(({ id, kv }) => [id, kv]));
+  private onReady(ready: WorkerReady): void {
+    this.kv = new Map(ready.models.map(({ id, kv }) => [id, kv]));
+    // What `auto` came to stays: another device draws other bytes.
+    this.setup = { ...this.setup, device: ready.device.id };
     this.isUp = true;
     this.everReady = true;
     this.options.observer.up(true, this.process?.pid);
-    this.settle.resolve({ engine, models });
+    this.settle.resolve(ready);
     this.options.onState('ready');
     for (const [id, job] of this.jobs) {
       if (job.delivery.isRepeated) this.options.observer.redelivered();

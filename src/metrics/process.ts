@@ -7,6 +7,8 @@ export interface BuildInfo {
   backend: string;
   dtype: string;
   isa: string;
+  /** Toolkit that the cuda backend was built with; `none` without it. */
+  cuda: string;
 }
 
 /** The process itself (CPU, memory, event-loop lag) and which build it is. */
@@ -18,9 +20,9 @@ export function createProcessMetrics(registry: Registry): { setBuildInfo(info: B
   const build = gauge('ardiff_build_info', `${always1} what is running. cuda: none in a build without it.`, ['version', 'commit', 'cuda', 'arch']);
   const engine = gauge('ardiff_engine_info', `${always1} what it computes with.`, ['backend', 'dtype', 'isa']);
   return {
-    setBuildInfo: ({ version, backend, dtype, isa }) => {
+    setBuildInfo: ({ version, backend, dtype, isa, cuda }) => {
       build.reset();
-      build.set({ version, commit: COMMIT, cuda: 'none', arch: process.arch }, 1);
+      build.set({ version, commit: COMMIT, cuda, arch: process.arch }, 1);
       engine.reset();
       engine.set({ backend, dtype, isa }, 1);
     },

@@ -1,7 +1,6 @@
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
-import { wrapEngine } from '../engine/engine.js';
-import { loadNativeModule } from '../engine/native.js';
+import { openEngine } from '../engine/open-engine.js';
 import { toServerError } from '../errors.js';
 import { systemClock } from '../jobs/clock.js';
 import type { FromWorker, ToWorker, WireEvent, WorkerSetup } from '../jobs/ipc.js';
@@ -61,12 +60,11 @@ async function load(setup: WorkerSetup): Promise<void> {
   const log = pino({ level: setup.logLevel, base: { pid: process.pid, worker: setup.name } });
   try {
     const manifests = setup.modelDirectories.map(readManifest);
-    const { backend, dtype, threads } = setup;
-    const engine = wrapEngine(new (loadNativeModule().Engine)({ backend, dtype, threads }));
+    const { engine, device, cudaVersion } = openEngine(setup);
     const worker = await hostModels(engine, manifests, setup, log);
     collectWorkerProcess(registry, setup.name);
     loaded = { worker, close: () => { engine.close(); } };
-    send({ kind: 'ready', engine: engine.info, models: worker.models });
+    send({ kind: 'ready', engine: engine.info, device, cudaVersion, models: worker.models });
   } catch (thrown) {
     send({ kind: 'refused', error: toWireError(toServerError(thrown)) }, () => process.exit(1));
   }

@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { loadNativeModule } from '../../src/engine/native.js';
 import { writeModelFolder } from '../support/model-folder.js';
 import { commandOf, isAddonBuilt, runToExit, ServerProcess, type Answer } from '../support/server-process.js';
 import { parseSse, type SseEvent } from '../support/sse.js';
@@ -54,6 +55,13 @@ describe.skipIf(!isAddonBuilt())('a worker process that cannot start', () => {
     folder.remove();
     expect(code).toBe(1);
     expect(errors).toMatch(/^fast-ardiff: config\.json: .* is missing \(invalid_model\)$/m);
+  });
+
+  // Not where there is one: then it would start.
+  it.skipIf(isAddonBuilt() && loadNativeModule().cudaDevices().devices.length > 0)('for a device that is named and missing ends the server; nothing falls back', async () => {
+    const { code, errors } = await runToExit(['--device', 'cuda:0']);
+    expect(code).toBe(1);
+    expect(errors).toMatch(/^fast-ardiff: backend cuda:0(: no CUDA (driver on this machine|device)| is not part of this build) \(invalid_argument\)$/m);
   });
 
   it('because it is still loading does not delay SIGTERM', async () => {

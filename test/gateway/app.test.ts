@@ -49,6 +49,7 @@ describe('models and operations', () => {
       sizes: ['64x64', '96x32', '128x128'],
       default_size: '64x64',
       row_previews: false,
+      devices: [{ id: 'reference', name: 'processor', memory_bytes: 2 ** 30 }],
       max_prompt_tokens: 512,
       defaults: { num_inference_steps: 8, guidance_scale: 2.5 },
       quality_presets: { low: { num_inference_steps: 4 } },
@@ -63,7 +64,10 @@ describe('models and operations', () => {
       expect([ready.statusCode, ready.json<{ status: string }>().status]).toEqual([status === 'ready' ? 200 : 503, status]);
     }
     gateway.serving.status = 'ready';
-    expect((await gateway.app.inject('/readyz')).json()).toEqual({ status: 'ready', models: ['tiny'], backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' });
+    expect((await gateway.app.inject('/readyz')).json()).toEqual({
+      status: 'ready', models: ['tiny'], backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none',
+      workers: [{ name: 'worker-0', status: 'ready', device: { id: 'reference', name: 'processor', memory_bytes: 2 ** 30, reason: 'asked for' } }],
+    });
   });
 
   it('serves the page with a policy that allows nothing inline and nothing from elsewhere', async () => {

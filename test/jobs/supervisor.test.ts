@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ServerError } from '../../src/errors.js';
+import type { Device } from '../../src/engine/device.js';
 import type { EngineInfo } from '../../src/engine/native-types.js';
 import type { FromWorker, ToWorker, WireEvent } from '../../src/jobs/ipc.js';
 import type { JobEvent } from '../../src/jobs/job.js';
@@ -11,8 +12,9 @@ import { ManualClock } from '../support/manual-clock.js';
 import { JOB_REQUEST, picture, STARTED, tokens } from '../support/manual-worker.js';
 
 const ENGINE = { backend: 'cpu' } as EngineInfo;
+const DEVICE: Device = { id: 'cpu', name: 'processor', memoryBytes: 1, reason: 'auto: no CUDA device' };
 const DONE: WireEvent = { kind: 'succeeded', result: { timings: { queue: 0, draw: 0, encode: 0, total: 0 } } };
-const SETUP = { name: 'w', modelDirectories: ['/m'], backend: 'cpu', dtype: 'auto', threads: 1, kvSequences: 1, maxBatch: 1, throughput: false, logLevel: 'silent' } as const;
+const SETUP = { name: 'w', modelDirectories: ['/m'], device: 'auto', dtype: 'auto', threads: 1, sharedBy: 1, kvSequences: 1, maxBatch: 1, throughput: false, logLevel: 'silent' } as const;
 
 /** A worker process driven by hand. */
 class FakeProcess {
@@ -36,7 +38,7 @@ class FakeProcess {
   }
 
   ready(): void {
-    this.say({ kind: 'ready', engine: ENGINE, models: [{ id: 'tiny', kv: { blockTokens: 16, totalBlocks: 9 }, loadSeconds: 1 }] });
+    this.say({ kind: 'ready', engine: ENGINE, device: DEVICE, cudaVersion: '', models: [{ id: 'tiny', kv: { blockTokens: 16, totalBlocks: 9 }, loadSeconds: 1 }] });
   }
 
   tell(id: number, ...events: JobEvent[]): void {
@@ -97,7 +99,7 @@ describe('Supervisor', () => {
     start();
     expect(last().jobs).toEqual([]);
     last().ready();
-    expect(await supervisor.ready).toMatchObject({ engine: ENGINE, models: [{ id: 'tiny' }] });
+    expect(await supervisor.ready).toMatchObject({ engine: ENGINE, device: DEVICE, cudaVersion: '', models: [{ id: 'tiny' }] });
     expect(last().jobs).toMatchObject([{ request: JOB_REQUEST, watched: false }]);
     expect(supervisor.capacityOf(JOB_REQUEST)).toEqual({ neededBlocks: 1, totalBlocks: 9 });
     expect([states, redelivered]).toEqual([['ready'], 0]);
@@ -142,6 +144,8 @@ describe('Supervisor', () => {
     expect(processes).toHaveLength(1);
     clock.advance(0);
     expect(processes).toHaveLength(2);
+    // What auto came to is asked for by name: another device would draw other bytes.
+    expect(last().sent).toEqual([{ kind: 'load', setup: { ...SETUP, device: 'cpu' } }]);
     last().ready();
     expect(last().jobs).toMatchObject([{ request: { seeds: [1] }, watched: true }, { request: { seeds: [1] }, watched: false }]);
     last().tell(last().jobs[0]!.id, STARTED, tokens(0, 5), tokens(5, 12), picture(0), DONE as JobEvent);

@@ -38,6 +38,18 @@ TEST_F(CudaDevice, SaysWhatItIs) {
   EXPECT_EQ(make_backend({"cuda:0", "float32", 0})->activation_dtype(), DType::kF32);
 }
 
+TEST_F(CudaDevice, IsAmongThoseListed) {
+  const CudaDevices found = cuda_devices();
+  EXPECT_EQ(found.problem, "");
+  ASSERT_FALSE(found.devices.empty());
+  const CudaDevice& first = found.devices[0];
+  EXPECT_EQ(first.problem, "");
+  EXPECT_GT(first.memory_bytes, int64_t{1} << 30);
+  EXPECT_NE(backend_->info().libraries.find("CUDA " + found.version + ", " + first.name), std::string::npos) << backend_->info().libraries;
+  const std::string none = "cuda:" + std::to_string(found.devices.size());
+  EXPECT_THROW(make_backend({none, "auto", 0}), Error);
+}
+
 // More than the staging ring holds, in pieces of no even size; the source is overwritten as soon as upload returns.
 TEST_F(CudaDevice, UploadsLeaveTheCallersMemoryAtOnce) {
   const size_t words = (size_t{40} << 20) / 4 + 13;
@@ -80,9 +92,20 @@ TEST_F(CudaDevice, WorksOnAfterRunningOutOfMemory) {
   EXPECT_EQ(twos, std::vector<float>(4, 2.0f));
 }
 
+// With or without a driver: the question itself is never an error.
+TEST(CudaDevices, AreToldOrWhyThereAreNone) {
+  const CudaDevices found = cuda_devices();
+  EXPECT_FALSE(found.version.empty());
+  EXPECT_EQ(found.devices.empty(), !found.problem.empty()) << found.problem;
+}
+
 #else
 
-TEST(CudaDevice, IsNotPartOfThisBuild) { EXPECT_THROW(make_backend({"cuda", "auto", 0}), Error); }
+TEST(CudaDevice, IsNotPartOfThisBuild) {
+  EXPECT_THROW(make_backend({"cuda", "auto", 0}), Error);
+  EXPECT_EQ(cuda_devices().problem, "this build has no cuda backend");
+  EXPECT_TRUE(cuda_devices().devices.empty());
+}
 
 #endif
 

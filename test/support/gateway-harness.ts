@@ -1,4 +1,5 @@
 import type { FastifyInstance, LightMyRequestResponse as Reply } from 'fastify';
+import type { Device } from '../../src/engine/device.js';
 import { wrapEngine } from '../../src/engine/engine.js';
 import { buildApp, closeApp } from '../../src/gateway/app.js';
 import { DEFAULT_PATIENCE, type Patience, type Serving } from '../../src/gateway/deps.js';
@@ -21,6 +22,9 @@ const TEST_PAGE: ReadonlyMap<string, PageFile> = new Map([
   ['/', { bytes: Buffer.from('<!doctype html><title>page</title>'), contentType: 'text/html; charset=utf-8', etag: '"page"', immutable: false }],
   ['/assets/index-abc123.js', { bytes: Buffer.from('export {};'), contentType: 'text/javascript; charset=utf-8', etag: '"script"', immutable: true }],
 ]);
+
+/** The fake engine's. */
+const TEST_DEVICE: Device = { id: 'reference', name: 'processor', memoryBytes: 2 ** 30, reason: 'asked for' };
 
 export interface Gateway {
   app: FastifyInstance;
@@ -77,7 +81,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   });
   metrics.jobs.watchBackend(ids, limits.name, backend);
   metrics.jobs.watchEta(ids, (id) => workload.of(id).waitSeconds ?? 0);
-  const serving: Serving = { status: 'ready', models, backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' } };
+  const serving: Serving = { status: 'ready', models, backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' }, workers: [{ name: limits.name, status: 'ready', device: TEST_DEVICE }] };
   const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, allowedOrigins: ['https://friend.example'], page: TEST_PAGE }, 'silent');
   return {
     app,

@@ -12,8 +12,6 @@ using namespace cuda;
 
 namespace {
 
-constexpr int kOldestArchitecture = 8;  // major compute capability: cp.async and bf16 tensor cores
-
 __global__ void probe_kernel() {}
 
 // "cuda" -> 0, "cuda:3" -> 3.
@@ -26,20 +24,6 @@ int device_of(const std::string& name) {
   const bool valid = name.starts_with(kPrefix) && error == std::errc{} && stop == end && device >= 0;
   check(valid, ErrorCode::kInvalidArgument, "backend ", name, ": expected cuda or cuda:N");
   return device;
-}
-
-// The devices that the driver shows; no driver and no device are both an error that says so.
-int device_count(const std::string& name) {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  (void)cudaGetLastError();
-  if (status == cudaSuccess && count > 0) return count;
-  if (status == cudaSuccess || status == cudaErrorNoDevice) fail(ErrorCode::kInvalidArgument, "backend ", name, ": no CUDA device");
-  int driver = 0;
-  (void)cudaDriverGetVersion(&driver);
-  if (driver == 0) fail(ErrorCode::kInvalidArgument, "backend ", name, ": no CUDA driver on this machine");
-  fail(ErrorCode::kInvalidArgument, "backend ", name, ": ", cudaGetErrorString(status), " (driver for CUDA ", driver / 1000, ".",
-       driver % 1000 / 10, ", built with ", CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10, ")");
 }
 
 cudaDeviceProp properties(int device) {
@@ -101,17 +85,17 @@ void CudaBackend::download(const TensorView& src, void* dst) {
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
   const int device = device_of(options.name);
-  const int count = device_count(options.name);
+  const CudaDevices found = find_cuda_devices();
+  check(found.problem.empty(), ErrorCode::kInvalidArgument, "backend ", options.name, ": ", found.problem);
+  const auto count = static_cast<int>(found.devices.size());
   check(device < count, ErrorCode::kInvalidArgument, "backend ", options.name, ": this machine has ", count, " CUDA device(s)");
-  const cudaDeviceProp found = properties(device);
-  check(found.major >= kOldestArchitecture, ErrorCode::kInvalidArgument, "backend ", options.name, ": ", found.name, " has compute capability ",
-        found.major, ".", found.minor, ", 8.0 is needed");
+  const CudaDevice& chosen = found.devices[static_cast<size_t>(device)];
   select(device);
   cudaFuncAttributes attributes{};
   const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
   (void)cudaGetLastError();
-  check(status == cudaSuccess, ErrorCode::kInvalidArgument, "backend ", options.name, ": this build has no code for compute capability ",
-        found.major, ".", found.minor, " (", cudaGetErrorString(status), ")");
+  const std::string why = chosen.problem.empty() ? cudaGetErrorString(status) : chosen.problem;
+  check(status == cudaSuccess, ErrorCode::kInvalidArgument, "backend ", options.name, ": ", chosen.name, ": ", why);
   return std::make_unique<CudaBackend>(device, options);
 }
 

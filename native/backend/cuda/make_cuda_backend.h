@@ -11,4 +11,7 @@ namespace ardiff {
 // build has no code for.
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options);
 
+// What cuda_devices() answers in a build that has the backend.
+CudaDevices find_cuda_devices();
+
 }  // namespace ardiff

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
-import { onlyModel, readConfig } from '../../config.js';
+import { onlyDevice, onlyModel, readConfig } from '../../config.js';
 import { LIMITS, type ImagesRequest } from '../../gateway/schemas.js';
 import type { OutputFormat } from '../../jobs/job.js';
 import type { Command, Terminal } from '../command.js';
@@ -27,7 +27,8 @@ const FLAGS = {
   compression: integer('quality of jpeg and webp (default 100)', [0, 100]),
   model: text('here: model folder (default: the bundled nextstep-emoji64); with --url: name of a served model', { placeholder: 'MODEL' }),
   url: url('draw on this server instead of in this process'),
-  backend: text('here: cpu, reference, or with a build that has it cuda or cuda:N (default cpu)', { placeholder: 'NAME' }),
+  device: text('here: auto, cpu or cuda:N (default auto: a GPU that this build can use, else cpu)', { placeholder: 'NAME' }),
+  backend: text('here: reference for plain loops on the cpu', { placeholder: 'NAME' }),
   dtype: text('here: auto, float32 or bfloat16 (default auto)', { placeholder: 'NAME' }),
   threads: text('here: compute threads; 0: one per physical core (default 0)', { placeholder: 'N' }),
   quiet: onOff('no progress', { short: 'q' }),
@@ -102,15 +103,15 @@ function accelerationOf({ acceleration: mode, 'few-step': fewStep, drafts }: Val
 
 function chooseDraw(values: Values, terminal: Terminal): Draw {
   if (values.url !== undefined) {
-    for (const name of ['backend', 'dtype', 'threads'] as const) {
+    for (const name of ['device', 'backend', 'dtype', 'threads'] as const) {
       if (values[name] !== undefined) throw new UsageError(`--${name}: only without --url; the server has its own`);
     }
     return remoteDraw(values.url, terminal.env.OPENAI_API_KEY);
   }
   // The server's own flags and variables mean the same here.
-  const flags = (['model', 'backend', 'dtype', 'threads'] as const).flatMap((name) => (values[name] === undefined ? [] : [`--${name}`, values[name]]));
+  const flags = (['model', 'device', 'backend', 'dtype', 'threads'] as const).flatMap((name) => (values[name] === undefined ? [] : [`--${name}`, values[name]]));
   const config = readConfig(flags, terminal.env);
-  return localDraw({ ...config, modelDirectory: onlyModel(config) });
+  return localDraw({ ...config, device: onlyDevice(config), modelDirectory: onlyModel(config) });
 }
 
 async function drawToFiles({ request, fileOf }: Task, { quiet }: Values, draw: Draw, terminal: Terminal): Promise<number> {

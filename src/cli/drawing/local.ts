@@ -1,9 +1,9 @@
 import { randomInt } from 'node:crypto';
 import { Registry } from 'prom-client';
 import type { Config } from '../../config.js';
-import { wrapEngine, type Engine } from '../../engine/engine.js';
-import { loadNativeModule } from '../../engine/native.js';
-import type { NativeEngine } from '../../engine/native-types.js';
+import type { DeviceChoice } from '../../engine/device-choice.js';
+import type { Engine } from '../../engine/engine.js';
+import { openEngine } from '../../engine/open-engine.js';
 import { prepareRequest } from '../../gateway/image-request.js';
 import type { JobHandle } from '../../jobs/backend.js';
 import { EmbeddedBackend } from '../../jobs/embedded.js';
@@ -12,19 +12,19 @@ import { openModelFolder } from '../../model/served-model.js';
 import { startLocalWorker } from '../../worker/local-worker.js';
 import type { Draw, DrawingEvent } from './drawing.js';
 
-export type LocalOptions = Pick<Config, 'backend' | 'dtype' | 'threads' | 'kvSequences' | 'maxBatch' | 'acceleration'> & { modelDirectory: string };
+export type LocalOptions = Pick<Config, 'dtype' | 'threads' | 'kvSequences' | 'maxBatch' | 'acceleration'> & { modelDirectory: string; device: DeviceChoice };
 
 /** Makes the engine; tests hand in another. */
-export type MakeEngine = (options: LocalOptions) => NativeEngine;
+export type MakeEngine = (options: LocalOptions) => Engine;
 
-const realEngine: MakeEngine = ({ backend, dtype, threads }) => new (loadNativeModule().Engine)({ backend, dtype, threads });
+const realEngine: MakeEngine = (options) => openEngine(options).engine;
 
 /** Draws in this process, by the same path as the server: request → job → scheduler → engine → picture. */
 export function localDraw(options: LocalOptions, makeEngine: MakeEngine = realEngine): Draw {
   return async function* draw(request, signal): AsyncGenerator<DrawingEvent> {
     const served = openModelFolder(options.modelDirectory, { acceleration: options.acceleration });
     const prepared = prepareRequest(request, served, () => randomInt(2 ** 48 - 1));
-    const engine: Engine = wrapEngine(makeEngine(options));
+    const engine = makeEngine(options);
     const log = { error: () => undefined };
     const worker = await startLocalWorker(engine, served.manifest, { ...options, name: 'local' }, new Registry(), log);
     const backend = new EmbeddedBackend(worker, { capacity: 1 });

@@ -140,6 +140,7 @@ export const ModelSchema = Type.Object({
   }),
   styles: Type.Array(Type.Object({ name: Type.String(), suffix: Type.String() })),
   example_prompts: Type.Array(Type.String()),
+  devices: Type.Optional(Type.Array(Type.Object({ id: Type.String(), name: Type.String(), memory_bytes: Type.Integer() }), { description: 'What it is drawn on now, a worker each.' })),
 });
 
 export const ClassListSchema = Type.Object({
@@ -168,6 +169,21 @@ export const ReadinessSchema = Type.Object({
   device: Type.Optional(Type.String()),
   dtype: Type.Optional(Type.String()),
   isa: Type.Optional(Type.String()),
+  workers: Type.Array(
+    Type.Object({
+      name: Type.String(),
+      status: literals('loading', 'ready', 'failed'),
+      device: nullable(
+        Type.Object({
+          id: Type.String({ description: 'cpu, reference or cuda:N.' }),
+          name: Type.String({ description: 'What the hardware calls itself.' }),
+          memory_bytes: Type.Integer(),
+          reason: Type.String({ description: 'Why it was chosen.' }),
+        }),
+      ),
+    }),
+    { description: 'One for each device.' },
+  ),
 });
 
 /** Compiles only while T can stand for U and U for T, `readonly` aside. */

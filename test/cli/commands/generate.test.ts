@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { wrapEngine } from '../../../src/engine/engine.js';
 import { localDraw } from '../../../src/cli/drawing/local.js';
 import type { DrawingEvent } from '../../../src/cli/drawing/drawing.js';
 import { FakeEngine } from '../../support/fake-engine.js';
@@ -111,9 +112,9 @@ describe('generate --url', () => {
 describe('generate in this process', () => {
   it('draws what the server draws, and tells how far it is', async () => {
     const folder = writeModelFolder();
-    const options = { modelDirectory: folder.directory, backend: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16, acceleration: 'auto' as const };
+    const options = { modelDirectory: folder.directory, device: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16, acceleration: 'auto' as const };
     const events: DrawingEvent[] = [];
-    for await (const event of localDraw(options, () => new FakeEngine())({ prompt: 'a cat', seed: 3, n: 2 }, new AbortController().signal)) events.push(event);
+    for await (const event of localDraw(options, () => wrapEngine(new FakeEngine()))({ prompt: 'a cat', seed: 3, n: 2 }, new AbortController().signal)) events.push(event);
     const images = events.filter((event) => event.kind === 'image').sort((a, b) => a.index - b.index);
     const reply = await gateway.post({ prompt: 'a cat', seed: 3, n: 2 });
     expect(images.map(({ seed, bytes }) => ({ seed, b64_json: Buffer.from(bytes).toString('base64') }))).toEqual(reply.json<{ data: object[] }>().data);
@@ -126,9 +127,9 @@ describe('generate in this process', () => {
 
   it('stops when interrupted, and refuses what the server would', async () => {
     const folder = writeModelFolder();
-    const options = { modelDirectory: folder.directory, backend: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16, acceleration: 'auto' as const };
+    const options = { modelDirectory: folder.directory, device: 'cpu' as const, dtype: 'auto' as const, threads: 0, kvSequences: 16, maxBatch: 16, acceleration: 'auto' as const };
     const interrupt = new AbortController();
-    const draw = localDraw(options, () => new FakeEngine({ stepMs: 5 }));
+    const draw = localDraw(options, () => wrapEngine(new FakeEngine({ stepMs: 5 })));
     const consume = async (): Promise<void> => {
       for await (const event of draw({ prompt: 'x', n: 10 }, interrupt.signal)) if (event.kind === 'progress') interrupt.abort();
     };

@@ -17,6 +17,7 @@ using cudaEvent_t = struct emulation_event*;
 struct cudaDeviceProp {
   char name[256] = "emulation on the host";
   int major = 9, minor = 0;
+  size_t totalGlobalMem = size_t{1} << 33;
 };
 struct cudaFuncAttributes {};
 
