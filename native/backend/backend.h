@@ -2,12 +2,15 @@
 // float32 loops), `cpu` and `cuda` are held to it by test/native/conformance.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "backend/ops.h"
+#include "backend/stretch.h"
 #include "tensor/tensor_view.h"
 
 namespace ardiff {
@@ -39,6 +42,16 @@ class Backend : public Ops {
   // Backend -> host, src contiguous. Returns when the bytes are there.
   virtual void download(const TensorView& src, void* dst) = 0;
 
+  // Runs `ops`, or what was kept of an earlier call with the same key. ops only calls ops, of this backend, that follow from the key:
+  // no uploads, no downloads, and nothing allocated but the scratch. Inside another stretch it is part of that one.
+  virtual void run_stretch(const StretchKey& key, const std::function<void()>& ops) {
+    (void)key;
+    ops();
+  }
+  // Whether stretches are kept. Who looks up between ops, at a cancel flag, does so between stretches then.
+  virtual bool keeps_stretches() const { return false; }
+  virtual StretchCounts stretch_counts() const { return {}; }
+
   // A hint at the end of a step: the caller is about to wake somebody, who should find a free core.
   virtual void rest() {}
 
@@ -54,6 +67,7 @@ struct BackendOptions {
   std::string name;   // "reference" | "cpu" | "cuda" | "cuda:N" (device N)
   std::string dtype;  // "auto" | "float32" | "bfloat16"
   int threads = 0;    // 0 = one per core available to the process
+  std::optional<bool> graphs = {};  // cuda: stretches as graphs (docs/cuda.md); not set: as ARDIFF_CUDA_GRAPHS says, 1 or 0
 };
 
 // Throws kInvalidArgument when the named backend is not compiled in or cannot do what was asked; there is no

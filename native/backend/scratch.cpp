@@ -20,8 +20,7 @@ TensorView Scratch::take(DType dtype, const Shape& shape) {
     used_ = 0;
   }
   if (chunk_ == chunks_.size()) {
-    const size_t size = std::max({bytes, kFirstChunk, 2 * capacity()});
-    chunks_.push_back({backend_.allocate(size), size});
+    add_chunk(std::max({bytes, kFirstChunk, 2 * capacity()}));
     used_ = 0;
   }
   std::byte* pointer = chunks_[chunk_].storage.get() + used_;
@@ -35,7 +34,12 @@ void Scratch::reset() {
   if (chunks_.size() <= 1) return;
   const size_t total = capacity();
   chunks_.clear();
-  chunks_.push_back({backend_.allocate(total), total});
+  add_chunk(total);
+}
+
+void Scratch::add_chunk(size_t size) {
+  chunks_.push_back({backend_.allocate(size), size});
+  layout_ = StretchOwner();
 }
 
 size_t Scratch::capacity() const {

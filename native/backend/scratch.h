@@ -39,6 +39,9 @@ class Scratch {
     size_t used_;
   };
 
+  // Where the next tensors will lie: from the same place, the same shapes taken in the same order have the same addresses.
+  void add_place(StretchKey& key) const { key.add(static_cast<int64_t>(layout_.id())).add(static_cast<int64_t>(chunk_)).add(static_cast<int64_t>(used_)); }
+
   // Drops every tensor and, where several chunks were needed, joins them into one for the next step.
   void reset();
   size_t capacity() const;
@@ -49,7 +52,10 @@ class Scratch {
     size_t size;
   };
   Backend& backend_;
+  void add_chunk(size_t size);
+
   std::vector<Chunk> chunks_;
+  StretchOwner layout_;  // another one for every set of chunks
   size_t chunk_ = 0;  // chunk being filled
   size_t used_ = 0;   // bytes used of it
 };

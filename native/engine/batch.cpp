@@ -86,6 +86,7 @@ class Flattener {
 std::vector<int32_t> pad_tables(std::span<const std::vector<int32_t>* const> tables, int64_t& max_blocks) {
   max_blocks = 0;
   for (const auto* table : tables) max_blocks = std::max(max_blocks, static_cast<int64_t>(table->size()));
+  max_blocks = (max_blocks + kTableStep - 1) / kTableStep * kTableStep;
   std::vector<int32_t> out(tables.size() * static_cast<size_t>(max_blocks), 0);
   for (size_t t = 0; t < tables.size(); ++t) {
     std::copy(tables[t]->begin(), tables[t]->end(), out.begin() + static_cast<std::ptrdiff_t>(t) * max_blocks);

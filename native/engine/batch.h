@@ -54,7 +54,9 @@ struct FlatBatch {
 // decode entries whose sequence goes on. Sequences have their new token counted already, but not their drafts.
 FlatBatch flatten(std::span<const PrefillEntry> prefill, std::span<const DecodeRows> decode, const SequenceMap& sequences);
 
-// The block tables of a pass, (T, max_blocks) padded with 0.
+// The block tables of a pass, (T, max_blocks) padded with 0. Their width goes up in steps, so that passes of growing sequences have the
+// same shapes for a while (backend/stretch.h): 128 positions, which is also what a block of threads of the cuda backend takes.
+constexpr int64_t kTableStep = 8;
 std::vector<int32_t> pad_tables(std::span<const std::vector<int32_t>* const> tables, int64_t& max_blocks);
 
 }  // namespace ardiff

@@ -129,6 +129,7 @@ void NextStepEngine::draft_tokens(std::vector<Drawing>& drawing, StepResult& res
     owners.push_back(&one);
   }
   if (requests.empty()) return;
+  const Scratch::Frame frame(scratch_);  // drafts are host memory; what follows finds its place wherever they ended
   std::vector<Drafts> drafts = drafter_->draft(requests);
   for (size_t i = 0; i < owners.size(); ++i) {
     // Whose flag was seen meanwhile has drafts that were not computed to their end.

@@ -131,7 +131,8 @@ int64_t TokenSampler::sample(std::span<const TokenDraw> draws, const TensorView&
   }
 }
 
-// Timesteps [begin, end) of a fixed set of tokens; returns how many were run before a cancel flag was seen (at least one).
+// Timesteps [begin, end) of a fixed set of tokens; returns how many were run before a cancel flag was seen (at least one; all where the
+// backend keeps them as one stretch).
 int64_t TokenSampler::run_timesteps(std::span<const Member> active, const TensorView& noise, const TensorView& condition, const TensorView& x,
                                     int64_t begin, int64_t end, const PathRecord* record) const {
   const Scratch::Frame frame(scratch_);
@@ -170,33 +171,54 @@ int64_t TokenSampler::run_timesteps(std::span<const Member> active, const Tensor
   const TensorView modulation = scratch_.take(DType::kF32, {steps * r, head_.modulation_size()});
   const TensorView x_active = scratch_.take(DType::kF32, {a, head_.token_size()});
   const TensorView v = scratch_.take(DType::kF32, {r, head_.token_size()});
-  head_.modulate(times_.tau(), tau_view, condition, condition_view, modulation, scratch_);
-  const auto write = [&](const TensorView& from, const std::vector<int32_t>& rows, const TensorView& to, int64_t k) {
-    std::vector<int32_t> targets;
+  // Of the record: rows of x_active, v and noise to copy, and where to, for each timestep.
+  std::vector<int32_t> targets, recorded_noise;
+  for (int64_t k = 0; k < steps && !recorded.empty(); ++k) {
     for (const Member& m : active) {
-      if (m.draw.record >= 0) targets.push_back(m.draw.record + static_cast<int32_t>(k));
+      if (m.draw.record >= 0) targets.push_back(m.draw.record + static_cast<int32_t>(begin + k));
     }
-    const TensorView picked = scratch_.take(DType::kF32, {static_cast<int64_t>(rows.size()), head_.token_size()});
-    backend_.gather_rows(from, scratch_.index(rows), picked);
-    backend_.scatter_rows(picked, scratch_.index(targets), to);
+    for (const int32_t member : recorded) recorded_noise.push_back(noise_index[static_cast<size_t>(k * a + member)]);
+  }
+  const auto n = static_cast<int64_t>(recorded.size());
+  TensorView from_x, from_v, from_noise, to_record;
+  if (n > 0) {
+    from_x = scratch_.index(recorded), from_v = scratch_.index(recorded_rows);
+    from_noise = scratch_.index(recorded_noise).reshape({steps, n}), to_record = scratch_.index(targets).reshape({steps, n});
+  }
+  const auto write = [&](const TensorView& from, const TensorView& rows, const TensorView& to, int64_t k) {
+    const TensorView picked = scratch_.take(DType::kF32, {n, head_.token_size()});
+    backend_.gather_rows(from, rows, picked);
+    backend_.scatter_rows(picked, to_record.row_slice(k, k + 1).reshape({n}), to);
   };
-  for (int64_t k = 0; k < steps; ++k) {
-    if (k > 0 && std::any_of(active.begin(), active.end(), [](const Member& m) { return is_cancelled(*m.draw.sequence); })) return k;
+  const auto run_timestep = [&](int64_t k) {
     backend_.gather_rows(x, state_view, x_active);
     head_.velocity(x_active, x_row_view, modulation.row_slice(k * r, (k + 1) * r), v, scratch_);
-    if (!recorded.empty()) {
+    if (n > 0) {
       const Scratch::Frame record_frame(scratch_);
-      write(x_active, recorded, record->states, begin + k);
-      write(v, recorded_rows, record->velocity, begin + k);
-      if (record->noise) {
-        std::vector<int32_t> rows;
-        rows.reserve(recorded.size());
-        for (const int32_t member : recorded) rows.push_back(noise_index[static_cast<size_t>(k * a + member)]);
-        write(noise, rows, record->noise, begin + k);
-      }
+      write(x_active, from_x, record->states, k);
+      write(v, from_v, record->velocity, k);
+      if (record->noise) write(noise, from_noise.row_slice(k, k + 1).reshape({n}), record->noise, k);
     }
     backend_.flow_step(x, v, row_begin_view, state_view, coefficient_view.row_slice(k * a, (k + 1) * a), noise,
                        noise_view.row_slice(k, k + 1).reshape({a}));
+  };
+  const auto modulate = [&] { head_.modulate(times_.tau(), tau_view, condition, condition_view, modulation, scratch_); };
+  if (backend_.keeps_stretches()) {
+    StretchKey key(owner_);
+    key.add(x).add(noise).add(condition).add(times_.tau()).add(modulation).add(x_active).add(v);
+    key.add(x_row_view).add(row_begin_view).add(state_view).add(tau_view).add(condition_view).add(noise_view).add(coefficient_view);
+    if (n > 0) key.add(from_x).add(from_v).add(from_noise).add(to_record).add(record->states).add(record->velocity).add(record->noise);
+    scratch_.add_place(key);
+    backend_.run_stretch(key, [&] {
+      modulate();
+      for (int64_t k = 0; k < steps; ++k) run_timestep(k);
+    });
+    return steps;
+  }
+  modulate();
+  for (int64_t k = 0; k < steps; ++k) {
+    if (k > 0 && std::any_of(active.begin(), active.end(), [](const Member& m) { return is_cancelled(*m.draw.sequence); })) return k;
+    run_timestep(k);
   }
   return steps;
 }

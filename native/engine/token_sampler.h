@@ -79,6 +79,7 @@ class TokenSampler {
   Scratch& scratch_;
   FlowHead head_;
   TimestepCache times_;
+  StretchOwner owner_;
 };
 
 }  // namespace ardiff

@@ -4,15 +4,21 @@ namespace ardiff {
 
 void Backbone::forward(const TensorView& x, const BackboneBatch& batch, std::span<const KvLayer> kv, Scratch& scratch,
                        const EntropyProbe* probe) const {
-  const int64_t m = x.rows();
-  const Scratch::Frame frame(scratch);
-  const TensorView cos = scratch.take(DType::kF32, {m, config_.head_dim / 2});
-  const TensorView sin = scratch.take(DType::kF32, {m, config_.head_dim / 2});
-  backend_.rope_angles(batch.positions, config_.rope_theta, cos, sin);
-  for (size_t i = 0; i < weights_.layers.size(); ++i) {
-    attention(x, weights_.layers[i], batch, cos, sin, kv[i], scratch, probe, probe == nullptr ? TensorView() : probe->entropy[i]);
-    mlp(x, weights_.layers[i], scratch);
-  }
+  StretchKey key(owner_);
+  key.add(x).add(batch.positions).add(batch.slots).add(batch.context).add(kv);
+  if (probe != nullptr) key.add(probe->first_keys).add(std::span<const TensorView>(probe->entropy));
+  scratch.add_place(key);
+  backend_.run_stretch(key, [&] {
+    const int64_t m = x.rows();
+    const Scratch::Frame frame(scratch);
+    const TensorView cos = scratch.take(DType::kF32, {m, config_.head_dim / 2});
+    const TensorView sin = scratch.take(DType::kF32, {m, config_.head_dim / 2});
+    backend_.rope_angles(batch.positions, config_.rope_theta, cos, sin);
+    for (size_t i = 0; i < weights_.layers.size(); ++i) {
+      attention(x, weights_.layers[i], batch, cos, sin, kv[i], scratch, probe, probe == nullptr ? TensorView() : probe->entropy[i]);
+      mlp(x, weights_.layers[i], scratch);
+    }
+  });
 }
 
 void Backbone::attention(const TensorView& x, const BackboneLayerWeights& layer, const BackboneBatch& batch, const TensorView& cos,

@@ -47,6 +47,7 @@ class Backbone {
   Backend& backend_;
   BackboneConfig config_;
   BackboneWeights weights_;
+  StretchOwner owner_;
 };
 
 }  // namespace ardiff

@@ -106,29 +106,35 @@ void DiffusionDecoder::velocity(const TensorView& x, const Batch& batch, const T
   }
   for (const int32_t time : times) modulation_index.insert(modulation_index.end(), static_cast<size_t>(n), time);
   const TensorView modulation_rows = scratch.index(modulation_index);
-  // Guidance rows of one latent share its embedded tokens.
-  const TensorView embedded = scratch.take(DType::kF32, {x.rows() * n, d}), h = scratch.take(DType::kF32, {m, d});
-  backend_.gather_rows(weights_.positions, scratch.index(position_rows), embedded);
-  backend_.linear(x.reshape({x.rows() * n, c}), *weights_.input, embedded, Epilogue::add());
-  backend_.gather_rows(embedded, batch.inputs, h);
+  const TensorView positions = scratch.index(position_rows);
+  StretchKey key(owner_);
+  key.add(x).add(batch.inputs).add(batch.slots).add(batch.own).add(batch.condition).add(modulation).add(modulation_rows).add(positions).add(kv).add(v);
+  scratch.add_place(key);
+  backend_.run_stretch(key, [&] {
+    // Guidance rows of one latent share its embedded tokens.
+    const TensorView embedded = scratch.take(DType::kF32, {x.rows() * n, d}), h = scratch.take(DType::kF32, {m, d});
+    backend_.gather_rows(weights_.positions, positions, embedded);
+    backend_.linear(x.reshape({x.rows() * n, c}), *weights_.input, embedded, Epilogue::add());
+    backend_.gather_rows(embedded, batch.inputs, h);
 
-  // Keys and values of the rows themselves: a block of N positions each, written anew by every block of the network.
-  const Shape cache{batch.rows, config_.num_heads, n, config_.head_dim()};
-  const KvLayer own{scratch.take(backend_.kv_dtype(), cache), scratch.take(backend_.kv_dtype(), cache)};
-  int64_t at = 0;  // column of the block's six parts: shift, scale, gate of attention, then of the MLP
-  for (size_t i = 0; i < weights_.blocks.size(); ++i, at += 6 * d) {
-    const DiffusionBlockWeights& block = weights_.blocks[i];
-    const auto part = [&](int64_t number) { return modulation.col_slice(at + number * d, at + (number + 1) * d); };
-    self_attention(h, block, batch, modulation.col_slice(at, at + 3 * d), modulation_rows, own, scratch);
-    cross_attention(h, block, batch, kv[i], scratch);
-    const Scratch::Frame mlp_frame(scratch);
+    // Keys and values of the rows themselves: a block of N positions each, written anew by every block of the network.
+    const Shape cache{batch.rows, config_.num_heads, n, config_.head_dim()};
+    const KvLayer own{scratch.take(backend_.kv_dtype(), cache), scratch.take(backend_.kv_dtype(), cache)};
+    int64_t at = 0;  // column of the block's six parts: shift, scale, gate of attention, then of the MLP
+    for (size_t i = 0; i < weights_.blocks.size(); ++i, at += 6 * d) {
+      const DiffusionBlockWeights& block = weights_.blocks[i];
+      const auto part = [&](int64_t number) { return modulation.col_slice(at + number * d, at + (number + 1) * d); };
+      self_attention(h, block, batch, modulation.col_slice(at, at + 3 * d), modulation_rows, own, scratch);
+      cross_attention(h, block, batch, kv[i], scratch);
+      const Scratch::Frame mlp_frame(scratch);
+      const TensorView u = scratch.take(backend_.activation_dtype(), {m, d});
+      backend_.ada_layer_norm(h, block.mlp_norm.weight, block.mlp_norm.bias, kNormEps, part(3), part(4), modulation_rows, u);
+      add_gelu_mlp(backend_, block.mlp, u, h, Epilogue::gated_add(part(5), modulation_rows), scratch);
+    }
     const TensorView u = scratch.take(backend_.activation_dtype(), {m, d});
-    backend_.ada_layer_norm(h, block.mlp_norm.weight, block.mlp_norm.bias, kNormEps, part(3), part(4), modulation_rows, u);
-    add_gelu_mlp(backend_, block.mlp, u, h, Epilogue::gated_add(part(5), modulation_rows), scratch);
-  }
-  const TensorView u = scratch.take(backend_.activation_dtype(), {m, d});
-  backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + d), modulation.col_slice(at + d, at + 2 * d), modulation_rows, u);
-  backend_.linear(u, *weights_.output, v.reshape({m, c}), Epilogue::store());
+    backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + d), modulation.col_slice(at + d, at + 2 * d), modulation_rows, u);
+    backend_.linear(u, *weights_.output, v.reshape({m, c}), Epilogue::store());
+  });
 }
 
 void DiffusionDecoder::self_attention(const TensorView& h, const DiffusionBlockWeights& block, const Batch& batch, const TensorView& modulation,

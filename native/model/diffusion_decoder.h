@@ -57,6 +57,7 @@ class DiffusionDecoder {
   Backend& backend_;
   TransDiffConfig config_;
   DiffusionDecoderWeights weights_;
+  StretchOwner owner_;
 };
 
 }  // namespace ardiff

@@ -40,6 +40,7 @@ class DraftModel {
   Tensor feature_norm_, token_norm_, mask_token_;
   int64_t num_layers_;
   Backbone blocks_;
+  StretchOwner owner_;
 };
 
 }  // namespace ardiff

@@ -43,26 +43,31 @@ void FlowHead::modulate(const TensorView& tau, const TensorView& tau_index, cons
 
 void FlowHead::velocity(const TensorView& x, const TensorView& x_row, const TensorView& modulation, const TensorView& v,
                         Scratch& scratch) const {
-  const int64_t r = modulation.rows(), w = width_;
-  const DType act = backend_.activation_dtype();
-  const Scratch::Frame frame(scratch);
-  const TensorView projected = scratch.take(DType::kF32, {x.rows(), w});
-  const TensorView h = scratch.take(DType::kF32, {r, w});
-  const TensorView u = scratch.take(act, {r, w});
-  backend_.linear(x, *weights_.input, projected, Epilogue::store());
-  backend_.gather_rows(projected, x_row, h);
-  int64_t at = 0;  // column of the current block's shift | scale | gate
-  for (const FlowHeadBlockWeights& block : weights_.blocks) {
-    const Scratch::Frame inner_frame(scratch);
-    const TensorView inner = scratch.take(act, {r, block.up->out_features});
-    backend_.ada_layer_norm(h, block.norm_weight, block.norm_bias, kNormEps, modulation.col_slice(at, at + w),
-                            modulation.col_slice(at + w, at + 2 * w), {}, u);
-    backend_.linear(u, *block.up, inner, Epilogue::silu());
-    backend_.linear(inner, *block.down, h, Epilogue::gated_add(modulation.col_slice(at + 2 * w, at + 3 * w)));
-    at += 3 * w;
-  }
-  backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + w), modulation.col_slice(at + w, at + 2 * w), {}, u);
-  backend_.linear(u, *weights_.output, v, Epilogue::store());
+  StretchKey key(owner_);
+  key.add(x).add(x_row).add(modulation).add(v);
+  scratch.add_place(key);
+  backend_.run_stretch(key, [&] {
+    const int64_t r = modulation.rows(), w = width_;
+    const DType act = backend_.activation_dtype();
+    const Scratch::Frame frame(scratch);
+    const TensorView projected = scratch.take(DType::kF32, {x.rows(), w});
+    const TensorView h = scratch.take(DType::kF32, {r, w});
+    const TensorView u = scratch.take(act, {r, w});
+    backend_.linear(x, *weights_.input, projected, Epilogue::store());
+    backend_.gather_rows(projected, x_row, h);
+    int64_t at = 0;  // column of the current block's shift | scale | gate
+    for (const FlowHeadBlockWeights& block : weights_.blocks) {
+      const Scratch::Frame inner_frame(scratch);
+      const TensorView inner = scratch.take(act, {r, block.up->out_features});
+      backend_.ada_layer_norm(h, block.norm_weight, block.norm_bias, kNormEps, modulation.col_slice(at, at + w),
+                              modulation.col_slice(at + w, at + 2 * w), {}, u);
+      backend_.linear(u, *block.up, inner, Epilogue::silu());
+      backend_.linear(inner, *block.down, h, Epilogue::gated_add(modulation.col_slice(at + 2 * w, at + 3 * w)));
+      at += 3 * w;
+    }
+    backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + w), modulation.col_slice(at + w, at + 2 * w), {}, u);
+    backend_.linear(u, *weights_.output, v, Epilogue::store());
+  });
 }
 
 }  // namespace ardiff

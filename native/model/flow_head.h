@@ -42,6 +42,7 @@ class FlowHead {
   int64_t width_;
   int64_t token_size_;
   FlowHeadWeights weights_;
+  StretchOwner owner_;
 };
 
 }  // namespace ardiff

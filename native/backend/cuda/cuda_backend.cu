@@ -1,6 +1,7 @@
 #include "backend/cuda/cuda_backend.h"
 
 #include <charconv>
+#include <cstdlib>
 #include <string_view>
 
 #include "backend/cuda/device.h"
@@ -45,15 +46,26 @@ int select(int device) {
   return device;
 }
 
+// Off until a device has run them: then this is where the default changes (docs/cuda.md, Launches).
+bool use_graphs(const BackendOptions& options) {
+  if (options.graphs) return *options.graphs;
+  const char* text = std::getenv("ARDIFF_CUDA_GRAPHS");
+  const std::string_view value = text != nullptr ? text : "";
+  check(value.empty() || value == "0" || value == "1", ErrorCode::kInvalidArgument, "ARDIFF_CUDA_GRAPHS: expected 0 or 1, got ", value);
+  return value == "1";
+}
+
 }  // namespace
 
-CudaBackend::CudaBackend(int device, const BackendOptions& options) : info_(make_info(properties(select(device)), options)) {
+CudaBackend::CudaBackend(int device, const BackendOptions& options)
+    : info_(make_info(properties(select(device)), options)), graphs_(use_graphs(options), stream_) {
   check_cuda(cudaDeviceGetAttribute(&sm_count_, cudaDevAttrMultiProcessorCount, device), "device attributes");
 }
 
 CudaBackend::~CudaBackend() { (void)cudaStreamSynchronize(stream_); }
 
 Storage CudaBackend::allocate(size_t bytes) {
+  check(!graphs_.capturing(), ErrorCode::kInternal, "a stretch allocates ", bytes, " bytes when it comes again");
   constexpr size_t kSmallest = 256;
   const size_t size = std::max(bytes, kSmallest);
   void* memory = nullptr;
@@ -74,13 +86,19 @@ Storage CudaBackend::allocate(size_t bytes) {
 
 void CudaBackend::upload(const TensorView& dst, const void* src) {
   check(dst.contiguous(), ErrorCode::kInternal, "upload: destination must be contiguous");
+  check(!graphs_.inside(), ErrorCode::kInternal, "upload inside a stretch");
   staging_.upload(dst.data, src, dst.bytes(), stream_);
 }
 
 void CudaBackend::download(const TensorView& src, void* dst) {
   check(src.contiguous(), ErrorCode::kInternal, "download: source must be contiguous");
+  check(!graphs_.inside(), ErrorCode::kInternal, "download inside a stretch");
   if (src.bytes() != 0) check_cuda(cudaMemcpyAsync(dst, src.data, src.bytes(), cudaMemcpyDeviceToHost, stream_), "download");
   check_cuda(cudaStreamSynchronize(stream_), "download");
+}
+
+void CudaBackend::run_stretch(const StretchKey& key, const std::function<void()>& ops) {
+  graphs_.run(key, activations_.moves() + workspace_.moves(), ops);
 }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {

@@ -4,12 +4,13 @@
 //   bfloat16  matrix products take bf16 inputs and weights on tensor cores and accumulate in float32; norms, residual stream,
 //             softmax and the sampler stay in float32; keys and values are cached in bf16
 //
-// Ops only enqueue; download is the one call that waits. Each .cu file defines the members of its stem.
+// Ops only enqueue; download is the one call that waits. Stretches of ops may be kept as graphs (graphs.h). Each .cu file defines the members of its stem.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include "backend/backend.h"
+#include "backend/cuda/graphs.h"
 #include "backend/cuda/memory.h"
 
 namespace ardiff {
@@ -30,6 +31,10 @@ class CudaBackend final : public Backend {
   Storage allocate(size_t bytes) override;
   void upload(const TensorView& dst, const void* src) override;
   void download(const TensorView& src, void* dst) override;
+
+  void run_stretch(const StretchKey& key, const std::function<void()>& ops) override;
+  bool keeps_stretches() const override { return graphs_.enabled(); }
+  StretchCounts stretch_counts() const override { return graphs_.counts(); }
 
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override;
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override;
@@ -86,6 +91,7 @@ class CudaBackend final : public Backend {
   cuda::StagingRing staging_;
   cuda::Workspace activations_;  // inputs of products converted or padded
   cuda::Workspace workspace_;    // everything else that one op keeps between its kernels
+  cuda::GraphCache graphs_;
 };
 
 }  // namespace ardiff

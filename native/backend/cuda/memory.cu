@@ -18,6 +18,7 @@ Workspace::~Workspace() { (void)cudaFree(data_); }
 
 void* Workspace::grow(size_t bytes) {
   if (bytes <= size_) return data_;
+  ++moves_;
   // cudaFree waits for the kernels that may still read the old memory. Half as much again, so that growth ends soon.
   check_cuda(cudaFree(data_), "free a workspace");
   data_ = nullptr;

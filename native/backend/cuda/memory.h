@@ -35,12 +35,15 @@ class Workspace {
   T* get(int64_t count) {
     return static_cast<T*>(grow(static_cast<size_t>(count) * sizeof(T)));
   }
+  // How often it has moved.
+  uint64_t moves() const { return moves_; }
 
  private:
   void* grow(size_t bytes);
 
   void* data_ = nullptr;
   size_t size_ = 0;
+  uint64_t moves_ = 0;
 };
 
 // Host memory the device reads by itself, in a ring of pieces: a copy is enqueued from a piece that is used again only after the

@@ -19,6 +19,7 @@ std::map<void*, Mapping>& mappings() {
 }  // namespace
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (emulation::forbidden_in_capture()) return cudaErrorStreamCaptureUnsupported;
   constexpr size_t kPage = 4096, kAlignment = 16;  // less than a device's, so that the guard is near
   const size_t body = std::max(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment), pages = (body + kPage - 1) / kPage * kPage;
   void* begin = mmap(nullptr, pages + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -32,6 +33,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* memory) {
+  if (emulation::forbidden_in_capture()) return cudaErrorStreamCaptureUnsupported;
   if (memory == nullptr) return cudaSuccess;
   const auto found = mappings().find(memory);
   if (found == mappings().end()) emulation::stop("cudaFree of what was not allocated");

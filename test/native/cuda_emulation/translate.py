@@ -31,7 +31,9 @@ def closing(text, begin):
 
 
 def launches(text):
-    """kernel<<<grid, block, shared, stream>>>(arguments) as emulation::launch(grid, block, shared, kernel, arguments)."""
+    """kernel<<<grid, block, shared, stream>>>(arguments) as emulation::launch(grid, block, shared, kernel, arguments).
+
+    The kernel may be a local variable and the launch kept for later: it is copied."""
     out = ""
     while (begin := text.find("<<<")) >= 0:
         kernel = re.search(r"[\w:]+(?:<[^;{}]*>)?$", text[:begin])
@@ -40,7 +42,7 @@ def launches(text):
         shared = shape[2] if len(shape) > 2 else "0"
         last = closing(text, text.index("(", end))
         arguments = text[text.index("(", end) + 1:last]
-        call = f"emulation::launch({shape[0]}, {shape[1]}, {shared}, [&](auto... passed) {{ {kernel.group()}(passed...); }}, {arguments})"
+        call = f"emulation::launch({shape[0]}, {shape[1]}, {shared}, [=](auto... passed) {{ {kernel.group()}(passed...); }}, {arguments})"
         out += text[:kernel.start()] + (call if arguments.strip() else call.replace(", )", ")"))
         text = text[last + 1:]
     return out + text

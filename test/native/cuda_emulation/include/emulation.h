@@ -62,9 +62,16 @@ void sync_warp();
 uint64_t exchange(uint64_t value, int source_lane);
 [[noreturn]] void stop(const char* why);
 
-// kernel(arguments...) in every thread; arguments are copied once, as a launch does.
+// While a stream is captured, launches are kept instead of run (graphs.cpp).
+bool is_capturing();
+void capture(std::function<void()> launch);
+// Of a call that a captured stream does not allow: true if there is one, and it is invalid from then on.
+bool forbidden_in_capture();
+
+// kernel(arguments...) in every thread; arguments are copied once, as a launch does: into the graph if one is captured.
 template <typename Kernel, typename... Arguments>
 void launch(dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel, Arguments... arguments) {
+  if (is_capturing()) return capture([=] { run(grid, block, shared_bytes, [&] { kernel(arguments...); }); });
   run(grid, block, shared_bytes, [&] { kernel(arguments...); });
 }
 
