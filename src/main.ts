@@ -8,11 +8,11 @@ import { buildApp, closeApp } from './gateway/app.js';
 import { DEFAULT_PATIENCE, type Serving } from './gateway/deps.js';
 import { readPageFiles } from './gateway/page-files.js';
 import { EmbeddedBackend } from './jobs/embedded.js';
-import type { WorkerState } from './jobs/supervisor.js';
+import type { WorkerState, WorkerStatus } from './jobs/supervisor.js';
 import { Workloads } from './jobs/workload.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
-import { embedWorker, superviseWorker, WORKER_NAME, type StartedWorker, type WorkerContext } from './start-worker.js';
+import { embedWorker, superviseWorkers, type StartedWorker, type WorkerContext } from './start-worker.js';
 import { VERSION } from './version.js';
 
 /** For the last answers to reach slow clients. */
@@ -22,7 +22,7 @@ const LINGER_MS = 3000;
 async function main(config: Config): Promise<void> {
   const models = config.modelDirectories.map((directory) => openModelFolder(directory, { acceleration: config.acceleration }));
   const metrics = createMetrics();
-  const workload = new Workloads(models.map(({ manifest }) => manifest.id), config.maxBatch);
+  const workload = new Workloads(models.map(({ manifest }) => manifest.id), config.maxBatch * config.devices.length);
   const patience = { ...DEFAULT_PATIENCE, heartbeatMs: config.heartbeatMs, earlyHintsMs: config.keepalive1xx ? DEFAULT_PATIENCE.earlyHintsMs : 0 };
   const serving: Serving = { status: 'loading', models, backend: null, engine: null, workers: [] };
   const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
@@ -33,7 +33,8 @@ async function main(config: Config): Promise<void> {
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
   await app.listen({ host: config.host, port: config.port });
   const worker = await Promise.race([load(config, models, serving, { metrics, workload }, app), stop.then(() => null)]);
-  await stop;
+  // A device that cannot be used ends the server at its start, although another may serve already.
+  await Promise.race([stop, worker?.complete.then(() => stop)]);
   app.log.info('draining');
   serving.status = 'draining';
   await serving.backend?.drain(config.drainTimeoutMs);
@@ -54,11 +55,13 @@ async function load(config: Config, models: readonly ServedModel[], serving: Ser
   const manifests = models.map(({ manifest }) => manifest);
   const ids = manifests.map(({ id }) => id);
   const loaded = new Map(ids.map((id) => [id, metrics.models.loading(id, config.dtype)]));
-  const onState = (state: WorkerState): void => {
+  const onState = (state: WorkerState, workers: readonly WorkerStatus[]): void => {
+    serving.workers = workers;
     if (serving.backend !== null && serving.status !== 'draining') serving.status = state;
   };
   const context: WorkerContext = { manifests, metrics, log: app.log, onState };
-  const started = config.inProcess ? await embedWorker(config, context) : superviseWorker(config, context);
+  const started = config.inProcess ? await embedWorker(config, context) : superviseWorkers(config, context);
+  if (serving.workers.length === 0) serving.workers = started.names.map((name) => ({ name, status: 'loading', device: null }));
   const { engine: info, device, cudaVersion, models: ready } = await started.ready;
   const backend = new EmbeddedBackend(started.worker, {
     capacity: config.queue,
@@ -70,11 +73,12 @@ async function load(config: Config, models: readonly ServedModel[], serving: Ser
   const seconds = (performance.now() - begin) / 1000;
   for (const { id, loadSeconds } of ready) loaded.get(id)?.(info.dtype, loadSeconds);
   metrics.setBuildInfo({ version: VERSION, backend: info.backend, dtype: info.dtype, isa: info.isa, cuda: cudaVersion === '' ? 'none' : cudaVersion });
-  metrics.jobs.watchBackend(ids, WORKER_NAME, backend);
+  const workers = started.names.map((name) => ({ name, running: (id: string) => started.running?.(name, id) ?? backend.queueOf(id).running }));
+  metrics.jobs.watchBackend(ids, workers, backend);
   metrics.jobs.watchEta(ids, (id) => workload.of(id).waitSeconds ?? 0);
   serving.backend = backend;
-  serving.engine = { backend: info.backend, device: device.id === 'reference' ? 'cpu' : device.id, dtype: info.dtype, isa: info.isa };
-  serving.workers = [{ name: WORKER_NAME, status: 'ready', device }];
+  const devices = config.devices.map((asked) => (asked === 'auto' ? device.id : asked)).map((id) => (id === 'reference' ? 'cpu' : id));
+  serving.engine = { backend: info.backend, device: devices.join(), dtype: info.dtype, isa: info.isa };
   serving.status = 'ready';
   app.log.info({ models: ids, ...info, device, seconds: Number(seconds.toFixed(3)) }, 'ready');
   return started;

@@ -9,7 +9,8 @@
 namespace {
 
 Napi::Value cuda_devices(const Napi::CallbackInfo& info) {
-  return ardiff::addon::guarded(info.Env(), [&]() -> Napi::Value { return ardiff::addon::from_cuda_devices(info.Env(), ardiff::cuda_devices()); });
+  const Napi::Env env = info.Env();
+  return ardiff::addon::guarded(env, [env]() -> Napi::Value { return ardiff::addon::from_cuda_devices(env, ardiff::cuda_devices()); });
 }
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {

@@ -1,5 +1,5 @@
-import type { Device } from '../engine/device.js';
 import type { JobBackend } from '../jobs/backend.js';
+import type { WorkerStatus } from '../jobs/supervisor.js';
 import type { Workloads } from '../jobs/workload.js';
 import type { Metrics } from '../metrics/metrics.js';
 import type { ServedModel } from '../model/served-model.js';
@@ -15,7 +15,7 @@ export interface Serving {
   /** What draws; null until the engine is up. */
   engine: EngineDescription | null;
   /** Who draws, and on which devices. */
-  workers: readonly WorkerDescription[];
+  workers: readonly WorkerStatus[];
 }
 
 /** Of the engine, for those who ask whether the right one is serving. */
@@ -25,13 +25,6 @@ export interface EngineDescription {
   device: string;
   dtype: string;
   isa: string;
-}
-
-export interface WorkerDescription {
-  name: string;
-  status: 'loading' | 'ready' | 'failed';
-  /** Null until it was up once. */
-  device: Device | null;
 }
 
 /** How the gateway keeps connections alive, in milliseconds. */

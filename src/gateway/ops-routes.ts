@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
-import type { GatewayDeps, WorkerDescription } from './deps.js';
+import type { WorkerStatus } from '../jobs/supervisor.js';
+import type { GatewayDeps } from './deps.js';
 
 /** Liveness, readiness, metrics: for those who run the server. */
 export function opsRoutes(app: FastifyInstance, { serving, metrics }: GatewayDeps, done: () => void): void {
@@ -15,6 +16,6 @@ export function opsRoutes(app: FastifyInstance, { serving, metrics }: GatewayDep
   done();
 }
 
-function describeWorker({ name, status, device }: WorkerDescription): object {
+function describeWorker({ name, status, device }: WorkerStatus): object {
   return { name, status, device: device === null ? null : { id: device.id, name: device.name, memory_bytes: device.memoryBytes, reason: device.reason } };
 }

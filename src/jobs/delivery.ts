@@ -55,6 +55,11 @@ export class Delivery {
     return this.lostAttempts < MAX_ATTEMPTS;
   }
 
+  /** By some worker, once. */
+  get wasStarted(): boolean {
+    return this.hasStarted;
+  }
+
   /** Drawing was begun before: giving it to a worker again repeats work. */
   get isRepeated(): boolean {
     return this.lostAttempts > 0;

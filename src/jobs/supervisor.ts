@@ -1,32 +1,44 @@
+import type { Device } from '../engine/device.js';
 import { ServerError } from '../errors.js';
-import type { MetricsSnapshot } from '../metrics/merge.js';
+import type { MetricsSource } from '../metrics/merge.js';
+import { disagreement } from './agreement.js';
 import { systemClock, type Clock } from './clock.js';
 import { Delivery } from './delivery.js';
-import { HangWatch, type HangLimits } from './hang-watch.js';
-import type { FromWorker, KvMemory, WireEvent, WorkerReady, WorkerSetup } from './ipc.js';
-import { isFinal, nextStatus, type JobEvent, type JobRequest } from './job.js';
+import type { HangLimits } from './hang-watch.js';
+import type { KvMemory, WireEvent, WorkerReady, WorkerSetup } from './ipc.js';
+import { isFinal, nextStatus, unitsPerImage, type JobEvent, type JobRequest } from './job.js';
 import type { JobWorker, RunningJob } from './job-worker.js';
-import { afterExit, describeExit, type WorkerExit } from './restart-policy.js';
-import type { SpawnWorker, WorkerProcess } from './worker-process.js';
-import { fromWireError } from './wire-error.js';
+import type { WorkerExit } from './restart-policy.js';
+import { route } from './routing.js';
+import type { SpawnWorker } from './worker-process.js';
+import { WorkerSeat, type WorkerState } from './worker-seat.js';
 
-export type WorkerState = 'loading' | 'ready' | 'failed';
+export type { WorkerState } from './worker-seat.js';
+
+/** One worker, for those who watch the server. */
+export interface WorkerStatus {
+  name: string;
+  status: WorkerState;
+  /** Null until it was up once. */
+  device: Device | null;
+}
 
 export interface SupervisorOptions {
-  setup: WorkerSetup;
+  /** One for each device; they differ in it and in their name. */
+  setups: readonly WorkerSetup[];
   spawn: SpawnWorker;
   hang: HangLimits;
   capacityOf: (kv: KvMemory, request: JobRequest) => { neededBlocks: number; totalBlocks: number };
-  /** `loading`: jobs are better refused than kept waiting. A worker that is replaced at once stays `ready`. */
-  onState: (state: WorkerState) => void;
+  /** `ready` while one can draw, or is replaced at once; `failed` when none will ever again. */
+  onState: (state: WorkerState, workers: readonly WorkerStatus[]) => void;
   observer: SupervisorObserver;
   clock?: Clock;
 }
 
 /** For metrics and log. */
 export interface SupervisorObserver {
-  up(isUp: boolean, pid: number | undefined): void;
-  ended(exit: WorkerExit, summary: string, isReplaced: boolean): void;
+  up(worker: string, isUp: boolean, pid: number | undefined, device: Device | null): void;
+  ended(worker: string, exit: WorkerExit, summary: string, isReplaced: boolean): void;
   /** A job is drawn again, because the worker that drew it died. */
   redelivered(): void;
 }
@@ -36,184 +48,149 @@ interface Job {
   emit: (event: JobEvent) => void;
   delivery: Delivery;
   watched: boolean;
+  /** Who has it; null: nobody yet, or he is gone. */
+  seat: WorkerSeat | null;
+  /** Whose it was last. */
+  worker: string | null;
+  /** Units of its pictures that were not drawn yet. */
+  left: number;
 }
 
-const TICK_MS = 1000;
-/** For a worker that was asked to stop; it has nothing to finish but its step. */
-const STOP_LIMIT_MS = 5000;
-
-/** Keeps one worker process running: starts it, replaces it when it dies or hangs, and hands it the jobs of the last one. */
+/** The workers of all devices and the jobs they draw: who gets which, and who gets those of one that died. */
 export class Supervisor implements JobWorker {
-  /** The first worker is up; rejects when none can be brought up. */
+  /** A worker is up; rejects when none can be brought up. */
   readonly ready: Promise<WorkerReady>;
+  /** All were up; rejects as soon as one of them cannot be brought up, whose device or model was then wrong from the start. */
+  readonly complete: Promise<void>;
   private readonly clock: Clock;
+  private readonly seats: readonly WorkerSeat[];
   /** In the order of submission, which is the order of replay. */
   private readonly jobs = new Map<number, Job>();
-  private readonly scrapes = new Map<number, (metrics: MetricsSnapshot) => void>();
   private nextId = 1;
-  private process: WorkerProcess | null = null;
-  private hang: HangWatch;
-  private setup: WorkerSetup;
-  /** By model; null: none was ever loaded. */
-  private kv: ReadonlyMap<string, KvMemory> | null = null;
-  private isUp = false;
-  private everReady = false;
-  private failures = 0;
-  /** Why the current process will end, if we know before it does. */
-  private reason: WorkerExit | null = null;
   /** Set once there will never be a worker again. */
   private dead: ServerError | null = null;
-  private stopping: (() => void) | null = null;
   private settle!: { resolve: (ready: WorkerReady) => void; reject: (error: ServerError) => void };
+  private settleAll!: { resolve: () => void; reject: (error: ServerError) => void };
 
   constructor(private readonly options: SupervisorOptions) {
     this.clock = options.clock ?? systemClock;
-    this.hang = new HangWatch(options.hang);
-    this.setup = options.setup;
     this.ready = new Promise((resolve, reject) => {
       this.settle = { resolve, reject };
     });
-    this.ready.catch(() => undefined);
-    this.launch();
-    this.tick();
+    this.complete = new Promise((resolve, reject) => {
+      this.settleAll = { resolve, reject };
+    });
+    for (const promise of [this.ready, this.complete]) promise.catch(() => undefined);
+    this.seats = options.setups.map((setup) => this.makeSeat(setup));
   }
 
   start(request: JobRequest, emit: (event: JobEvent) => void): RunningJob {
     if (this.dead !== null) throw this.dead;
-    const id = this.takeId();
-    const job: Job = { request, emit, delivery: new Delivery(request, this.clock.now()), watched: false };
+    this.nextId += 1;
+    const id = this.nextId;
+    const left = request.seeds.length * unitsPerImage(request);
+    const job: Job = { request, emit, delivery: new Delivery(request, this.clock.now()), watched: false, seat: null, worker: null, left };
     this.jobs.set(id, job);
-    if (this.isUp) this.give(id, job);
+    this.assign(id, job);
     return {
       cancel: (reason) => {
-        if (this.jobs.delete(id) && this.isUp) this.process?.send({ kind: 'cancel', id, reason });
+        if (this.jobs.delete(id)) job.seat?.send({ kind: 'cancel', id, reason });
       },
       watch: (watched) => {
         job.watched = watched;
-        if (this.isUp && this.jobs.has(id)) this.process?.send({ kind: 'watch', id, watched });
+        if (this.jobs.has(id)) job.seat?.send({ kind: 'watch', id, watched });
       },
     };
   }
 
+  /** Against the smallest pool: the job may go to any worker. */
   capacityOf(request: JobRequest): { neededBlocks: number; totalBlocks: number } {
-    if (this.kv === null) throw new ServerError('model_loading', 'The model is loading.', { retryAfterSeconds: 1 });
-    const kv = this.kv.get(request.model);
-    if (kv === undefined) throw new ServerError('model_not_found', `The worker has no model '${request.model}'.`, { param: 'model' });
-    return this.options.capacityOf(kv, request);
+    const loaded = this.seats.flatMap(({ ready, state }) => (ready === null || state === 'failed' ? [] : [ready]));
+    if (loaded.length === 0) throw new ServerError('model_loading', 'The model is loading.', { retryAfterSeconds: 1 });
+    const kvs = loaded.flatMap(({ models }) => models.filter(({ id }) => id === request.model)).map(({ kv }) => kv);
+    const [first, ...others] = kvs;
+    if (first === undefined) throw new ServerError('model_not_found', `The worker has no model '${request.model}'.`, { param: 'model' });
+    const smallest = others.reduce((least, kv) => (kv.totalBlocks < least.totalBlocks ? kv : least), first);
+    return this.options.capacityOf(smallest, request);
   }
 
-  /** The worker's own metrics; none when it is not up, or dies meanwhile. */
-  metrics(): Promise<MetricsSnapshot> {
-    const worker = this.process;
-    if (!this.isUp || worker === null) return Promise.resolve([]);
-    const id = this.takeId();
-    worker.send({ kind: 'metrics', id });
-    return new Promise((resolve) => {
-      this.scrapes.set(id, resolve);
-    });
+  /** One of each worker: one that hangs does not hold up the others'. */
+  get metricsSources(): readonly MetricsSource[] {
+    return this.seats.map((seat) => () => seat.metrics());
   }
 
-  stop(): Promise<void> {
-    return new Promise((resolve) => {
-      this.stopping = resolve;
-      if (this.process === null) {
-        resolve();
-        return;
-      }
-      this.process.send({ kind: 'stop' });
-      this.clock.after(STOP_LIMIT_MS, () => this.process?.kill());
-    });
+  /** Jobs of which it has drawn something, or had when it died. */
+  runningOn(worker: string, model: string): number {
+    let count = 0;
+    for (const job of this.jobs.values()) if (job.worker === worker && job.request.model === model && job.delivery.wasStarted) count += 1;
+    return count;
   }
 
-  private launch(): void {
-    if (this.stopping !== null) return;
-    this.hang = new HangWatch(this.options.hang);
-    this.reason = null;
-    this.process = this.options.spawn({
-      onMessage: (message) => {
-        this.hang.heard();
-        this.onMessage(message);
+  async stop(): Promise<void> {
+    await Promise.all(this.seats.map((seat) => seat.stop()));
+  }
+
+  private makeSeat(setup: WorkerSetup): WorkerSeat {
+    const { spawn, hang, observer } = this.options;
+    const seat: WorkerSeat = new WorkerSeat(
+      { setup, spawn, hang, clock: this.clock },
+      {
+        accept: (ready) => disagreement(setup.name, ready, this.seats.flatMap((other) => (other === seat || other.ready === null ? [] : [{ name: other.name, ready: other.ready }]))),
+        onUp: (pid) => {
+          observer.up(setup.name, true, pid, seat.device);
+          this.onUp(seat);
+        },
+        onDown: () => {
+          observer.up(setup.name, false, undefined, seat.device);
+        },
+        onEvents: (events) => {
+          for (const { id, event } of events) this.onEvent(seat, id, event);
+        },
+        onLost: (exit, summary, wasUp, givenUp) => {
+          observer.ended(setup.name, exit, summary, givenUp === null);
+          if (wasUp) this.dropLost(seat);
+          this.moveJobs(seat);
+          if (givenUp !== null) this.giveUp(seat, givenUp);
+          else if (!wasUp) this.tellState();
+        },
       },
-      onExit: (exit) => {
-        this.onExit(this.reason ?? exit);
-      },
-    });
-    this.process.send({ kind: 'load', setup: this.setup });
+    );
+    return seat;
   }
 
-  private onMessage(message: FromWorker): void {
-    switch (message.kind) {
-      case 'ready':
-        this.onReady(message);
-        break;
-      case 'refused':
-        this.reason = { kind: 'refused', error: fromWireError(message.error) };
-        break;
-      case 'events':
-        for (const { id, event } of message.events) this.onEvent(id, event);
-        break;
-      case 'alive':
-        this.hang.inStep(message.stepSeconds);
-        break;
-      case 'metrics':
-        this.scrapes.get(message.id)?.(message.metrics);
-        this.scrapes.delete(message.id);
-        break;
-    }
+  private onUp(seat: WorkerSeat): void {
+    if (seat.ready !== null) this.settle.resolve(seat.ready);
+    if (this.seats.every(({ ready }) => ready !== null)) this.settleAll.resolve();
+    this.tellState();
+    for (const [id, job] of this.jobs) if (job.seat === null) this.assign(id, job);
   }
 
-  private onReady(ready: WorkerReady): void {
-    this.kv = new Map(ready.models.map(({ id, kv }) => [id, kv]));
-    // What `auto` came to stays: another device draws other bytes.
-    this.setup = { ...this.setup, device: ready.device.id };
-    this.isUp = true;
-    this.everReady = true;
-    this.options.observer.up(true, this.process?.pid);
-    this.settle.resolve(ready);
-    this.options.onState('ready');
-    for (const [id, job] of this.jobs) {
-      if (job.delivery.isRepeated) this.options.observer.redelivered();
-      this.give(id, job);
-    }
+  /** To the worker that has least to do; while none is up, it waits for the first that is. */
+  private assign(id: number, job: Job): void {
+    const up = this.seats.filter(({ isUp }) => isUp);
+    const seat = up.length <= 1 ? up[0] : up[route(job.request.model, up.map((candidate) => ({ left: this.leftOn(candidate) })))];
+    if (seat === undefined) return;
+    job.seat = seat;
+    job.worker = seat.name;
+    if (job.delivery.isRepeated) this.options.observer.redelivered();
+    seat.send({ kind: 'job', id, request: job.delivery.attempt(this.clock.now()), watched: job.watched });
   }
 
-  private give(id: number, { delivery, watched }: Job): void {
-    this.process?.send({ kind: 'job', id, request: delivery.attempt(this.clock.now()), watched });
+  private leftOn(seat: WorkerSeat): Map<string, number> {
+    const left = new Map<string, number>();
+    for (const job of this.jobs.values()) if (job.seat === seat) left.set(job.request.model, (left.get(job.request.model) ?? 0) + job.left);
+    return left;
   }
 
   /** Of a job that was cancelled meanwhile, events may still be on their way. */
-  private onEvent(id: number, wire: WireEvent): void {
+  private onEvent(seat: WorkerSeat, id: number, wire: WireEvent): void {
     const job = this.jobs.get(id);
     const event = job?.delivery.accept(wire) ?? null;
     if (job === undefined || event === null) return;
-    if (event.kind === 'succeeded') this.failures = 0;
+    if (event.kind === 'tokens') job.left -= event.to - event.from;
+    if (event.kind === 'succeeded') seat.worked();
     if (isFinal(nextStatus('running', event))) this.jobs.delete(id);
     job.emit(event);
-  }
-
-  private onExit(exit: WorkerExit): void {
-    const wasUp = this.isUp;
-    this.process = null;
-    this.isUp = false;
-    for (const resolve of this.scrapes.values()) resolve([]);
-    this.scrapes.clear();
-    this.options.observer.up(false, undefined);
-    if (this.stopping !== null) {
-      this.stopping();
-      return;
-    }
-    this.failures += 1;
-    const verdict = afterExit(exit, { everReady: this.everReady, failures: this.failures });
-    this.options.observer.ended(exit, describeExit(exit), verdict.kind === 'restart');
-    if (wasUp) this.dropLost();
-    if (verdict.kind === 'give_up') {
-      this.giveUp(exit);
-      return;
-    }
-    if (!wasUp) this.options.onState('loading');
-    this.clock.after(verdict.delayMs, () => {
-      this.launch();
-    });
   }
 
   /**
@@ -221,8 +198,8 @@ export class Supervisor implements JobWorker {
    * to have started, the one that was first in line, so that nothing can kill workers for ever. Jobs that only waited
    * are not to blame, however often workers die.
    */
-  private dropLost(): void {
-    const jobs = [...this.jobs];
+  private dropLost(seat: WorkerSeat): void {
+    const jobs = [...this.jobs].filter(([, job]) => job.seat === seat);
     const drawing = jobs.filter(([, { delivery }]) => delivery.isDrawing);
     for (const [id, job] of drawing.length > 0 ? drawing : jobs.slice(0, 1)) {
       if (job.delivery.blame()) continue;
@@ -232,30 +209,35 @@ export class Supervisor implements JobWorker {
     }
   }
 
-  private giveUp(exit: WorkerExit): void {
-    const error =
-      exit.kind === 'refused' ? exit.error : new ServerError('model_unavailable', `The worker cannot be started: ${describeExit(exit)}.`, { shouldRetry: false });
+  private moveJobs(from: WorkerSeat): void {
+    const homeless = [...this.jobs].filter(([, job]) => job.seat === from);
+    for (const [, job] of homeless) job.seat = null;
+    for (const [id, job] of homeless) this.assign(id, job);
+  }
+
+  /** The others go on. */
+  private giveUp(seat: WorkerSeat, error: ServerError): void {
+    if (seat.ready === null) this.settleAll.reject(error);
+    if (this.seats.some(({ state }) => state !== 'failed')) {
+      this.tellState();
+      return;
+    }
     this.dead = error;
-    this.options.onState('failed');
+    this.tellState();
     this.settle.reject(error);
     const jobs = [...this.jobs.values()];
     this.jobs.clear();
     for (const job of jobs) job.emit({ kind: 'failed', error });
   }
 
-  private tick(): void {
-    if (this.stopping !== null || this.dead !== null) return;
-    this.clock.after(TICK_MS, () => {
-      if (this.process !== null && this.reason === null && this.hang.tick()) {
-        this.reason = { kind: 'hang' };
-        this.process.kill();
-      }
-      this.tick();
-    });
+  private tellState(): void {
+    const workers = this.seats.map(({ name, state, device }) => ({ name, status: state, device }));
+    this.options.onState(overall(workers.map(({ status }) => status)), workers);
   }
+}
 
-  private takeId(): number {
-    this.nextId += 1;
-    return this.nextId;
-  }
+/** Of all workers together. */
+export function overall(states: readonly WorkerState[]): WorkerState {
+  if (states.includes('ready')) return 'ready';
+  return states.includes('loading') ? 'loading' : 'failed';
 }

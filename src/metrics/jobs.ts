@@ -28,13 +28,19 @@ export interface WatchedBackend {
   census(): JobCensus;
 }
 
+export interface WatchedWorker {
+  name: string;
+  /** Jobs with a picture in its batch. */
+  running(model: string): number;
+}
+
 export interface JobMetrics {
   request(model: string, api: string, outcome: RequestOutcome, seconds: number, stream?: boolean): void;
   rejected(reason: RejectReason): void;
   /** Sees every event of every job, whichever way it came in; the backend's observer. */
   onEvent(job: JobHandle, event: JobEvent, before: JobStatus): void;
   /** Until then the gauges are absent, which is what "not serving" looks like. */
-  watchBackend(models: readonly string[], worker: string, backend: WatchedBackend): void;
+  watchBackend(models: readonly string[], workers: readonly WatchedWorker[], backend: WatchedBackend): void;
   /** `read`: seconds that a request for the model would wait if it came now. */
   watchEta(models: readonly string[], read: (model: string) => number): void;
 }
@@ -70,9 +76,9 @@ export function createJobMetrics(registry: Registry): JobMetrics {
       rejected.inc({ reason });
     },
     onEvent: createJobEventMetrics(registry),
-    watchBackend: (models, worker, backend) => {
+    watchBackend: (models, workers, backend) => {
       for (const model of models) for (const outcome of OUTCOMES) requests.inc({ model, api: 'images.generations', outcome }, 0);
-      watchBackend(registry, models, worker, backend);
+      watchBackend(registry, models, workers, backend);
     },
     watchEta: (models, read) => {
       new Gauge({
@@ -88,7 +94,7 @@ export function createJobMetrics(registry: Registry): JobMetrics {
   };
 }
 
-function watchBackend(registry: Registry, models: readonly string[], worker: string, backend: WatchedBackend): void {
+function watchBackend(registry: Registry, models: readonly string[], workers: readonly WatchedWorker[], backend: WatchedBackend): void {
   const gauge = <T extends string>(name: string, help: string, labelNames: T[], collect: (gauge: Gauge<T>) => void): void => {
     new Gauge({
       name,
@@ -101,7 +107,7 @@ function watchBackend(registry: Registry, models: readonly string[], worker: str
     });
   };
   gauge('ardiff_requests_running', 'Jobs with a picture in the batch.', ['model', 'worker'], (it) => {
-    for (const model of models) it.set({ model, worker }, backend.queueOf(model).running);
+    for (const model of models) for (const { name, running } of workers) it.set({ model, worker: name }, running(model));
   });
   // One class of priority until there are more; the label is there so that dashboards need not change then.
   gauge('ardiff_requests_waiting', 'Jobs of which nothing has started.', ['model', 'priority'], (it) => {

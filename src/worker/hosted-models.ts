@@ -27,6 +27,8 @@ export async function hostModels(engine: Engine, manifests: readonly ModelManife
     const begin = performance.now();
     // Of its own: the same metrics exist once per model.
     const registry = new Registry();
+    // Other workers' are served beside them.
+    registry.setDefaultLabels({ worker: options.name });
     const worker = await startLocalWorker(engine, manifest, { ...options, turns }, registry, log);
     hosted.set(manifest.id, { worker, registry });
     models.push({ id: manifest.id, kv: worker.kv, loadSeconds: (performance.now() - begin) / 1000 });

@@ -2,10 +2,11 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { ServerError } from '../../src/errors.js';
 import type { Device } from '../../src/engine/device.js';
 import type { EngineInfo } from '../../src/engine/native-types.js';
-import type { FromWorker, ToWorker, WireEvent } from '../../src/jobs/ipc.js';
-import type { JobEvent } from '../../src/jobs/job.js';
+import type { FromWorker, ToWorker, WireEvent, WorkerSetup } from '../../src/jobs/ipc.js';
+import { unitsPerImage, type JobEvent } from '../../src/jobs/job.js';
+import type { MetricsSnapshot } from '../../src/metrics/merge.js';
 import type { WorkerExit } from '../../src/jobs/restart-policy.js';
-import { Supervisor, type WorkerState } from '../../src/jobs/supervisor.js';
+import { overall, Supervisor, type WorkerState, type WorkerStatus } from '../../src/jobs/supervisor.js';
 import { toWireError } from '../../src/jobs/wire-error.js';
 import type { WorkerListener } from '../../src/jobs/worker-process.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -37,8 +38,8 @@ class FakeProcess {
     this.listener.onMessage(structuredClone(message));
   }
 
-  ready(): void {
-    this.say({ kind: 'ready', engine: ENGINE, device: DEVICE, cudaVersion: '', models: [{ id: 'tiny', kv: { blockTokens: 16, totalBlocks: 9 }, loadSeconds: 1 }] });
+  ready(engine = ENGINE, totalBlocks = 9): void {
+    this.say({ kind: 'ready', engine, device: DEVICE, cudaVersion: '', models: [{ id: 'tiny', kv: { blockTokens: 16, totalBlocks }, loadSeconds: 1 }] });
   }
 
   tell(id: number, ...events: JobEvent[]): void {
@@ -57,15 +58,16 @@ class FakeProcess {
 let clock: ManualClock;
 let processes: FakeProcess[];
 let states: WorkerState[];
+let workers: readonly WorkerStatus[];
 let ended: WorkerExit[];
 let redelivered: number;
 let supervisor: Supervisor;
 
-beforeEach(() => {
+function supervise(setups: readonly WorkerSetup[]): void {
   clock = new ManualClock();
   [processes, states, ended, redelivered] = [[], [], [], 0];
   supervisor = new Supervisor({
-    setup: SETUP,
+    setups,
     spawn: (listener) => {
       const fake = new FakeProcess(listener);
       processes.push(fake);
@@ -73,19 +75,27 @@ beforeEach(() => {
     },
     hang: { silenceSeconds: 60, stepSeconds: 600 },
     capacityOf: ({ totalBlocks }) => ({ neededBlocks: 1, totalBlocks }),
-    onState: (state) => states.push(state),
+    onState: (state, all) => {
+      states.push(state);
+      workers = all;
+    },
     observer: {
       up: () => undefined,
-      ended: (exit) => ended.push(exit),
+      ended: (_worker, exit) => ended.push(exit),
       redelivered: () => {
         redelivered += 1;
       },
     },
     clock,
   });
+}
+
+beforeEach(() => {
+  supervise([SETUP]);
 });
 
 const last = (): FakeProcess => processes.at(-1)!;
+const scrape = (): Promise<MetricsSnapshot> => supervisor.metricsSources[0]!();
 
 function start(request = JOB_REQUEST): { events: JobEvent[]; job: ReturnType<Supervisor['start']> } {
   const events: JobEvent[] = [];
@@ -245,16 +255,16 @@ describe('Supervisor', () => {
   });
 
   it('asks the worker for its metrics, and answers none without one', async () => {
-    expect(await supervisor.metrics()).toEqual([]);
+    expect(await scrape()).toEqual([]);
     last().ready();
-    const asked = supervisor.metrics();
+    const asked = scrape();
     const { id } = last().sent.at(-1) as ToWorker & { kind: 'metrics' };
     last().say({ kind: 'metrics', id, metrics: [] });
     expect(await asked).toEqual([]);
-    const unanswered = supervisor.metrics();
+    const unanswered = scrape();
     last().crash();
     expect(await unanswered).toEqual([]);
-    expect(await supervisor.metrics()).toEqual([]);
+    expect(await scrape()).toEqual([]);
   });
 
   it('stops its worker, by force after five seconds, and starts no other', async () => {
@@ -276,5 +286,138 @@ describe('Supervisor', () => {
     await supervisor.stop();
     clock.advance(1e6);
     expect(processes).toHaveLength(1);
+  });
+});
+
+describe('Supervisor of two workers', () => {
+  beforeEach(() => {
+    supervise([{ ...SETUP, name: 'a', device: 'cuda:0' }, { ...SETUP, name: 'b', device: 'cuda:1' }]);
+  });
+
+  const seat = (index: number): FakeProcess => processes[index]!;
+  const statuses = (): string[] => workers.map(({ name, status }) => `${name} ${status}`);
+
+  it('starts both, and is ready with the first', async () => {
+    expect(processes.map(({ sent }) => sent)).toMatchObject([[{ kind: 'load', setup: { name: 'a', device: 'cuda:0' } }], [{ kind: 'load', setup: { name: 'b', device: 'cuda:1' } }]]);
+    const early = start();
+    seat(1).ready();
+    await supervisor.ready;
+    expect(seat(1).jobs).toHaveLength(1);
+    expect([states, statuses()]).toEqual([['ready'], ['a loading', 'b ready']]);
+    seat(0).ready();
+    await supervisor.complete;
+    expect(statuses()).toEqual(['a ready', 'b ready']);
+    expect([seat(0).jobs, early.events]).toEqual([[], []]);
+  });
+
+  it('gives jobs to whoever has less to draw, and speaks of each to its worker alone', () => {
+    for (const worker of processes) worker.ready();
+    const large = start({ ...JOB_REQUEST, seeds: [1, 2, 3] });
+    const [small, next] = [start(), start()];
+    expect([seat(0).jobs.length, seat(1).jobs.length]).toEqual([1, 2]);
+    const id = seat(1).jobs[0]!.id;
+    small.job.watch(true);
+    seat(1).tell(id, STARTED, tokens(0, 3));
+    expect(small.events.map(({ kind }) => kind)).toEqual(['started', 'tokens']);
+    expect([supervisor.runningOn('a', 'tiny'), supervisor.runningOn('b', 'tiny')]).toEqual([0, 1]);
+    small.job.cancel('api');
+    expect(seat(1).sent.slice(-2)).toEqual([{ kind: 'watch', id, watched: true }, { kind: 'cancel', id, reason: 'api' }]);
+    next.job.cancel('api');
+    large.job.cancel('api');
+    expect(seat(0).sent.at(-1)).toMatchObject({ kind: 'cancel', id: seat(0).jobs[0]!.id });
+    expect(seat(0).sent.filter(({ kind }) => kind === 'watch' || kind === 'cancel')).toHaveLength(1);
+    expect(supervisor.runningOn('b', 'tiny')).toBe(0);
+  });
+
+  it('counts what is left: a job that is nearly done weighs little', () => {
+    for (const worker of processes) worker.ready();
+    start({ ...JOB_REQUEST, seeds: [1, 2] });
+    start();
+    const units = unitsPerImage(JOB_REQUEST);
+    seat(0).tell(seat(0).jobs[0]!.id, STARTED, tokens(0, units), { ...tokens(0, units - 1), image: 1 });
+    start();
+    expect([seat(0).jobs.length, seat(1).jobs.length]).toEqual([2, 1]);
+  });
+
+  it('moves the jobs of a dead worker to the other at once, and the dead one is replaced beside it', () => {
+    for (const worker of processes) worker.ready();
+    const { events, job } = start();
+    seat(0).tell(seat(0).jobs[0]!.id, STARTED, tokens(0, 3));
+    job.watch(true);
+    seat(0).crash();
+    expect(seat(1).jobs).toMatchObject([{ watched: true }]);
+    expect([redelivered, states.at(-1), ended.length]).toEqual([1, 'ready', 1]);
+    const { id } = seat(1).jobs[0]!;
+    seat(1).tell(id, STARTED, tokens(0, 4), picture(0), DONE as JobEvent);
+    expect(events.map((event) => (event.kind === 'tokens' ? [event.from, event.to] : event.kind))).toEqual(['started', [0, 3], [3, 4], 'image', 'succeeded']);
+    clock.advance(0);
+    expect(processes).toHaveLength(3);
+    expect(last().sent).toMatchObject([{ kind: 'load', setup: { name: 'a', device: 'cpu' } }]);
+    last().ready();
+    start();
+    expect(last().jobs).toHaveLength(1);
+  });
+
+  it('goes on with one when the other can not be brought up again, and fails with the last', () => {
+    for (const worker of processes) worker.ready();
+    const [first, second] = [start(), start()];
+    const refuse = (worker: FakeProcess): void => {
+      worker.say({ kind: 'refused', error: toWireError(new ServerError('model_unavailable', 'no weights')) });
+      worker.listener.onExit({ kind: 'exit', code: 1, signal: null });
+    };
+    seat(0).crash();
+    clock.advance(0);
+    refuse(last());
+    expect([states.at(-1), statuses()]).toEqual(['ready', ['a failed', 'b ready']]);
+    expect(seat(1).jobs).toHaveLength(2);
+    expect(supervisor.capacityOf(JOB_REQUEST).totalBlocks).toBe(9);
+    seat(1).crash();
+    clock.advance(0);
+    refuse(last());
+    // The first in line was so under both deaths.
+    expect([first, second].map(({ events }) => events.at(-1))).toMatchObject([{ error: { code: 'worker_lost' } }, { error: { code: 'model_unavailable' } }]);
+    expect(states.at(-1)).toBe('failed');
+  });
+
+  it('says at the start that one cannot be brought up, also when the other is', async () => {
+    seat(0).ready();
+    seat(1).say({ kind: 'refused', error: toWireError(new ServerError('model_unavailable', 'no device')) });
+    seat(1).listener.onExit({ kind: 'exit', code: 1, signal: null });
+    await supervisor.ready;
+    await expect(supervisor.complete).rejects.toMatchObject({ message: 'no device' });
+  });
+
+  it('refuses a worker that would draw other bytes', async () => {
+    seat(0).ready({ ...ENGINE, isa: 'sm_90' });
+    seat(1).ready({ ...ENGINE, isa: 'sm_80' });
+    expect(seat(1).killed).toBe(true);
+    await expect(supervisor.complete).rejects.toMatchObject({ code: 'model_unavailable', message: expect.stringMatching(/^b .* has isa sm_80, a .* has sm_90/) as string });
+    expect(statuses()).toEqual(['a ready', 'b failed']);
+  });
+
+  it('admits what fits into the smaller pool', () => {
+    seat(0).ready(ENGINE, 9);
+    seat(1).ready(ENGINE, 4);
+    expect(supervisor.capacityOf(JOB_REQUEST).totalBlocks).toBe(4);
+  });
+
+  it('stops both', async () => {
+    for (const worker of processes) worker.ready();
+    const stopped = supervisor.stop();
+    for (const worker of [...processes]) {
+      expect(worker.sent.at(-1)).toEqual({ kind: 'stop' });
+      worker.listener.onExit({ kind: 'exit', code: 0, signal: null });
+    }
+    await stopped;
+    clock.advance(1e6);
+    expect(processes).toHaveLength(2);
+  });
+});
+
+describe('overall', () => {
+  it('is the best of all', () => {
+    expect(overall(['failed', 'loading', 'ready'])).toBe('ready');
+    expect(overall(['failed', 'loading'])).toBe('loading');
+    expect(overall(['failed', 'failed'])).toBe('failed');
   });
 });

@@ -42,7 +42,7 @@ TEST_F(CudaDevice, IsAmongThoseListed) {
   const CudaDevices found = cuda_devices();
   EXPECT_EQ(found.problem, "");
   ASSERT_FALSE(found.devices.empty());
-  const CudaDevice& first = found.devices[0];
+  const ardiff::CudaDevice& first = found.devices[0];
   EXPECT_EQ(first.problem, "");
   EXPECT_GT(first.memory_bytes, int64_t{1} << 30);
   EXPECT_NE(backend_->info().libraries.find("CUDA " + found.version + ", " + first.name), std::string::npos) << backend_->info().libraries;

@@ -106,7 +106,12 @@ export class ServerProcess {
 
   /** Of the worker process; null when there is none (its engine is in the server's process, or it is being replaced). */
   workerPid(): number | null {
-    return childrenOf(this.child.pid!).find((pid) => commandOf(pid).startsWith('fast-ardiff-worker')) ?? null;
+    return this.workerPids()[0] ?? null;
+  }
+
+  /** Of all of them. */
+  workerPids(): number[] {
+    return childrenOf(this.child.pid!).filter((pid) => commandOf(pid).startsWith('fast-ardiff-worker'));
   }
 
   /** Ends the process if it still runs, and removes what it was started with. */

@@ -20,7 +20,9 @@ constexpr std::array kCompiled = {__CUDA_ARCH_LIST__};
 constexpr std::array kCompiled = {900};  // the emulation
 #endif
 
-std::string version(int number, int hundreds, int tens) { return std::to_string(number / hundreds) + "." + std::to_string(number % hundreds / tens); }
+std::string version(int number, int whole, int tenth) {
+  return std::to_string(number / whole) + "." + std::to_string(number % whole / tenth);
+}
 std::string runtime_version(int number) { return version(number, 1000, 10); }
 std::string capability(int number) { return version(number, 100, 10); }
 
@@ -40,7 +42,8 @@ std::string problem_of(cudaError_t status, int count) {
   int driver = 0;
   (void)cudaDriverGetVersion(&driver);
   if (driver == 0) return "no CUDA driver on this machine";
-  return std::string(cudaGetErrorString(status)) + " (driver for CUDA " + runtime_version(driver) + ", built with " + runtime_version(CUDART_VERSION) + ")";
+  const std::string versions = "driver for CUDA " + runtime_version(driver) + ", built with " + runtime_version(CUDART_VERSION);
+  return std::string(cudaGetErrorString(status)) + " (" + versions + ")";
 }
 
 }  // namespace
@@ -62,7 +65,8 @@ CudaDevices find_cuda_devices() {
       continue;
     }
     const int architecture = properties.major * 100 + properties.minor * 10;
-    out.devices.push_back({properties.name, capability(architecture), static_cast<int64_t>(properties.totalGlobalMem), problem_of(architecture)});
+    const auto memory = static_cast<int64_t>(properties.totalGlobalMem);
+    out.devices.push_back({properties.name, capability(architecture), memory, problem_of(architecture)});
   }
   return out;
 }
