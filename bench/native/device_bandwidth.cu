@@ -74,4 +74,10 @@ DeviceBandwidth device_bandwidth() {
   return out;
 }
 
+size_t free_device_memory() {
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total));
+  return free;
+}
+
 }  // namespace ardiff::bench

@@ -1,6 +1,8 @@
 // What the first CUDA device's memory gives, in bytes per second: the floors of cuda_bench.
 #pragma once
 
+#include <cstddef>
+
 namespace ardiff::bench {
 
 struct DeviceBandwidth {
@@ -9,5 +11,6 @@ struct DeviceBandwidth {
 };
 
 DeviceBandwidth device_bandwidth();
+size_t free_device_memory();
 
 }  // namespace ardiff::bench

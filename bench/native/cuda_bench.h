@@ -1,0 +1,122 @@
+// What the parts of cuda_bench share: made-up weights, timing on the device, the two backends that are compared.
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/scratch.h"
+#include "device_bandwidth.h"
+#include "timing.h"
+
+namespace ardiff::bench {
+
+constexpr int64_t kColdBytes = int64_t{256} << 20;  // weights in turns: more than any level of cache holds
+
+// Made-up weights, small enough that nothing overflows. One buffer is behind all of them: values do not matter to time.
+class Weights {
+ public:
+  explicit Weights(Backend& backend) : backend_(backend) {}
+
+  std::unique_ptr<Linear> linear(int64_t in, int64_t out) {
+    grow(in * out);
+    const LinearPart part{{values_.data(), DType::kBF16, {out, in}, "bench"}, {}};
+    return backend_.prepare_linear({&part, 1});
+  }
+  Tensor vector(int64_t size) {
+    const std::vector<float> ones(static_cast<size_t>(size), 1.0f);
+    Tensor out = backend_.make(DType::kF32, {size});
+    backend_.upload(out, ones.data());
+    return out;
+  }
+
+ private:
+  void grow(int64_t count) {
+    std::minstd_rand random(static_cast<unsigned>(values_.size()) + 1);
+    while (static_cast<int64_t>(values_.size()) < count) values_.push_back(f32_to_bf16(0.02f * (static_cast<float>(random() % 2001) / 1000.0f - 1.0f)));
+  }
+  Backend& backend_;
+  std::vector<bf16_t> values_;
+};
+
+inline Tensor indices(Backend& backend, const std::vector<int32_t>& values) {
+  Tensor out = backend.make(DType::kI32, {static_cast<int64_t>(values.size())});
+  backend.upload(out, values.data());
+  return out;
+}
+
+inline std::vector<int32_t> counting(int64_t count, int64_t step = 1) {
+  std::vector<int32_t> out;
+  for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<int32_t>(i * step));
+  return out;
+}
+
+// Of one run() on the device: many enqueued, one wait; the best of three. `host`: until run() comes back, with nothing in the way.
+struct Cost {
+  double device, host;  // seconds
+};
+
+template <typename Run>
+Cost cost_of(Backend& backend, const Tensor& probe, Run&& run, double enough = 0.03) {
+  std::vector<std::byte> bytes(probe.view.bytes());
+  const auto wait = [&] { backend.download(probe, bytes.data()); };
+  const auto timed = [&](int count) {
+    const double begin = now();
+    for (int i = 0; i < count; ++i) run();
+    wait();
+    return (now() - begin) / count;
+  };
+  timed(3);  // with graphs: op by op, captured, replayed
+  double host = 1e9;
+  for (int i = 0; i < 3; ++i) {
+    const double begin = now();
+    run();
+    host = std::min(host, now() - begin);
+    wait();
+  }
+  const int count = static_cast<int>(std::clamp(enough / timed(3), 1.0, 2000.0));
+  return {std::min({timed(count), timed(count), timed(count)}), host};
+}
+
+template <typename Run>
+double seconds(Backend& backend, const Tensor& probe, Run&& run, double enough = 0.03) {
+  return cost_of(backend, probe, run, enough).device;
+}
+
+// One device, ops one by one and stretches as graphs.
+struct Context {
+  Backend& backend;
+  Backend& graphs;
+  DeviceBandwidth bandwidth;
+  Tensor probe, graphs_probe;  // four bytes to wait for
+
+  const Tensor& probe_of(const Backend& one) const { return &one == &graphs ? graphs_probe : probe; }
+};
+
+// The same work op by op and as graphs; make(backend) gives something to call.
+struct Compared {
+  Cost plain, graph;
+  int64_t launches;  // op by op; 0: it is more than one stretch
+};
+template <typename Make>
+Compared compare(Context& c, Make&& make, double enough = 0.03) {
+  Compared out{};
+  {
+    auto&& run = make(c.backend);
+    out.plain = cost_of(c.backend, c.probe, run, enough);
+  }
+  auto&& run = make(c.graphs);
+  out.graph = cost_of(c.graphs, c.graphs_probe, run, enough);
+  out.launches = c.graphs.stretch_counts().last_ops;
+  return out;
+}
+
+// Parts, each prints its section.
+void attention(Context& c);
+void decode(Context& c);
+void head(Context& c);
+void classes(Context& c);
+
+}  // namespace ardiff::bench
