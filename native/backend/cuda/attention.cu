@@ -18,7 +18,6 @@ namespace {
 constexpr int kGroupKeys = 128;  // keys of one block of threads
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxParts = 8;     // threads that share a column of the sums
-constexpr int64_t kPartialBytes = 64 << 20;  // rows are taken in slices whose partial sums fit in this
 // In the softmax a head has a warp and a key a lane; a column of the sums has a thread, and so has an offset.
 static_assert(kTileKeys == 32 && kAttentionThreads / 32 >= kMaxHeads && kAttentionThreads >= kMaxHeadDim && kAttentionThreads >= kGroupKeys);
 
@@ -195,7 +194,7 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
   check(most_groups <= 65535, ErrorCode::kInternal, "paged_attention: tables of ", context.block_tables.cols(), " blocks are too long");
   const int64_t row_partials = most_groups > 1 ? all.heads * most_groups : 0;
   const int64_t row_bytes = row_partials * (d * static_cast<int64_t>(sizeof(float)) + static_cast<int64_t>(sizeof(float2)));
-  const int64_t slice = std::clamp<int64_t>(kPartialBytes / std::max<int64_t>(row_bytes, 1), 1, q.rows());
+  const int64_t slice = std::clamp<int64_t>(limits_.attention_sums / std::max<int64_t>(row_bytes, 1), 1, q.rows());
   WorkspacePlan plan;
   const size_t sums_at = plan.add<float>(slice * row_partials * d), stats_at = plan.add<float2>(slice * row_partials);
   std::byte* memory = workspace_.get<std::byte>(static_cast<int64_t>(plan.bytes()));

@@ -57,8 +57,8 @@ bool use_graphs(const BackendOptions& options) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(int device, const BackendOptions& options)
-    : info_(make_info(properties(select(device)), options)), graphs_(use_graphs(options), stream_) {
+CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLimits& limits)
+    : limits_(limits), info_(make_info(properties(select(device)), options)), graphs_(use_graphs(options), stream_) {
   check_cuda(cudaDeviceGetAttribute(&sm_count_, cudaDevAttrMultiProcessorCount, device), "device attributes");
 }
 
@@ -101,7 +101,7 @@ void CudaBackend::run_stretch(const StretchKey& key, const std::function<void()>
   graphs_.run(key, activations_.moves() + workspace_.moves(), ops);
 }
 
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options, const CudaLimits& limits) {
   const int device = device_of(options.name);
   const CudaDevices found = find_cuda_devices();
   check(found.problem.empty(), ErrorCode::kInvalidArgument, "backend ", options.name, ": ", found.problem);
@@ -114,7 +114,7 @@ std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
   (void)cudaGetLastError();
   const std::string why = chosen.problem.empty() ? cudaGetErrorString(status) : chosen.problem;
   check(status == cudaSuccess, ErrorCode::kInvalidArgument, "backend ", options.name, ": ", chosen.name, ": ", why);
-  return std::make_unique<CudaBackend>(device, options);
+  return std::make_unique<CudaBackend>(device, options, limits);
 }
 
 }  // namespace ardiff

@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/graphs.h"
+#include "backend/cuda/make_cuda_backend.h"
 #include "backend/cuda/memory.h"
 
 namespace ardiff {
@@ -21,7 +22,7 @@ struct LinearTask;
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int device, const BackendOptions& options);
+  CudaBackend(int device, const BackendOptions& options, const CudaLimits& limits);
   ~CudaBackend() override;
 
   const BackendInfo& info() const override { return info_; }
@@ -86,6 +87,7 @@ class CudaBackend final : public Backend {
   void convolve(const TensorView& x, const Conv2d& w, const TensorView& y, bool doubled, bool adds);
 
   int sm_count_ = 0;
+  CudaLimits limits_;
   BackendInfo info_;
   cuda::Stream stream_;
   cuda::StagingRing staging_;

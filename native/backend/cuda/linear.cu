@@ -145,7 +145,7 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
   if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
   } else {
-    launch_linear_many(task, sm_count_, workspace_, stream_);
+    launch_linear_many(task, sm_count_, limits_.product_sums, workspace_, stream_);
   }
 }
 

@@ -16,7 +16,6 @@ constexpr int kStages = 4;
 // Slices apart keep fewer sums in registers, so that two blocks share a multiprocessor, but their sums pass through memory. On an
 // H100 that is the faster way at every measured depth (from 5120); by the bytes it cannot be so for shallow layers of many tiles.
 constexpr int kShallow = 3072;
-constexpr int64_t kPartialBytes = int64_t{256} << 20;  // of slices' sums at once; more rows take turns
 constexpr int kWarpTiles = 4;     // feature tiles of a warp
 constexpr int kWarpRowTiles = 4;  // tiles of eight rows of a warp
 constexpr int kPiece = 16;        // bytes of one copy
@@ -168,7 +167,7 @@ LinearTask rows_of(LinearTask t, int64_t first, int64_t count) {
 }
 
 template <int kFeatureWarps, int kRowWarps>
-void launch(const LinearTask& t, int multiprocessors, Workspace& workspace, cudaStream_t stream) {
+void launch(const LinearTask& t, int multiprocessors, int64_t partial_bytes, Workspace& workspace, cudaStream_t stream) {
   using S = BlockShape<kFeatureWarps, kRowWarps>;
   dim3 grid(static_cast<unsigned>(ceil_div(t.columns, S::kFeatures)), static_cast<unsigned>(ceil_div(t.rows, S::kRows)));
   if (t.depth <= kShallow && static_cast<int64_t>(grid.x) * grid.y >= multiprocessors) {
@@ -178,7 +177,7 @@ void launch(const LinearTask& t, int multiprocessors, Workspace& workspace, cuda
     check_launch("linear");
     return;
   }
-  const int64_t rows_at_once = std::max<int64_t>(kPartialBytes / (kSlices * 4) / t.columns / S::kRows, 1) * S::kRows;
+  const int64_t rows_at_once = std::max<int64_t>(partial_bytes / (kSlices * 4) / t.columns / S::kRows, 1) * S::kRows;
   float* partial = workspace.get<float>(kSlices * std::min(rows_at_once, t.rows) * t.columns);
   const auto kernel = many_rows_kernel<kFeatureWarps, kRowWarps, true>;
   allow_shared_memory(kernel, S::kSharedBytes);
@@ -195,11 +194,11 @@ void launch(const LinearTask& t, int multiprocessors, Workspace& workspace, cuda
 
 }  // namespace
 
-void launch_linear_many(const LinearTask& t, int multiprocessors, Workspace& workspace, cudaStream_t stream) {
+void launch_linear_many(const LinearTask& t, int multiprocessors, int64_t partial_bytes, Workspace& workspace, cudaStream_t stream) {
   if (t.rows <= 64) {
-    launch<4, 2>(t, multiprocessors, workspace, stream);
+    launch<4, 2>(t, multiprocessors, partial_bytes, workspace, stream);
   } else {
-    launch<2, 4>(t, multiprocessors, workspace, stream);
+    launch<2, 4>(t, multiprocessors, partial_bytes, workspace, stream);
   }
 }
 
