@@ -9,6 +9,7 @@ import type {
   StepResult,
   Tensor,
 } from './native-types.js';
+import { StepClock } from './step-clock.js';
 
 /** One loaded model, as the step loop and the golden runner see it. Every rejection is an `EngineError`. */
 export interface EngineModel {
@@ -22,19 +23,25 @@ export interface EngineModel {
 
 export interface Engine {
   readonly info: EngineInfo;
+  /** How long it has been in its step, whichever model's that is; 0 while it rests. */
+  readonly stepSeconds: number;
   load(directory: string, options: LoadOptions): Promise<EngineModel>;
   close(): void;
 }
 
 /** Hides handles and native codes: above this line a model is an object and an error has a class. */
 export function wrapEngine(native: NativeEngine): Engine {
+  const clock = new StepClock();
   return {
     info: native.info,
+    get stepSeconds() {
+      return clock.seconds;
+    },
     load: async (directory, options) => {
       const { handle, model: info } = await typed(() => native.load(directory, options));
       return {
         info,
-        step: (plan) => typed(() => native.step(handle, plan)),
+        step: (plan) => clock.time(() => typed(() => native.step(handle, plan))),
         probe: (request) => typed(() => native.probe(handle, request)),
         cancel: (sequence) => {
           native.cancel(handle, sequence);

@@ -42,7 +42,7 @@ export async function hostModels(engine: Engine, manifests: readonly ModelManife
   return {
     models,
     get stepSeconds() {
-      return Math.max(0, ...all.map(({ worker }) => worker.stepSeconds));
+      return engine.stepSeconds;
     },
     metrics: async () => (await Promise.all(all.map(({ registry }) => registry.getMetricsAsJSON()))).flat(),
     start: (request, emit) => find(request).start(request, emit),

@@ -34,8 +34,6 @@ export interface WorkerLog {
 /** A worker in this process. */
 export interface LocalWorker extends JobWorker {
   readonly kv: KvMemory;
-  /** How long the engine has been in its step; 0 while it rests. */
-  readonly stepSeconds: number;
 }
 
 /** Pictures decoded per step: enough to keep up with a full batch, few enough not to stall it. */
@@ -75,9 +73,6 @@ export async function startLocalWorker(
   const kv: KvMemory = { blockTokens: model.info.blockTokens, totalBlocks: model.info.kvBlocks };
   return {
     kv,
-    get stepSeconds() {
-      return loop.stepSeconds;
-    },
     start: (request, emit) => runner.start(request, emit),
     capacityOf: (request) => capacityOf(kv, request),
     stop: async () => {

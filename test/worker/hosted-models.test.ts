@@ -9,6 +9,7 @@ import { parseExposition } from '../support/exposition.js';
 import { FakeEngine } from '../support/fake-engine.js';
 import { JOB_REQUEST } from '../support/manual-worker.js';
 import { writeModelFolder } from '../support/model-folder.js';
+import { until } from '../support/until.js';
 
 /** One thread, as the engine is: steps of all models run one after the other. */
 class SharedEngine implements NativeEngine {
@@ -22,6 +23,12 @@ class SharedEngine implements NativeEngine {
     const { model } = await engine.load(directory, options);
     this.engines.push(engine);
     return { handle: this.engines.length - 1, model };
+  }
+  /** Steps that come now wait until the answer is called. */
+  hold(): () => void {
+    let release!: () => void;
+    this.thread = new Promise<void>((resolve) => (release = resolve));
+    return release;
   }
   unload(handle: number) {
     return this.engines[handle]!.unload();
@@ -90,6 +97,17 @@ describe('hostModels', () => {
     // Both draw from the beginning, and finish within a few steps of each other.
     expect(new Set(order.slice(0, 12)).size).toBe(2);
     expect(Math.abs(last(0) - last(1))).toBeLessThan(12);
+  });
+
+  it('tells how long the engine has been in its step, of whichever model', async () => {
+    const engine = await start();
+    const release = engine.hold();
+    const jobs = [draw('first', 1), draw('second', 2)];
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(host.stepSeconds).toBeGreaterThan(0.02);
+    release();
+    await Promise.all(jobs);
+    await until(() => host.stepSeconds === 0);
   });
 
   it('refuses a model it does not have', async () => {

@@ -43,7 +43,6 @@ export class StepLoop {
   private readonly flights: Flight[] = [];
   private readonly burst = new BurstPolicy();
   private readonly turn: Turn;
-  private stepBegan: number | null = null;
   private wake: () => void = () => undefined;
   private stopping = false;
   private finished: Promise<void> | null = null;
@@ -58,11 +57,6 @@ export class StepLoop {
     this.turn = turns.join(() => {
       this.wake();
     });
-  }
-
-  /** How long the engine has been in its step; 0 while it rests. */
-  get stepSeconds(): number {
-    return this.stepBegan === null ? 0 : (performance.now() - this.stepBegan) / 1000;
   }
 
   start(): void {
@@ -100,9 +94,7 @@ export class StepLoop {
       while (!this.stopping && this.flights.length < MAX_FLIGHTS && this.submit());
       const flight = this.flights.shift();
       if (flight !== undefined) {
-        this.stepBegan = performance.now();
         await this.settle(flight);
-        this.stepBegan = null;
       } else if (this.stopping) {
         this.turn.leave();
         return;
