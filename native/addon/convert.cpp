@@ -169,10 +169,10 @@ BackendOptions to_backend_options(const Napi::Value& value) {
 LoadOptions to_load_options(const Napi::Value& value) {
   const Field field(value, "options");
   const Field accelerator = field.at("accelerator");
-  const Field vae = field.at("vae"), pictures = field.at("kvPictures");
+  const Field vae = field.at("vae"), pictures = field.at("kvPictures"), caches = field.at("caches");
   return {field.at("kvBlocks").integer(1, INT32_MAX), field.at("maxStepTokens").integer(1, INT32_MAX),
           accelerator.absent() ? std::string() : accelerator.text(), vae.absent() ? std::nullopt : std::optional(vae.text()),
-          pictures.absent() ? 0 : pictures.integer(1, INT32_MAX)};
+          pictures.absent() ? 0 : pictures.integer(1, INT32_MAX), caches.absent() || caches.boolean()};
 }
 
 StepPlan to_step_plan(const Napi::Value& value) {

@@ -12,8 +12,14 @@ constexpr int64_t kKeptBytes = int64_t{256} << 20;
 }  // namespace
 
 ClassFeatures::ClassFeatures(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const ClassTransformer& transformer,
-                             const DiffusionDecoder& decoder, const DiffusionDecoder* few_step)
-    : backend_(backend), scratch_(scratch), config_(config), transformer_(transformer), decoder_(decoder), few_step_(few_step) {
+                             const DiffusionDecoder& decoder, const DiffusionDecoder* few_step, bool keep_classes)
+    : backend_(backend),
+      scratch_(scratch),
+      config_(config),
+      transformer_(transformer),
+      decoder_(decoder),
+      few_step_(few_step),
+      keep_classes_(keep_classes) {
   if (config.multi_reference) return;
   one_class_ = std::make_unique<KvCache>(backend, KvShape{config.transformer_blocks, config.num_heads, config.positions(), config.head_dim()}, 1);
 }
@@ -23,24 +29,28 @@ KvShape ClassFeatures::kv_shape(const TransDiffConfig& config, int64_t few_step_
           config.diffusion_blocks + few_step_blocks};
 }
 
-int64_t ClassFeatures::compute(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features) {
+int64_t ClassFeatures::compute(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features,
+                               std::span<const TensorView> conditions) {
   if (requests.empty()) return 0;
   const Scratch::Frame frame(scratch_);
-  if (config_.multi_reference) return run_passes(requests, latents, kv, features);
+  if (config_.multi_reference) return run_passes(requests, latents, kv, features, conditions);
   int64_t rows = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
+    if (!keep_classes_) kept_.clear();
     const TensorView& condition = features_of_class(requests[i].label, rows);
     store(requests.subspan(i, 1), condition, kv);
+    if (!conditions.empty()) backend_.convert(condition, conditions[i]);  // copies, both
     if (features) {
       const auto m = config_.pass_tokens;
-      backend_.convert(condition, features.row_slice(static_cast<int64_t>(i) * m, static_cast<int64_t>(i + 1) * m));  // a copy
+      backend_.convert(condition, features.row_slice(static_cast<int64_t>(i) * m, static_cast<int64_t>(i + 1) * m));
     }
   }
   return rows;
 }
 
 // Rows of the pass: class and mask tokens of those that begin, then all references.
-int64_t ClassFeatures::run_passes(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features) {
+int64_t ClassFeatures::run_passes(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features,
+                                  std::span<const TensorView> conditions) {
   const int64_t b = config_.block_tokens(), first_rows = config_.positions_of_pass(0), m = config_.pass_tokens, d = config_.width;
   std::vector<int32_t> classes, slots, table_rows, lengths, tables;
   size_t max_blocks = 0;
@@ -100,6 +110,11 @@ int64_t ClassFeatures::run_passes(std::span<const Request> requests, const Tenso
   backend_.gather_rows(out, scratch_.index(rows), ordered);
   transformer_.add_positions(ordered, tokens, condition, scratch_);
   store(requests, condition, kv);
+  int64_t at = 0;
+  for (const TensorView& one : conditions) {
+    backend_.convert(condition.row_slice(at, at + one.rows()), one);  // a copy
+    at += one.rows();
+  }
   return total;
 }
 

@@ -26,9 +26,9 @@ class ClassFeatures {
     bool for_few_step = false;                     // and the few-step decoder, if there is one
   };
 
-  // few_step: null without.
+  // few_step: null without. keep_classes: those of a model without references.
   ClassFeatures(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const ClassTransformer& transformer, const DiffusionDecoder& decoder,
-                const DiffusionDecoder* few_step);
+                const DiffusionDecoder* few_step, bool keep_classes);
 
   // Layers of a KvCache: the transformer's (none without references, see below), then the decoder's and the few-step decoder's.
   static KvShape kv_shape(const TransDiffConfig& config, int64_t few_step_blocks);
@@ -38,8 +38,10 @@ class ClassFeatures {
 
   // latents: (rows, N C) f32, channels last. features, if it is there, receives (Σ (end - first) * pass tokens, D) f32 in the
   // order of requests, passes and tokens: the transformer's output; without references what the decoder is given, positions
-  // included. Returns the number of rows the transformer was run over.
-  int64_t compute(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features = {});
+  // included. conditions, if they are there, receive for each request what its keys and values are made of, likewise. Returns the
+  // number of rows the transformer was run over.
+  int64_t compute(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features = {},
+                  std::span<const TensorView> conditions = {});
 
   // Where the condition tokens of a row begin among its blocks.
   std::span<const int32_t> condition_blocks(std::span<const int32_t> blocks) const {
@@ -47,7 +49,8 @@ class ClassFeatures {
   }
 
  private:
-  int64_t run_passes(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features);
+  int64_t run_passes(std::span<const Request> requests, const TensorView& latents, const KvCache& kv, const TensorView& features,
+                     std::span<const TensorView> conditions);
   // Without references the features are a function of the class: computed once, one class at a time, and kept.
   const TensorView& features_of_class(int32_t label, int64_t& rows_run);
   void store(std::span<const Request> requests, const TensorView& condition, const KvCache& kv);
@@ -58,6 +61,7 @@ class ClassFeatures {
   const ClassTransformer& transformer_;
   const DiffusionDecoder& decoder_;
   const DiffusionDecoder* few_step_;
+  bool keep_classes_;
 
   struct Kept {
     int32_t label;

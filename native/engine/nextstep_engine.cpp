@@ -8,6 +8,7 @@ NextStepEngine::NextStepEngine(Backend& backend, const std::filesystem::path& di
   check(options.kv_blocks >= 1 && options.kv_blocks <= (1 << 26), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " is out of range");
   check(options.max_step_tokens >= 3 && options.max_step_tokens <= (1 << 20), ErrorCode::kInvalidArgument, "maxStepTokens ",
         options.max_step_tokens, " is out of range");
+  check(options.caches, ErrorCode::kInvalidArgument, "caches: false is for TransDiff models");
   max_step_tokens_ = options.max_step_tokens;
   const VaeConfig vae_config = read_vae_config(config_.vae_directory);
   check(vae_config.latent_channels == config_.image.latent_channels, ErrorCode::kInvalidModel, "vae/config.json: z_channels ",

@@ -28,13 +28,15 @@ struct PassSampler::Batch {
   TensorView states;     // (A) their rows of the latents
   TensorView row_begin;  // (A + 1) their rows of v
   DiffusionDecoder::Batch decoder;
+  Recomputation::Batch anew;  // without caches
 };
 
-PassSampler::PassSampler(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const DiffusionDecoder& decoder)
+PassSampler::PassSampler(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const DiffusionDecoder& decoder, bool caches)
     : backend_(backend),
       scratch_(scratch),
       decoder_(decoder),
       latent_size_(config.latent_size()),
+      recomputation_(caches ? nullptr : std::make_unique<Recomputation>(backend, scratch, config, decoder)),
       times_(backend, scratch, decoder.modulation_size(), kKeepUnusedTimes, [this](std::span<const SamplerStep> steps, const TensorView& modulation) {
         std::vector<float> taus, ends;
         for (const SamplerStep& step : steps) taus.push_back(1000.0f * step.t);
@@ -93,7 +95,9 @@ std::vector<int64_t> PassSampler::sample(std::span<const PassDraw> draws, const 
     const Scratch::Frame frame(scratch_);
     std::vector<int32_t> states, row_begin{0}, row_states;
     std::vector<ConditionRow> conditions;
+    std::vector<TensorView> features;
     for (const PassDraw* draw : active) {
+      features.insert(features.end(), draw->features.begin(), draw->features.end());
       for (const ConditionRow& condition : draw->conditions) {
         row_states.push_back(static_cast<int32_t>(states.size()));
         conditions.push_back(condition);
@@ -101,7 +105,8 @@ std::vector<int64_t> PassSampler::sample(std::span<const PassDraw> draws, const 
       states.push_back(latent_row(*draw));
       row_begin.push_back(static_cast<int32_t>(conditions.size()));
     }
-    const Batch batch{scratch_.index(states), scratch_.index(row_begin), decoder_.prepare(row_states, conditions, scratch_)};
+    const Batch batch{scratch_.index(states), scratch_.index(row_begin), decoder_.prepare(row_states, conditions, scratch_),
+                      recomputation_ ? recomputation_->prepare(conditions, features) : Recomputation::Batch{}};
     do {
       advance(active, batch, step, latents, kv, record);
       ++step;
@@ -116,7 +121,7 @@ void PassSampler::advance(std::span<const PassDraw* const> active, const Batch& 
                           std::span<const KvLayer> kv, const PassRecord* record) const {
   const Scratch::Frame frame(scratch_);
   std::vector<int32_t> times, noise_index, recorded;
-  std::vector<float> coefficients;
+  std::vector<float> taus, coefficients;
   std::vector<const PassDraw*> noisy;
   std::vector<int64_t> noisy_timesteps;
   for (const PassDraw* draw : active) {
@@ -124,6 +129,7 @@ void PassSampler::advance(std::span<const PassDraw* const> active, const Batch& 
     const auto k = static_cast<size_t>(draw->begin + step);
     const SamplerStep& s = draw->timesteps->steps[k];
     times.insert(times.end(), draw->conditions.size(), draw->timesteps->tau_rows[k]);
+    taus.insert(taus.end(), draw->conditions.size(), 1000.0f * s.t);
     push_coefficients(coefficients, sequence, s.a, s.b, s.gamma);
     if (draw->record >= 0) recorded.push_back(draw->record + static_cast<int32_t>(k));
     noise_index.push_back(s.gamma == 0.0f ? 0 : static_cast<int32_t>(noisy.size()));  // not read where there is none
@@ -141,7 +147,11 @@ void PassSampler::advance(std::span<const PassDraw* const> active, const Batch& 
   }
   backend_.upload(scales, coefficients.data());
   backend_.gather_rows(latents, batch.states, x);
-  decoder_.velocity(x, batch.decoder, times_.tau(), times, kv, v, scratch_);
+  if (recomputation_) {
+    decoder_.velocity(x, batch.decoder, recomputation_->run(batch.anew, taus, kv, times), times, kv, v, scratch_);
+  } else {
+    decoder_.velocity(x, batch.decoder, times_.tau(), times, kv, v, scratch_);
+  }
   if (record != nullptr) {
     check(recorded.size() == active.size() && batch.decoder.rows == a, ErrorCode::kInternal, "recorded passes are all recorded, and have one row");
     backend_.scatter_rows(x, scratch_.index(recorded), record->states);

@@ -3,9 +3,11 @@
 // paths that another decoder has drawn.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "engine/recomputation.h"
 #include "engine/transdiff_sequence.h"
 #include "model/diffusion_decoder.h"
 
@@ -20,6 +22,7 @@ struct PassDraw {
   int64_t end = 0;
   std::vector<ConditionRow> conditions;  // one per guidance row
   int32_t record = -1;                   // its row of the record for timestep 0; -1: not recorded
+  std::vector<Tensor> features = {};     // without caches: what the conditions' keys and values are made of, (tokens, D) f32 each
 };
 
 // What a draft's path was made of, one row per jump: (rows, N C) f32 each. Recorded draws have one guidance row.
@@ -38,7 +41,8 @@ struct PassPoints {
 
 class PassSampler {
  public:
-  PassSampler(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const DiffusionDecoder& decoder);
+  // caches: false computes the modulation and the conditions' keys and values anew at every timestep (Recomputation).
+  PassSampler(Backend& backend, Scratch& scratch, const TransDiffConfig& config, const DiffusionDecoder& decoder, bool caches = true);
   PassSampler(const PassSampler&) = delete;
   PassSampler& operator=(const PassSampler&) = delete;
 
@@ -65,6 +69,7 @@ class PassSampler {
   Scratch& scratch_;
   const DiffusionDecoder& decoder_;
   int64_t latent_size_;
+  std::unique_ptr<Recomputation> recomputation_;  // null with caches
   TimestepCache times_;  // a row is what the decoder's blocks are modulated by at one timestep
 };
 

@@ -15,7 +15,7 @@
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 7;
+inline constexpr int kAbiVersion = 8;
 
 enum class SpeculationMode { kExact, kRelaxed };
 enum class Drafting { kSequential, kParallel };
@@ -154,6 +154,7 @@ struct LoadOptions {
   // Folder of a TransDiff model's VAE: absent = vae/ beside the model, empty = none (pictures are then refused).
   std::optional<std::string> vae = {};
   int64_t kv_pictures = 0;  // of a TransDiff model, instead of kv_blocks: room for so many pictures with guidance
+  bool caches = true;       // false, TransDiff without an accelerator: computes anew what docs/transdiff.md 10.2 says is kept. For benches
 };
 
 struct AcceleratorInfo {

@@ -15,6 +15,8 @@ const LoadOptions& checked(const LoadOptions& options) {
   check(pool >= 1 && pool <= (1 << 20), ErrorCode::kInvalidArgument, "kvBlocks ", options.kv_blocks, " or kvPictures ", options.kv_pictures, " is out of range");
   check(options.max_step_tokens >= 1 && options.max_step_tokens <= (1 << 20), ErrorCode::kInvalidArgument, "maxStepTokens ",
         options.max_step_tokens, " is out of range");
+  // A draft is judged along its path from keys and values that are there.
+  check(options.caches || options.accelerator.empty(), ErrorCode::kInvalidArgument, "caches: false is for a model without its accelerator");
   return options;
 }
 
@@ -52,11 +54,12 @@ TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& 
       transformer_(backend, config_, load_class_transformer(backend, checkpoint, config_)),
       decoder_(backend, config_, load_diffusion_decoder(backend, checkpoint, config_)),
       few_step_decoder_(load_few_step(options.accelerator)),
-      features_(backend, scratch_, config_, transformer_, decoder_, few_step_decoder_.get()),
-      sampler_(backend, scratch_, config_, decoder_),
+      features_(backend, scratch_, config_, transformer_, decoder_, few_step_decoder_.get(), options.caches),
+      sampler_(backend, scratch_, config_, decoder_, options.caches),
       kv_(backend, ClassFeatures::kv_shape(config_, few_step_blocks()), pool_blocks(options, config_)),
       latents_(backend, config_.latent_size()),
-      max_step_tokens_(options.max_step_tokens) {
+      max_step_tokens_(options.max_step_tokens),
+      caches_(options.caches) {
   if (few_step_decoder_) {
     few_step_ = std::make_unique<PassSampler>(backend, scratch_, config_, *few_step_decoder_);
     drafter_ = std::make_unique<FewStepDrafter>(reference_parts());
@@ -138,6 +141,7 @@ void TransDiffEngine::admit(const SequenceSpec& spec) {
   choose_timesteps(sequence);
   sequence.latent_rows = latents_.take(config_.num_passes);
   sequence.computed_passes.resize(static_cast<size_t>(sequence.num_rows()), 0);
+  sequence.conditions.resize(caches_ ? 0 : static_cast<size_t>(sequence.num_rows()));
 }
 
 void TransDiffEngine::choose_timesteps(TransDiffSequence& sequence) {
@@ -162,6 +166,7 @@ void TransDiffEngine::release(uint32_t id) {
 void TransDiffEngine::run_transformer(const StepPlan& plan, StepResult& result) {
   const Stopwatch watch;
   std::vector<ClassFeatures::Request> requests;
+  std::vector<TensorView> conditions;  // without caches: where those of the requests go
   for (const PrefillEntry& entry : plan.prefill) {
     TransDiffSequence& sequence = sequences_.at(entry.sequence);
     // The plan may have been made before the flag was set, and count on a pass that has not been finished.
@@ -171,10 +176,17 @@ void TransDiffEngine::run_transformer(const StepPlan& plan, StepResult& result) 
     request.for_model = sequence.spec.few_step == 0 || sequence.drafting;
     // It hears of the class alone: guidance is in its weights.
     request.for_few_step = entry.row == 0 && (sequence.spec.few_step > 0 || sequence.drafting);
+    if (!caches_) {
+      request.first = 0;
+      request.for_model = false;  // the sampler's business, at every timestep
+      Tensor& condition = sequence.conditions[static_cast<size_t>(entry.row)];
+      condition = backend_.make(DType::kF32, {request.end * config_.pass_tokens, config_.width});
+      conditions.push_back(condition);
+    }
     requests.push_back(request);
   }
   if (requests.empty()) return;
-  result.backbone_tokens = features_.compute(requests, latents_.view(), kv_);
+  result.backbone_tokens = features_.compute(requests, latents_.view(), kv_, {}, conditions);
   result.timings.backbone = watch.seconds();
 }
 

@@ -88,6 +88,7 @@ class TransDiffEngine final : public Engine {
   std::unique_ptr<ReferenceVerification> verification_;  // likewise
   TransDiffSequences sequences_;
   int64_t max_step_tokens_;
+  bool caches_;
 };
 
 }  // namespace ardiff

@@ -107,7 +107,8 @@ void TransDiffEngine::draw_timesteps(std::span<Drawing> drawing, const PassSampl
     const int64_t begin = sequence.done - sequence.steps.begin_of(pass);
     std::vector<ConditionRow> conditions = conditions_of(one);
     if (sequence.by_few_step(pass)) conditions.resize(1);
-    draws.push_back({&sequence, &sequence.timesteps_of(pass), pass, begin, begin + one.entry->rounds, std::move(conditions)});
+    PassDraw& draw = draws.emplace_back(PassDraw{&sequence, &sequence.timesteps_of(pass), pass, begin, begin + one.entry->rounds, std::move(conditions)});
+    draw.features = sequence.conditions;
   }
   const std::vector<int64_t> done = sampler.sample(draws, latents_.view(), layers, result.flow_head_evaluations);
   for (size_t i = 0; i < draws.size(); ++i) {

@@ -80,6 +80,7 @@ HostArrays TransDiffEngine::probe_class_to_latent(const HostArray& labels, const
   const auto pictures = static_cast<int64_t>(labels.data.size());
   const int64_t d = config_.width, side = config_.grid, c = config_.latent_channels, size = config_.latent_size();
   check(pictures >= 1, ErrorCode::kInvalidArgument, "no labels");
+  check(caches_, ErrorCode::kInvalidArgument, "the model was loaded without its caches; draw with it");
   for (const HostArray* array : {&noise, &step_noise}) {
     if (array == &step_noise && settings.few_step > 0) continue;
     probe_dim(*array, "noise", 0, 4);

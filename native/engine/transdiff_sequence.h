@@ -10,6 +10,7 @@
 #include "engine/step_plan.h"
 #include "engine/timestep_cache.h"
 #include "speculation/draft_length.h"
+#include "tensor/tensor_view.h"
 
 namespace ardiff {
 
@@ -33,6 +34,8 @@ struct TransDiffSequence {
   // Per guidance row: passes whose keys and values are in the row's blocks.
   std::vector<int64_t> computed_passes;
   int64_t done = 0;  // timesteps, over all passes
+  // Without caches, per guidance row: what the decoder's keys and values are made of at every timestep, (tokens, D) f32.
+  std::vector<Tensor> conditions;
 
   int64_t num_rows() const { return guidance_rows(spec); }
   int64_t pass() const { return steps.pass_at(done); }

@@ -8,7 +8,7 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 7;
+export const ABI_VERSION = 8;
 
 /** `cuda:1` is the second device; `cuda` the first. Builds without the cuda backend refuse it. */
 export type BackendName = 'reference' | 'cpu' | 'cuda' | `cuda:${number}`;
@@ -73,6 +73,8 @@ export interface LoadOptions {
   vae?: string;
   /** Of a TransDiff model, instead of kvBlocks: room for so many pictures with guidance, which all take the same. `ModelInfo.kvBlocks` says how many blocks that is. */
   kvPictures?: number;
+  /** Of a TransDiff model without an accelerator. `false`: computed anew is what docs/transdiff.md 10.2 says is kept, as the model's reference does; the pictures have the same bytes. For benches. */
+  caches?: boolean;
 }
 
 /** What an accelerator folder brought (docs/speculation.md). */
