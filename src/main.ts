@@ -11,6 +11,7 @@ import { EmbeddedBackend } from './jobs/embedded.js';
 import type { WorkerState, WorkerStatus } from './jobs/supervisor.js';
 import { Workloads } from './jobs/workload.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
+import { ACCELERATOR_FOLDER, CALIBRATION_FILE, isUncalibrated } from './model/accelerator.js';
 import { openModelFolder, type ServedModel } from './model/served-model.js';
 import { embedWorker, superviseWorkers, type StartedWorker, type WorkerContext } from './start-worker.js';
 import { VERSION } from './version.js';
@@ -28,6 +29,9 @@ async function main(config: Config): Promise<void> {
   const page = readPageFiles(join(PACKAGE_ROOT, 'web', 'dist'));
   const app = await buildApp({ serving, metrics, workload, patience, drawSeed, allowedOrigins: config.allowedOrigins, page }, config.logLevel);
   if (page.size === 0) app.log.warn('the playground is not built (npm run build:web): / answers 404');
+  for (const { manifest } of models) {
+    if (isUncalibrated(manifest.directory)) app.log.warn({ model: manifest.id }, uncalibratedNotice(manifest.directory));
+  }
   // Before it can be seen from outside that the server is there: whoever sees it may stop it.
   const stop = onceOnSignal();
   // Listening comes before loading: probes and clients get an answer, 503 until the model is up.
@@ -42,6 +46,10 @@ async function main(config: Config): Promise<void> {
   worker?.close();
   // Still loading: nobody waits for that any more, and a worker process ends with this one.
   if (worker === null) process.exit(0);
+}
+
+function uncalibratedNotice(directory: string): string {
+  return `${join(directory, ACCELERATOR_FOLDER)} has no ${CALIBRATION_FILE}, so nothing of it is used: pictures are drawn by the model's own sampler. Measure it with "npm run calibrate -- ${directory}".`;
 }
 
 /** Who sees every event of every job. */

@@ -130,7 +130,7 @@ function refusalOf(acceleration: Acceleration, input: AccelerationInput, calibra
 function uncalibrated({ mode, fewStep }: Acceleration, calibration: Calibration | null): Refusal {
   if (fewStep > 0 && (mode === 'off' || calibrated(calibration, { mode: 'off', fewStep }) === undefined)) {
     const steps = FEW_STEPS.filter((count) => calibrated(calibration, { mode: 'off', fewStep: count }) !== undefined);
-    const offer = steps.length === 0 ? 'This model has no few-step head; use 0 or leave it out.' : `This model draws with few_step ${[0, ...steps].join(', ')}.`;
+    const offer = steps.length === 0 ? 'This model has no calibrated few-step head; use 0 or leave it out.' : `This model draws with few_step ${[0, ...steps].join(', ')}.`;
     return { param: 'acceleration.few_step', message: offer };
   }
   const suffix = fewStep > 0 ? ` with few_step ${fewStep}` : '';

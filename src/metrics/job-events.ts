@@ -24,7 +24,7 @@ export function createJobEventMetrics(registry: Registry): (job: JobHandle, even
   }
   const prompt = new Counter({
     name: 'ardiff_prompt_tokens_total',
-    help: 'Text tokens of accepted requests, over all guidance rows.',
+    help: 'Prompt tokens of accepted requests: of text over all guidance rows, 1 of a class.',
     labelNames: ['model'],
     registers,
   });
@@ -40,7 +40,7 @@ export function createJobEventMetrics(registry: Registry): (job: JobHandle, even
     switch (event.kind) {
       case 'queued':
         submitted.set(job, performance.now());
-        prompt.inc({ model }, job.request.prompt === 'text' ? job.request.promptRows.reduce((sum, row) => sum + row.length, 0) : 0);
+        prompt.inc({ model }, job.request.prompt === 'text' ? job.request.promptRows.reduce((sum, row) => sum + row.length, 0) : 1);
         break;
       case 'started':
         // Started again after a crash of its worker, it has waited before.

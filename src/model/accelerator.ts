@@ -154,16 +154,22 @@ export function modeKeyOf({ mode, fewStep }: Acceleration): ModeKey | null {
   return mode === 'off' ? `few_step:${fewStep}` : `relaxed:few_step:${fewStep}`;
 }
 
+/** There is an accelerator, and nobody has calibrated it: the model is drawn as if it had none. */
+export function isUncalibrated(directory: string): boolean {
+  const folder = join(directory, ACCELERATOR_FOLDER);
+  return existsSync(folder) && !existsSync(join(folder, CALIBRATION_FILE));
+}
+
 /**
- * The calibration of a model's accelerator, or null where the folder has none. Refuses, naming what is wrong: a broken
+ * The calibration of a model's accelerator, or null where the folder has none: no accelerator, or one of which nothing was
+ * measured, so nothing of it is used (isUncalibrated). Refuses, naming what is wrong: a broken
  * file, one that was measured with other weights or another sampling.json, one that names files that are not there.
  */
 export function readCalibration(directory: string, sampling: SamplingDefaults | PassSampling): Calibration | null {
   const folder = join(directory, ACCELERATOR_FOLDER);
-  if (!existsSync(folder)) return null;
   const path = join(folder, CALIBRATION_FILE);
   const value = readJsonFile(path);
-  if (value === undefined) throw new InvalidModelFile(path, 'is missing; write it with "npm run calibrate", or remove the folder');
+  if (value === undefined) return null;
   const calibration = parseCalibration(path, value);
   checkFiles(folder, calibration);
   checkSampling(path, calibration, sampling);

@@ -1,10 +1,12 @@
-import { rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { loadNativeModule } from '../../src/engine/native.js';
+import { loadNativeModule, PACKAGE_ROOT } from '../../src/engine/native.js';
 import { writeModelFolder } from '../support/model-folder.js';
 import { commandOf, isAddonBuilt, runToExit, ServerProcess, type Answer } from '../support/server-process.js';
 import { parseSse, type SseEvent } from '../support/sse.js';
+import { writeUntrainedWeights } from '../support/untrained-accelerator.js';
 import { until } from '../support/until.js';
 
 let server: ServerProcess;
@@ -64,8 +66,18 @@ describe.skipIf(!isAddonBuilt())('a worker process that cannot start', () => {
     expect(errors).toMatch(/^fast-ardiff: backend cuda:0(: no CUDA (driver on this machine|device)| is not part of this build) \(invalid_argument\)$/m);
   });
 
+  it('because it has an accelerator that nobody calibrated does start, and says what is not used', { timeout: 60_000 }, async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ardiff-uncalibrated-'));
+    cpSync(join(PACKAGE_ROOT, 'test', 'golden', 'nextstep-tiny'), folder, { recursive: true });
+    await writeUntrainedWeights(folder);
+    const { code, errors, log } = await runToExit(['--model', folder], 'SIGTERM');
+    rmSync(folder, { recursive: true });
+    expect([code, errors]).toEqual([0, '']);
+    expect(log).toMatch(/"level":40.*accelerator has no accelerator\.json, so nothing of it is used.*npm run calibrate/);
+  });
+
   it('because it is still loading does not delay SIGTERM', async () => {
-    expect(await runToExit([], 'SIGTERM')).toEqual({ code: 0, errors: '' });
+    expect(await runToExit([], 'SIGTERM')).toMatchObject({ code: 0, errors: '' });
   });
 
   it('in the place of one that died leaves the server up, with an answer for everybody', async () => {

@@ -30,10 +30,10 @@ async function draw(body: object): Promise<{ job: JobRequest; answer: Record<str
   return { job: worker.requests[before]!, answer: rest.json<Record<string, unknown>>() };
 }
 
-async function refused(body: object): Promise<ErrorEnvelope['error']> {
+async function refused(body: object, drawnBefore = 0): Promise<ErrorEnvelope['error']> {
   const reply = await gateway.post(body);
   expect(reply.statusCode).toBe(400);
-  expect(worker.requests).toEqual([]);
+  expect(worker.requests).toHaveLength(drawnBefore);
   return reply.json<ErrorEnvelope>().error;
 }
 
@@ -75,6 +75,8 @@ describe('a request to a model that draws classes', () => {
 
   it('is counted in passes, and a class as one token', async () => {
     expect((await draw({ prompt: 'dog' })).answer['usage']).toMatchObject({ input_tokens: 1, output_tokens: 4, total_tokens: 5, acceleration: { mode: 'off' } });
+    await refused({ prompt: 'no such thing' }, 1);
+    expect(await gateway.metric('ardiff_prompt_tokens_total{model="zoo"}')).toBe(1);
   });
 
   it('shows its progress in timesteps over all passes', async () => {
@@ -103,7 +105,7 @@ describe('a request to a model that draws classes', () => {
     ['another size', { prompt: 'dog', size: '128x128' }, { code: 'unsupported_value', param: 'size' }, /"auto", "64x64"/],
     ['exact acceleration', { prompt: 'dog', acceleration: { mode: 'exact' } }, { code: 'unsupported_value', param: 'acceleration.mode' }, /cannot be verified exactly/],
     ['relaxed without calibration', { prompt: 'dog', acceleration: { mode: 'relaxed' } }, { code: 'unsupported_value', param: 'acceleration.mode' }, /no calibration/],
-    ['few steps without a head', { prompt: 'dog', acceleration: { few_step: 2 } }, { code: 'unsupported_value', param: 'acceleration.few_step' }, /no few-step head/],
+    ['few steps without a head', { prompt: 'dog', acceleration: { few_step: 2 } }, { code: 'unsupported_value', param: 'acceleration.few_step' }, /no calibrated few-step head/],
     ['guidance below 1', { prompt: 'dog', guidance_scale: 0.9 }, { code: 'invalid_value', param: 'guidance_scale' }, /./],
   ])('is refused for %s, before anything is drawn', async (_name, body, error, message) => {
     const answer = await refused(body);

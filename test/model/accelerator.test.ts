@@ -2,7 +2,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EngineError } from '../../src/errors.js';
-import { modeKeyOf, readCalibration, type Calibration } from '../../src/model/accelerator.js';
+import { isUncalibrated, modeKeyOf, readCalibration, type Calibration } from '../../src/model/accelerator.js';
 import { readManifest, readNextStepManifest } from '../../src/model/manifest.js';
 import { ALL_MODES, calibratedMode, PASS_MODES, tinySafetensors, writeAccelerator } from '../support/accelerator-folder.js';
 import { writeClassFolder } from '../support/class-folder.js';
@@ -44,9 +44,17 @@ describe('readCalibration', () => {
     expect(read()).toEqual(JSON.parse(JSON.stringify(written)));
   });
 
-  it('refuses a folder that was not calibrated, and a broken file', () => {
+  it('uses nothing of a folder that was not calibrated', () => {
+    expect(isUncalibrated(directory)).toBe(false);
+    writeAccelerator(directory);
+    expect(isUncalibrated(directory)).toBe(false);
+    rmSync(join(directory, 'accelerator', 'accelerator.json'));
+    expect(read()).toBeNull();
+    expect(isUncalibrated(directory)).toBe(true);
+  });
+
+  it('refuses a broken file', () => {
     mkdirSync(join(directory, 'accelerator'));
-    expect(problem()).toMatch(/accelerator\.json: is missing; write it with "npm run calibrate"/);
     writeFileSync(join(directory, 'accelerator', 'accelerator.json'), '{"version": 1');
     expect(problem()).toMatch(/is not JSON/);
     writeFileSync(join(directory, 'accelerator', 'accelerator.json'), '[]');

@@ -153,18 +153,20 @@ async function writeTinyAccelerator(model: string): Promise<void> {
 }
 
 /** Runs a server that is expected to end by itself, or by the signal that it gets as soon as it listens. */
-export async function runToExit(flags: readonly string[], signal?: NodeJS.Signals): Promise<{ code: number | null; errors: string }> {
+export async function runToExit(flags: readonly string[], signal?: NodeJS.Signals): Promise<{ code: number | null; errors: string; log: string }> {
   const child = spawn(process.execPath, ['--import', 'tsx', join(PACKAGE_ROOT, 'src', 'main.ts'), '--port', '0', '--host', '127.0.0.1', ...flags], {
     cwd: PACKAGE_ROOT,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let errors = '';
   child.stderr.on('data', (chunk) => (errors += String(chunk)));
+  let log = '';
   child.stdout.on('data', (chunk) => {
+    log += String(chunk);
     if (signal !== undefined && String(chunk).includes('Server listening')) child.kill(signal);
   });
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
-  return { code, errors };
+  return { code, errors, log };
 }
 
 /** Children started by any thread of a process. */
