@@ -1,10 +1,11 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { convertTransDiff } from '../../src/convert/transdiff-folder.js';
 import { readSafetensorsHeader } from '../support/safetensors-header.js';
 import { runCli } from '../support/terminal.js';
+import { archive, dict, op, pickle, tensor } from '../support/torch-archive.js';
 
 /** By fixtures/make_transdiff.py, with torch.save. */
 const fixture = (name: string): string => join(import.meta.dirname, 'fixtures', name);
@@ -68,6 +69,19 @@ describe('convertTransDiff', () => {
     await expect(convertTransDiff({ model: VAE, vae: VAE, heads: 2 }, folder)).rejects.toThrow(/transdiff-vae\.pth: is no TransDiff model/);
     await expect(convertTransDiff({ model: MODEL, vae: MODEL, heads: 2 }, folder)).rejects.toThrow(/transdiff\.pth: has no tensor post_quant_conv\.weight/);
     expect(existsSync(join(folder, 'model.safetensors'))).toBe(false);
+  });
+});
+
+describe('a released checkpoint that somebody prepared', () => {
+  it.each(['model', 'vae'] as const)('is refused as the %s without running what it names, and no model is written', async (part) => {
+    const hostile = join(folder, 'hostile.pth');
+    const owned = join(folder, 'owned');
+    // The call hides where training leaves its options, beside honest names.
+    const call = Buffer.concat([op.global('posix', 'system'), op.mark, op.text(`touch ${owned}`), op.tuple, op.reduce]);
+    writeFileSync(hostile, archive(pickle(dict(['model', dict(['class_emb.weight', tensor('0', [2, 2])])], ['args', call])), { 0: Buffer.alloc(16) }));
+    await expect(convertTransDiff({ model: MODEL, vae: VAE, heads: 2, [part]: hostile }, join(folder, 'out'))).rejects.toThrow(/names posix\.system/);
+    expect(existsSync(owned)).toBe(false);
+    expect(existsSync(join(folder, 'out', 'model.safetensors'))).toBe(false);
   });
 });
 

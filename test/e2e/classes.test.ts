@@ -2,6 +2,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isAddonBuilt, ServerProcess, type Answer } from '../support/server-process.js';
 import { parseSse } from '../support/sse.js';
+import { StreamClient } from '../support/stream-client.js';
 
 /** Mixed classes (some equal), seeds, timesteps and guidance; every second is for the model that draws token by token. */
 const BODIES = Array.from({ length: 12 }, (_, i) =>
@@ -66,6 +67,22 @@ describe.skipIf(!isAddonBuilt())('a server of both families', () => {
     expect(await partials(body)).toEqual(alone);
     await crowd;
     expect(picture(await server.draw({ model: 'zoo', prompt: 'eel', seed: 3 }))).toBe(alone[3]);
+  });
+
+  it('shows them on a socket too, the newest to who is slow, and draws the same picture', { timeout: 30_000 }, async () => {
+    const body = { model: 'zoo', prompt: 'eel', seed: 3, partial_images: 3, num_inference_steps: 100 };
+    const client = await StreamClient.open(server.port);
+    client.send({ t: 'hello', preview: { min_interval_ms: 0 }, window: 8 });
+    client.send({ t: 'generate', id: 'a', request: body });
+    await client.frame('completed');
+    const shown = client.pictures.map(({ bytes }) => bytes.toString('base64'));
+    const final = client.pictures.map(({ meta }) => meta['final']);
+    await client.close();
+    const all = await partials({ ...body, stream: true });
+    expect(shown).toEqual(all.filter((one) => shown.includes(one)));
+    expect(shown.at(-1)).toBe(all.at(-1));
+    expect(final).toEqual([...shown.slice(1).map(() => false), true]);
+    expect(shown.length).toBeGreaterThan(1);
   });
 
   it('frees the place of a client that went away', { timeout: 30_000 }, async () => {
