@@ -7,6 +7,7 @@ import { readQualityPack } from '../src/quality/pack.js';
 import { openStudio } from '../src/calibration/open-studio.js';
 import { readManifest } from '../src/model/manifest.js';
 import { MAX_STEP_TOKENS } from './draw.js';
+import { cachesReport, checkSameBytes, openUncached, withoutCaches } from './acceleration/caches.js';
 import { measureQuality } from './acceleration/quality.js';
 import { buildReport, printReport, saveReport } from './acceleration/report.js';
 import { measureSpeed } from './acceleration/speed.js';
@@ -14,7 +15,7 @@ import { calibratedWays, columnsOf, fewerTimesteps, manyTimesteps, VANILLA, type
 import { describeMachine } from './report.js';
 
 const USAGE = `Usage: npm run bench:acceleration -- [flags]
-  --quick          under a minute: the four columns only, fewer rounds, few pictures for quality
+  --quick          about a minute: the four columns only, fewer rounds, few pictures for quality
   --json           one JSON object on standard output, nothing else; saves nothing
   --rounds N       of times (default 9; quick 5)
   --pictures N     for FD (default 2000; quick 192)
@@ -24,8 +25,8 @@ const USAGE = `Usage: npm run bench:acceleration -- [flags]
   --no-quality     times only
   --no-save        print only; leave bench/results/ and docs/ alone
 Latency of one picture at a time, pictures per second with 16 at once, and quality, of every way of drawing the same model:
-off (its own sampler at its default timesteps), few steps, exact and relaxed speculation, and both. Of transdiff there is no exact, and off is also
-drawn with 100 timesteps (not with --quick).`;
+off (its own sampler at its default timesteps), few steps, exact and relaxed speculation, and both. Of transdiff there is no exact; off is also
+drawn with 100 timesteps (not with --quick), and both without the engine's caches, as the model's reference computes.`;
 
 /** At once where throughput is measured, and where only the pictures count. */
 const BATCH = 16;
@@ -101,9 +102,17 @@ async function main(): Promise<void> {
     const log = (line: string): void => {
       if (!options.json) console.error(`bench: ${line}`);
     };
-    log('speed');
     const prompts = pack.fdPrompts;
-    const speed = await measureSpeed(studio, [VANILLA, ...ways], {
+    const pairs: [cached: BenchWay, uncached: BenchWay][] = [];
+    if (isOfPasses) {
+      const uncached = await openUncached(engine, studio);
+      await checkSameBytes(studio, uncached, prompts.slice(0, 4));
+      const reference = options.quick ? [VANILLA] : [VANILLA, manyTimesteps()];
+      pairs.push(...reference.map((way): [BenchWay, BenchWay] => [way, withoutCaches(way, uncached)]));
+    }
+    log('speed');
+    const timed = [...ways, ...pairs.map(([, without]) => without)];
+    const speed = await measureSpeed(studio, [VANILLA, ...timed], {
       rounds: options.rounds,
       alone: prompts.slice(0, options.quick ? 4 : 8),
       together: prompts.slice(0, BATCH),
@@ -116,7 +125,7 @@ async function main(): Promise<void> {
           spread: !options.quick,
         }, log)
       : null;
-    const report = buildReport({ machine: describeMachine(engine.info), engine: engine.info, calibration, columns, ways, speed, quality, batch: BATCH });
+    const report = buildReport({ machine: describeMachine(engine.info), engine: engine.info, calibration, columns, ways: timed, speed, quality, caches: cachesReport(pairs, speed), batch: BATCH });
     if (options.json) console.log(JSON.stringify(report));
     else printReport(report);
     if (options.save) for (const path of saveReport(report, isOfPasses ? '-transdiff' : '')) console.log(`wrote ${relative(PACKAGE_ROOT, path)}`);

@@ -7,6 +7,7 @@ import { openBench, type Bench } from './context.js';
 import { benchPytorch } from './pytorch.js';
 import { describeMachine, printPart, saveParts, type PartReport } from './report.js';
 import { benchOverhead, benchReady, benchThroughput } from './serving.js';
+import { benchTransDiff } from './transdiff.js';
 
 const PARTS: Readonly<Record<string, { letter: string; run: (bench: Bench) => Promise<PartReport> }>> = {
   pytorch: { letter: 'a', run: benchPytorch },
@@ -14,10 +15,12 @@ const PARTS: Readonly<Record<string, { letter: string; run: (bench: Bench) => Pr
   overhead: { letter: 'c', run: benchOverhead },
   throughput: { letter: 'd', run: benchThroughput },
   ready: { letter: 'e', run: benchReady },
+  transdiff: { letter: 'f', run: benchTransDiff },
 };
 
 const USAGE = `Usage: npm run bench -- [parts] [flags]
 Parts: ${Object.entries(PARTS).map(([name, { letter }]) => `${letter} or ${name}`).join(', ')}; none: all
+Part f writes 1.4 GB of random weights under build/bench and removes them; it wants 8 GB of memory and has models of its own.
   --rounds N       rounds per figure (default 7)
   --model DIR      model folder (default: the bundled demo model)
   --backend NAME   cpu or reference (default cpu)

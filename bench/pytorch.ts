@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EngineModel } from '../src/engine/engine.js';
 import { PACKAGE_ROOT } from '../src/engine/native.js';
@@ -11,6 +10,7 @@ import type { Bench } from './context.js';
 import { draw, MAX_STEP_TOKENS } from './draw.js';
 import { LineProcess } from './line-process.js';
 import { noiseOf } from './philox.js';
+import { findPython, NO_PYTHON } from './python.js';
 import type { PartReport, Row } from './report.js';
 import { ratiosOf, show, spreadOf } from './stats.js';
 
@@ -34,8 +34,7 @@ export async function benchPytorch(bench: Bench): Promise<PartReport> {
   const title = 'engine against eager PyTorch, prompt ids to pixels';
   const python = findPython();
   if (python === null) {
-    const notMeasured = 'no Python with PyTorch was found (PYTHON, .venv/bin/python, python3)';
-    return { title, rows: [], figures: {}, notMeasured };
+    return { title, rows: [], figures: {}, notMeasured: NO_PYTHON };
   }
   const threads = bench.info.threads;
   const torch = LineProcess.start(python, [join(PACKAGE_ROOT, 'bench', 'pytorch_eager.py')], { OMP_NUM_THREADS: String(threads) });
@@ -74,20 +73,6 @@ export async function benchPytorch(bench: Bench): Promise<PartReport> {
   } finally {
     torch.stop();
   }
-}
-
-function findPython(): string | null {
-  const candidates = [process.env['PYTHON'], join(PACKAGE_ROOT, '.venv', 'bin', 'python'), 'python3'];
-  for (const candidate of candidates) {
-    if (candidate === undefined || (candidate.includes('/') && !existsSync(candidate))) continue;
-    try {
-      execFileSync(candidate, ['-c', 'import torch'], { stdio: 'ignore' });
-      return candidate;
-    } catch {
-      // The next one may have it.
-    }
-  }
-  return null;
 }
 
 function jobOf({ manifest, tokenizer }: TextModel, count: number, scratch: string): Job {

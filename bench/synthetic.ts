@@ -192,7 +192,8 @@ function toBfloat16(value: number): number {
   return bits[0]! >>> 16;
 }
 
-function xorshift(seed: number): () => number {
+/** Uniform in [0, 1). */
+export function xorshift(seed: number): () => number {
   let state = seed;
   return () => {
     state ^= state << 13;

@@ -6,6 +6,7 @@ import type { EngineInfo } from '../../src/engine/native-types.js';
 import type { Calibration } from '../../src/model/accelerator.js';
 import { describeCommit, resultSlug, type Machine } from '../report.js';
 import { spreadOf, type Spread } from '../stats.js';
+import type { CachesReport } from './caches.js';
 import { latencyQualityPlot } from './plot.js';
 import type { QualityResult, WayQuality } from './quality.js';
 import { speedup, tokensPerRound, type WaySpeed } from './speed.js';
@@ -28,6 +29,8 @@ export interface AccelerationReport {
   /** What `--throughput` draws by in a full batch: few steps without drafts. Bytes then depend on the load. */
   throughput: { mode: string; images_per_second: Spread; speedup: Spread } | null;
   exact: ExactReport | null;
+  /** Null: the family has none that can be left out. */
+  caches: CachesReport | null;
   vanilla_spread: QualityResult['spread'];
   modes: Record<string, ModeReport>;
 }
@@ -63,6 +66,7 @@ export interface ReportInput {
   ways: readonly BenchWay[];
   speed: ReadonlyMap<string, WaySpeed>;
   quality: QualityResult | null;
+  caches: CachesReport | null;
   batch: number;
 }
 
@@ -92,6 +96,7 @@ export function buildReport(input: ReportInput): AccelerationReport {
     quality: quality === null ? null : { vanilla: brief(modes[VANILLA.name]!.quality), ...inColumns((mode) => brief(mode.quality)) },
     throughput: few?.images_per_second == null ? null : { mode: columns.few_step!.name, images_per_second: few.images_per_second, speedup: few.speedup_together! },
     exact: columns.exact === undefined ? null : exactReport(columns.exact, input),
+    caches: input.caches,
     vanilla_spread: quality?.spread ?? null,
     modes,
   };
@@ -145,7 +150,7 @@ function exactReport({ name, settings }: BenchWay, { speed, calibration }: Repor
 }
 
 export function printReport(report: AccelerationReport): void {
-  const { machine, modes, batch, exact, throughput } = report;
+  const { machine, modes, batch, exact, throughput, caches } = report;
   console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.isa}, ${machine.dtype}, ${machine.threads} threads, Node ${machine.node}, ${machine.libraries}`);
   console.log(`\n| way | one picture, ms | speedup | ${batch} at once, images/s | speedup | tokens/round | FD (95 %) | adherence | equal to vanilla |\n|---|---|---|---|---|---|---|---|---|`);
   for (const [name, mode] of Object.entries(modes)) console.log(`| ${[name, ...cells(mode)].join(' | ')} |`);
@@ -155,6 +160,10 @@ export function printReport(report: AccelerationReport): void {
   }
   if (exact !== null) {
     console.log(`\nexact: the cost model predicts ${exact.predicted}x with γ = ${exact.predicted_drafts}; measured ${exact.measured}x of the tokens, ${(100 * exact.measured_over_predicted).toFixed(0)}% of it`);
+  }
+  if (caches !== null) {
+    const worth = Object.entries(caches.speedup).map(([name, ratio]) => `${name} ${spread(ratio)}x`);
+    console.log(`\nthe caches alone, one picture, same bytes without: ${worth.join(', ')}. Left out:\n${caches.off.map((one) => `- ${one}`).join('\n')}`);
   }
   if (throughput !== null) console.log(`--throughput, ${batch} at once: ${throughput.mode}, ${spread(throughput.images_per_second)} images/s, ${spread(throughput.speedup)}x`);
 }

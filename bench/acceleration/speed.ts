@@ -1,7 +1,7 @@
 import { vanillaSpec, type Studio } from '../../src/calibration/studio.js';
 import type { RoundRecord, StepTimings } from '../../src/engine/native-types.js';
 import type { Prompt } from '../../src/quality/pack.js';
-import { draw } from '../draw.js';
+import { draw, type Drawn } from '../draw.js';
 import { ratiosOf, spreadOf, type Spread } from '../stats.js';
 import type { BenchWay } from './ways.js';
 
@@ -36,21 +36,24 @@ export async function measureSpeed(studio: Studio, ways: readonly BenchWay[], op
     timings.set(name, []);
   }
   // What is slow only once is drawn ahead.
-  for (const { way } of ways) await draw(studio.model, [way(vanillaSpec(studio, options.alone[0]!, 0))], studio.maxStepTokens);
+  const drawBy = ({ way, studio: other = studio }: BenchWay, prompts: readonly Prompt[]): Promise<Drawn> =>
+    draw(other.model, prompts.map((prompt, i) => way(vanillaSpec(other, prompt, i))), other.maxStepTokens);
+  for (const way of ways) await drawBy(way, options.alone.slice(0, 1));
   for (let round = 0; round < options.rounds; round += 1) {
     // Another order each time: nobody always follows the same one.
-    for (const { name, way } of rotated(ways, round)) {
+    for (const way of rotated(ways, round)) {
+      const { name } = way;
       const speed = speeds.get(name)!;
       let seconds = 0;
       for (const prompt of options.alone) {
-        const drawn = await draw(studio.model, [way(vanillaSpec(studio, prompt, 0))], studio.maxStepTokens);
+        const drawn = await drawBy(way, [prompt]);
         seconds += drawn.wallSeconds / options.alone.length;
         timings.get(name)!.push(...drawn.steps);
         speed.rounds.push(...drawn.rounds);
       }
       speed.alone.push(seconds);
       if (options.together.length === 0) continue;
-      speed.together.push((await draw(studio.model, options.together.map((prompt, i) => way(vanillaSpec(studio, prompt, i))), studio.maxStepTokens)).wallSeconds);
+      speed.together.push((await drawBy(way, options.together)).wallSeconds);
     }
   }
   for (const [name, speed] of speeds) speed.share = sharesOf(timings.get(name)!);

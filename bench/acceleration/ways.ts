@@ -1,6 +1,6 @@
 import { combinationOf } from '../../src/calibration/combination.js';
 import { fewStepWay, settingsOf, wayOf, type SpeculationSettings } from '../../src/calibration/settings.js';
-import type { Way } from '../../src/calibration/studio.js';
+import type { Studio, Way } from '../../src/calibration/studio.js';
 import { MODE_KEYS, type Acceleration, type CalibratedMode, type Calibration, type ModeKey } from '../../src/model/accelerator.js';
 
 /** One way of drawing that is measured. */
@@ -12,6 +12,8 @@ export interface BenchWay {
   /** The stored mode; null: vanilla. */
   mode: CalibratedMode | null;
   way: Way;
+  /** Another than everybody's. */
+  studio?: Studio;
 }
 
 export const VANILLA: BenchWay = { name: 'off', combination: { mode: 'off', fewStep: 0 }, settings: null, mode: null, way: fewStepWay(0) };
