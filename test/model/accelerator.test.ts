@@ -1,12 +1,12 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EngineError } from '../../src/errors.js';
 import { isUncalibrated, modeKeyOf, readCalibration, type Calibration } from '../../src/model/accelerator.js';
 import { readManifest, readNextStepManifest } from '../../src/model/manifest.js';
 import { ALL_MODES, calibratedMode, PASS_MODES, tinySafetensors, writeAccelerator } from '../support/accelerator-folder.js';
 import { writeClassFolder } from '../support/class-folder.js';
 import { writeModelFolder } from '../support/model-folder.js';
+import { refusalOf } from '../support/refusal.js';
 
 let directory: string;
 let remove: () => void;
@@ -22,16 +22,7 @@ afterEach(() => {
 
 const read = (): Calibration | null => readCalibration(directory, readNextStepManifest(directory).sampling);
 
-function problem(): string {
-  try {
-    read();
-  } catch (error) {
-    expect(error).toBeInstanceOf(EngineError);
-    expect((error as EngineError).nativeCode).toBe('invalid_model');
-    return (error as EngineError).detail;
-  }
-  throw new Error('the accelerator was accepted');
-}
+const problem = (): string => refusalOf(read);
 
 describe('readCalibration', () => {
   it('gives null for a folder without an accelerator', () => {

@@ -3,15 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/engine/native.js';
 import { parseCaptions } from '../../src/model/captions.js';
 import { readManifest } from '../../src/model/manifest.js';
+import { refusalOf } from '../support/refusal.js';
 
-const problem = (value: unknown): string => {
-  try {
-    parseCaptions('captions.json', value);
-  } catch (error) {
-    return (error as { detail: string }).detail;
-  }
-  throw new Error('it was accepted');
-};
+const problem = (value: unknown): string => refusalOf(() => parseCaptions('captions.json', value));
 
 describe('parseCaptions', () => {
   it('reads styles and examples; both may be absent', () => {

@@ -5,16 +5,9 @@ import { EngineError } from '../../src/errors.js';
 import { parseLatentRgb } from '../../src/model/latent-rgb.js';
 import { readManifest } from '../../src/model/manifest.js';
 import { PREVIEW, writeModelFolder } from '../support/model-folder.js';
+import { refusalOf } from '../support/refusal.js';
 
-function problem(value: unknown): string {
-  try {
-    parseLatentRgb('preview.json', value, 4);
-  } catch (error) {
-    expect(error).toBeInstanceOf(EngineError);
-    return (error as EngineError).detail;
-  }
-  throw new Error('the file was accepted');
-}
+const problem = (value: unknown): string => refusalOf(() => parseLatentRgb('preview.json', value, 4));
 
 describe('parseLatentRgb', () => {
   it('names what is wrong', () => {

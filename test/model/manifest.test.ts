@@ -1,9 +1,9 @@
 import { writeFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { EngineError } from '../../src/errors.js';
 import { readManifest, type ModelManifest } from '../../src/model/manifest.js';
 import { writeModelFolder, type FolderOptions } from '../support/model-folder.js';
+import { refusalOf } from '../support/refusal.js';
 
 let remove: () => void = () => undefined;
 
@@ -19,15 +19,7 @@ function folder(options: FolderOptions = {}): string {
 
 const read = (options: FolderOptions = {}): ModelManifest => readManifest(folder(options));
 
-function problem(directory: string): string {
-  try {
-    readManifest(directory);
-  } catch (error) {
-    expect(error).toBeInstanceOf(EngineError);
-    return (error as EngineError).detail;
-  }
-  throw new Error('the folder was accepted');
-}
+const problem = (directory: string): string => refusalOf(() => readManifest(directory));
 
 describe('readManifest, broken folders', () => {
   it('names the missing or broken file', () => {

@@ -3,6 +3,7 @@ import { EngineError } from '../../src/errors.js';
 import { readManifest, readNextStepManifest } from '../../src/model/manifest.js';
 import type { TransDiffManifest } from '../../src/model/transdiff-manifest.js';
 import { writeClassFolder, type ClassFolderOptions } from '../support/class-folder.js';
+import { refusalOf } from '../support/refusal.js';
 
 let remove: () => void = () => undefined;
 afterEach(() => {
@@ -21,16 +22,7 @@ function read(options: ClassFolderOptions = {}): TransDiffManifest {
   return manifest;
 }
 
-function problem(options: ClassFolderOptions): string {
-  const directory = folder(options);
-  try {
-    readManifest(directory);
-  } catch (error) {
-    expect(error).toBeInstanceOf(EngineError);
-    return (error as EngineError).detail;
-  }
-  throw new Error('the folder was accepted');
-}
+const problem = (options: ClassFolderOptions): string => refusalOf(() => readManifest(folder(options)));
 
 describe('readManifest of a TransDiff folder', () => {
   it('says what a request is checked against', () => {

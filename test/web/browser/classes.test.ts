@@ -1,40 +1,19 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
 import { isAddonBuilt, ServerProcess } from '../../support/server-process.js';
 import { findChromium, launch } from '../support/browser.js';
-import { download, ended, expectRising, openPlayground, record, type Playground } from '../support/playground.js';
+import { download, ended, expectRising, openPlayground, record } from '../support/playground.js';
+import { useSite } from '../support/site.js';
 
 const chromium = findChromium();
 const CLASSES = 'transdiff-emoji64';
 
 /** The page with several models, of which one draws classes, as `npm start` serves them. */
 describe.skipIf(chromium === null || !isAddonBuilt())('the playground with a model of classes', () => {
-  let browser: Browser;
-  let server: ServerProcess;
-  let origin: string;
-  let open: Playground | null = null;
-
-  beforeAll(async () => {
-    [browser, server] = await Promise.all([launch(chromium!), ServerProcess.start([], 'bundled')]);
-    origin = `http://127.0.0.1:${server.port}`;
-  });
-
-  afterEach(async () => {
-    await open?.close();
-    open = null;
-  });
-
-  afterAll(async () => {
-    await browser.close();
-    await server.stop();
-  });
-
-  const visit = async (...rest: Parameters<typeof openPlayground> extends [unknown, unknown, ...infer R] ? R : never): Promise<Playground> => {
-    open = await openPlayground(browser, origin, ...rest);
-    return open;
-  };
+  const site = useSite(chromium);
+  const { visit } = site;
 
   const refuseSocket = (page: Page): Promise<void> => page.routeWebSocket(/\/v1\/stream$/, (socket) => { void socket.close({ code: 1008 }); });
   const press = (page: Page): Promise<void> => page.getByRole('button', { name: 'Draw', exact: true }).click();
@@ -51,7 +30,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground with a mod
     await picker.selectOption(CLASSES);
     expect([await field('prompt'), await field('class'), await field('negative'), await field('styles')]).toEqual([false, true, false, false]);
     expect(await page.locator('#timesteps-label').textContent()).toBe('Timesteps per pass');
-    const { defaults } = JSON.parse((await server.get(`/v1/models/${CLASSES}`)).text) as { defaults: { guidance_scale: number; num_inference_steps: number } };
+    const { defaults } = JSON.parse((await site.server.get(`/v1/models/${CLASSES}`)).text) as { defaults: { guidance_scale: number; num_inference_steps: number } };
     expect([Number(await page.inputValue('#guidance')), Number(await page.inputValue('#timesteps'))]).toEqual([defaults.guidance_scale, defaults.num_inference_steps]);
     // Each keeps what was typed.
     await picker.selectOption('nextstep-emoji64');
@@ -84,9 +63,9 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground with a mod
     expect(await page.locator('.drawing-card').count()).toBe(0);
     await page.keyboard.press('Enter');
     expect(await ended(page)).toMatch(/^1 picture in \d/);
-    const { json } = await server.draw({ model: CLASSES, prompt: 'red apple', seed: 7 });
+    const { json } = await site.server.draw({ model: CLASSES, prompt: 'red apple', seed: 7 });
     expect(await download(page)).toEqual({ name: 'red-apple-7.png', base64: json.data[0]?.b64_json });
-    expect(page.url()).toBe(`${origin}/#prompt=red+apple&model=${CLASSES}&seed=7`);
+    expect(page.url()).toBe(`${site.origin}/#prompt=red+apple&model=${CLASSES}&seed=7`);
     expect(problems).toEqual([]);
   });
 
@@ -163,7 +142,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground with a mod
       await choices.getByRole('button', { name: 'red apple' }).click();
       await ended(page);
       expect([await page.locator('.drawing-card h2').first().textContent(), await page.inputValue('#class')]).toEqual(['red apple', 'red apple']);
-      const { json } = await server.draw({ model: CLASSES, prompt: 'red apple', seed: 7 });
+      const { json } = await site.server.draw({ model: CLASSES, prompt: 'red apple', seed: 7 });
       expect((await download(page)).base64).toBe(json.data[0]?.b64_json);
     });
   }
@@ -173,17 +152,17 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground with a mod
     await press(page);
     await ended(page);
     await expect.poll(() => page.locator('#entries li').count()).toBe(1);
-    await page.goto(`${origin}/#prompt=fox&seed=1`);
+    await page.goto(`${site.origin}/#prompt=fox&seed=1`);
     await page.reload();
     await page.locator('#way[data-way=live]').waitFor();
     expect(await page.inputValue('#model-choice')).toBe('nextstep-emoji64');
     await page.getByRole('button', { name: 'Bring back penguin, seed 5' }).click();
     expect([await page.inputValue('#model-choice'), await page.inputValue('#class'), await page.inputValue('#seed')]).toEqual([CLASSES, 'penguin', '5']);
-    await page.goto(`${origin}/#prompt=fox&model=gone&seed=1`);
+    await page.goto(`${site.origin}/#prompt=fox&model=gone&seed=1`);
     await page.getByText('This server has no model “gone”').first().waitFor();
     expect([await page.inputValue('#model-choice'), await page.inputValue('#prompt')]).toEqual(['nextstep-emoji64', 'fox']);
     // A link may name a model alone.
-    await page.goto(`${origin}/#model=${CLASSES}`);
+    await page.goto(`${site.origin}/#model=${CLASSES}`);
     await expect.poll(() => page.inputValue('#model-choice')).toBe(CLASSES);
   });
 

@@ -1,51 +1,29 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import type { Browser } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { isAddonBuilt, ServerProcess } from '../../support/server-process.js';
-import { findChromium, launch, PLAIN_HOST } from '../support/browser.js';
+import { findChromium, PLAIN_HOST } from '../support/browser.js';
 import { mockStream } from '../support/mock-stream.js';
-import { download, draw, ended, expectRising, openPlayground, record, recordNotices, type Playground } from '../support/playground.js';
+import { download, draw, ended, expectRising, openPlayground, record, recordNotices } from '../support/playground.js';
+import { useSite } from '../support/site.js';
 
 const chromium = findChromium();
 const SCREENSHOTS = process.env['ARDIFF_SCREENSHOTS'];
 
 /** The page as built, a real server with the bundled models, and the system's Chromium. What is different for models of classes: classes.test.ts. */
 describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
-  let browser: Browser;
-  let server: ServerProcess;
-  let origin: string;
-  let open: Playground | null = null;
-
-  beforeAll(async () => {
-    [browser, server] = await Promise.all([launch(chromium!), ServerProcess.start([], 'bundled')]);
-    origin = `http://127.0.0.1:${server.port}`;
-  });
-
-  afterEach(async () => {
-    await open?.close();
-    open = null;
-  });
-
-  afterAll(async () => {
-    await browser.close();
-    await server.stop();
-  });
-
-  const visit = async (...rest: Parameters<typeof openPlayground> extends [unknown, unknown, ...infer R] ? R : never): Promise<Playground> => {
-    open = await openPlayground(browser, origin, ...rest);
-    return open;
-  };
+  const site = useSite(chromium);
+  const { visit } = site;
 
   /** Of running jobs: by a cancel frame, or by closing the answer. */
   const cancellations = async (): Promise<number> => {
-    const reasons = ['api', 'disconnect'].map((reason) => server.metric(`ardiff_cancellations_total{reason="${reason}",phase="running"}`));
+    const reasons = ['api', 'disconnect'].map((reason) => site.server.metric(`ardiff_cancellations_total{reason="${reason}",phase="running"}`));
     return (await Promise.all(reasons)).reduce((sum, count) => sum + count, 0);
   };
 
   const shoot = async (name: string, fullPage = false): Promise<void> => {
-    if (SCREENSHOTS !== undefined) await open!.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage });
+    if (SCREENSHOTS !== undefined) await site.open.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage });
   };
 
   it('draws what is typed, and shows the bytes that the API gives for that seed', async () => {
@@ -54,11 +32,11 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     await page.fill('#prompt', 'red apple');
     await page.keyboard.press('Enter');
     expect(await ended(page)).toMatch(/^1 picture in \d/);
-    const { json } = await server.draw({ prompt: 'red apple', seed: 7 });
+    const { json } = await site.server.draw({ prompt: 'red apple', seed: 7 });
     expect(await download(page)).toEqual({ name: 'red-apple-7.png', base64: json.data[0]?.b64_json });
     expect(await page.locator('.tile img').first().evaluate((image: HTMLImageElement) => image.naturalWidth)).toBe(64);
     await expect.poll(() => page.locator('#entries li').count()).toBe(1);
-    expect(page.url()).toBe(`${origin}/#prompt=red+apple&seed=7`);
+    expect(page.url()).toBe(`${site.origin}/#prompt=red+apple&seed=7`);
     expect(problems).toEqual([]);
   });
 
@@ -121,7 +99,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     await ended(page);
     const first = await download(page);
     await expect.poll(() => page.locator('#entries li').count()).toBe(1);
-    await page.goto(origin);
+    await page.goto(site.origin);
     await page.locator('#way[data-way=live], #way[data-way=limited]').waitFor();
     await page.getByRole('button', { name: 'Bring back teddy bear, 3d style, seed 31' }).click();
     expect([await page.inputValue('#prompt'), await page.inputValue('#seed'), await page.inputValue('input[name=style]:checked')]).toEqual(['teddy bear', '31', ', 3d style']);
@@ -162,7 +140,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     await page.getByRole('button', { name: 'Copy as curl' }).click();
     await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toContain(`"prompt":"pirate'\\''s flag"`);
     await page.getByRole('button', { name: 'Copy link' }).click();
-    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toBe(`${origin}/#prompt=pirate%27s+flag&seed=3`);
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toBe(`${site.origin}/#prompt=pirate%27s+flag&seed=3`);
   });
 
   it('is usable with the keyboard alone', async () => {
@@ -243,7 +221,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
         });
       }),
     );
-    const before = await server.metric('ardiff_images_total{model="nextstep-emoji64",format="png"}');
+    const before = await site.server.metric('ardiff_images_total{model="nextstep-emoji64",format="png"}');
     const [frames, notices] = [await record(page), await recordNotices(page)];
     await draw(page, { prompt: 'castle', seed: 7, n: 4, timesteps: 50 });
     await ended(page);
@@ -253,14 +231,14 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     expect(await page.locator('#notice').isVisible()).toBe(false);
     expectRising((await frames()).map(({ fraction }) => fraction));
     expect(await page.locator('.tile img').count()).toBe(4);
-    expect(await server.metric('ardiff_images_total{model="nextstep-emoji64",format="png"}')).toBe(before + 4);
-    const { json } = await server.draw({ prompt: 'castle', seed: 7, num_inference_steps: 50 });
+    expect(await site.server.metric('ardiff_images_total{model="nextstep-emoji64",format="png"}')).toBe(before + 4);
+    const { json } = await site.server.draw({ prompt: 'castle', seed: 7, num_inference_steps: 50 });
     expect((await download(page)).base64).toBe(json.data[0]?.b64_json);
   });
 
   it('gets its picture from a server that was killed and started again in between', async () => {
     const first = await ServerProcess.start([], 'bundled');
-    const there = await openPlayground(browser, `http://127.0.0.1:${first.port}`);
+    const there = await openPlayground(site.browser, `http://127.0.0.1:${first.port}`);
     const frames = await record(there.page);
     await draw(there.page, { prompt: 'castle', seed: 7, n: 4, timesteps: 50 });
     await there.page.waitForFunction(() => (document.querySelector('progress')?.value ?? 0) > 0.3);
@@ -276,8 +254,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
   });
 
   it('works where the browser sees no secure context, as on a phone in the same network', async () => {
-    open = await openPlayground(browser, `http://${PLAIN_HOST}:${server.port}`);
-    const { page, problems } = open;
+    const { page, problems } = await site.visitAt(`http://${PLAIN_HOST}:${site.server.port}`);
     expect(await page.evaluate(() => isSecureContext)).toBe(false);
     await draw(page, { prompt: 'red apple' });
     await ended(page);
@@ -295,7 +272,7 @@ describe.skipIf(chromium === null || !isAddonBuilt())('the playground', () => {
     await draw(page, { prompt: 'castle', seed: 7, n: 2, timesteps: 50 });
     await ended(page);
     expectRising((await frames()).map(({ fraction }) => fraction));
-    const { json } = await server.draw({ prompt: 'castle', seed: 7, num_inference_steps: 50 });
+    const { json } = await site.server.draw({ prompt: 'castle', seed: 7, num_inference_steps: 50 });
     expect((await download(page)).base64).toBe(json.data[0]?.b64_json);
     await draw(page, { prompt: 'castle', n: 10, timesteps: 50 });
     await page.getByRole('button', { name: 'Cancel' }).click();
