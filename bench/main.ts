@@ -20,7 +20,7 @@ const PARTS: Readonly<Record<string, { letter: string; run: (bench: Bench) => Pr
 
 const USAGE = `Usage: npm run bench -- [parts] [flags]
 Parts: ${Object.entries(PARTS).map(([name, { letter }]) => `${letter} or ${name}`).join(', ')}; none: all
-Part f writes 1.4 GB of random weights under build/bench and removes them; it wants 8 GB of memory and has models of its own.
+Part f writes 1.4 GB of random weights under build/bench and removes them; it wants 12 GB of memory and some ten minutes, and has models of its own.
   --rounds N       rounds per figure (default 7)
   --model DIR      model folder (default: the bundled demo model)
   --backend NAME   cpu or reference (default cpu)
