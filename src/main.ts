@@ -69,8 +69,8 @@ async function load(config: Config, models: readonly ServedModel[], serving: Ser
   };
   const context: WorkerContext = { manifests, metrics, log: app.log, onState };
   const started = config.inProcess ? await embedWorker(config, context) : superviseWorkers(config, context);
-  if (serving.workers.length === 0) serving.workers = started.names.map((name) => ({ name, status: 'loading', device: null }));
-  const { engine: info, device, cudaVersion, models: ready } = await started.ready;
+  if (serving.workers.length === 0) serving.workers = started.names.map((name) => ({ name, status: 'loading', loaded: 0, device: null }));
+  const { engine: info, device, cudaVersion, models: ready } = await Promise.race([started.ready, started.complete.then(() => started.ready)]);
   const backend = new EmbeddedBackend(started.worker, {
     capacity: config.queue,
     observe: (job, event, before) => {
@@ -88,7 +88,8 @@ async function load(config: Config, models: readonly ServedModel[], serving: Ser
   const devices = config.devices.map((asked) => (asked === 'auto' ? device.id : asked)).map((id) => (id === 'reference' ? 'cpu' : id));
   serving.engine = { backend: info.backend, device: devices.join(), dtype: info.dtype, isa: info.isa };
   serving.status = 'ready';
-  app.log.info({ models: ids, ...info, device, seconds: Number(seconds.toFixed(3)) }, 'ready');
+  const memory = Object.fromEntries(ready.flatMap((model) => (model.memory === null ? [] : [[model.id, model.memory]])));
+  app.log.info({ models: ids, ...info, device, memory, seconds: Number(seconds.toFixed(3)) }, 'ready');
   return started;
 }
 

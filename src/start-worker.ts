@@ -78,7 +78,7 @@ export async function embedWorker(config: Config, { manifests, metrics, log, onS
   const worker = await hostModels(engine, manifests, { ...config, name }, log);
   metrics.addSource(worker.metrics);
   metrics.workers.up(name, true);
-  onState('ready', [{ name, status: 'ready', device }]);
+  onState('ready', [{ name, status: 'ready', loaded: 1, device }]);
   return {
     worker,
     names: [name],

@@ -166,13 +166,24 @@ BackendOptions to_backend_options(const Napi::Value& value) {
   return {field.at("backend").text(), field.at("dtype").text(), static_cast<int>(field.at("threads").integer(0, 1024))};
 }
 
+namespace {
+
+Rehearsal read_rehearsal(const Field& field) {
+  if (field.absent()) return {};
+  return {field.at("pictures").integer(1, 4096), field.at("gridHeight").integer(1, 4096), field.at("gridWidth").integer(1, 4096),
+          field.at("timesteps").integer(1, 1000)};
+}
+
+}  // namespace
+
 LoadOptions to_load_options(const Napi::Value& value) {
   const Field field(value, "options");
   const Field accelerator = field.at("accelerator");
   const Field vae = field.at("vae"), pictures = field.at("kvPictures"), caches = field.at("caches");
   return {field.at("kvBlocks").integer(1, INT32_MAX), field.at("maxStepTokens").integer(1, INT32_MAX),
           accelerator.absent() ? std::string() : accelerator.text(), vae.absent() ? std::nullopt : std::optional(vae.text()),
-          pictures.absent() ? 0 : pictures.integer(1, INT32_MAX), caches.absent() || caches.boolean()};
+          read_rehearsal(field.at("rehearsal")), pictures.absent() ? 0 : pictures.integer(1, INT32_MAX), caches.absent() || caches.boolean(),
+          nullptr};
 }
 
 StepPlan to_step_plan(const Napi::Value& value) {
@@ -293,6 +304,14 @@ Napi::Object from_model_info(Napi::Env env, const ModelInfo& info) {
     classes.Set("passTokens", static_cast<double>(info.classes.pass_tokens));
     classes.Set("grid", static_cast<double>(info.classes.grid));
     out.Set("classes", classes);
+  }
+  if (info.memory) {
+    Napi::Object memory = Napi::Object::New(env);
+    memory.Set("weightBytes", static_cast<double>(info.memory->weights));
+    memory.Set("kvBytes", static_cast<double>(info.memory->kv));
+    memory.Set("workspaceBytes", static_cast<double>(info.memory->workspace));
+    memory.Set("freeBytes", static_cast<double>(info.memory->free));
+    out.Set("memory", memory);
   }
   return out;
 }

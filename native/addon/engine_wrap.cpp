@@ -16,7 +16,7 @@ std::shared_ptr<Engine> EngineWrap::State::find(uint32_t handle) {
 
 Napi::Function EngineWrap::define(Napi::Env env) {
   return DefineClass(env, "Engine",
-                     {InstanceAccessor<&EngineWrap::info>("info"), InstanceMethod<&EngineWrap::load>("load"),
+                     {InstanceAccessor<&EngineWrap::info>("info"), InstanceAccessor<&EngineWrap::loaded_bytes>("loadedBytes"), InstanceMethod<&EngineWrap::load>("load"),
                       InstanceMethod<&EngineWrap::unload>("unload"), InstanceMethod<&EngineWrap::step>("step"),
                       InstanceMethod<&EngineWrap::probe>("probe"), InstanceMethod<&EngineWrap::cancel>("cancel"),
                       InstanceMethod<&EngineWrap::close>("close")});
@@ -87,11 +87,16 @@ Napi::Value EngineWrap::promise(Napi::Env env, Compute compute, Convert convert)
 
 Napi::Value EngineWrap::info(const Napi::CallbackInfo& info) { return from_backend_info(info.Env(), backend_info_); }
 
+Napi::Value EngineWrap::loaded_bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(progress_->bytes.load(std::memory_order_relaxed)));
+}
+
 Napi::Value EngineWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     check(info[0].IsString(), ErrorCode::kInvalidArgument, "directory is not a string");
     const std::string directory = info[0].As<Napi::String>().Utf8Value();
-    const LoadOptions options = to_load_options(info[1]);
+    LoadOptions options = to_load_options(info[1]);
+    options.progress = progress_;
     const uint32_t handle = next_handle_++;
     return promise(
         info.Env(),

@@ -32,6 +32,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
   };
 
   Napi::Value info(const Napi::CallbackInfo& info);
+  Napi::Value loaded_bytes(const Napi::CallbackInfo& info);
   Napi::Value load(const Napi::CallbackInfo& info);
   Napi::Value unload(const Napi::CallbackInfo& info);
   Napi::Value step(const Napi::CallbackInfo& info);
@@ -47,6 +48,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
   std::shared_ptr<State> state_;
   std::unique_ptr<EngineThread> thread_;
   BackendInfo backend_info_;
+  std::shared_ptr<LoadProgress> progress_ = std::make_shared<LoadProgress>();  // of all models
   uint32_t next_handle_ = 1;
 };
 

@@ -24,6 +24,11 @@ struct BackendInfo {
   std::string libraries;  // "oneDNN 2.6.3"
 };
 
+struct DeviceMemory {
+  int64_t free = 0;  // can be allocated now
+  int64_t total = 0;
+};
+
 // Not thread safe: one engine thread owns a backend and everything made by it. Asynchronous backends order
 // all calls; upload/download are the only points where host memory is touched, download waits.
 class Backend : public Ops {
@@ -51,6 +56,17 @@ class Backend : public Ops {
   // Whether stretches are kept. Who looks up between ops, at a cancel flag, does so between stretches then.
   virtual bool keeps_stretches() const { return false; }
   virtual StretchCounts stretch_counts() const { return {}; }
+
+  // Of a device with memory of its own; none: the host's, which is shared with everybody and not priced.
+  virtual std::optional<DeviceMemory> device_memory() const { return std::nullopt; }
+  // What prepared weights take, and at most what ops keep between their kernels, where no product's input is larger than
+  // `largest_input` bytes. For pricing (engine/memory_price.h).
+  virtual size_t linear_bytes(int64_t in, int64_t out) const;
+  virtual size_t conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const;
+  virtual size_t op_memory_bytes(size_t largest_input) const {
+    (void)largest_input;
+    return 0;
+  }
 
   // A hint at the end of a step: the caller is about to wake somebody, who should find a free core.
   virtual void rest() {}

@@ -9,6 +9,12 @@
 
 namespace ardiff {
 
+// Weights as products take them, and float32 biases.
+size_t Backend::linear_bytes(int64_t in, int64_t out) const {
+  return static_cast<size_t>(out * in) * dtype_size(activation_dtype()) + static_cast<size_t>(out) * sizeof(float);
+}
+size_t Backend::conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const { return linear_bytes(in * kernel * kernel, out); }
+
 std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
   const bool known = options.dtype == "auto" || options.dtype == "float32" || options.dtype == "bfloat16";
   check(known, ErrorCode::kInvalidArgument, "dtype: expected auto, float32 or bfloat16, got ", options.dtype);

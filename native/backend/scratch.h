@@ -25,10 +25,11 @@ class Scratch {
   // Frees everything taken since construction when it goes out of scope: one per layer, timestep, image.
   class Frame {
    public:
-    explicit Frame(Scratch& scratch) : scratch_(scratch), chunk_(scratch.chunk_), used_(scratch.used_) {}
+    explicit Frame(Scratch& scratch) : scratch_(scratch), chunk_(scratch.chunk_), used_(scratch.used_), before_(scratch.before_) {}
     ~Frame() {
       scratch_.chunk_ = chunk_;
       scratch_.used_ = used_;
+      scratch_.before_ = before_;
     }
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;
@@ -37,6 +38,7 @@ class Scratch {
     Scratch& scratch_;
     size_t chunk_;
     size_t used_;
+    size_t before_;
   };
 
   // Where the next tensors will lie: from the same place, the same shapes taken in the same order have the same addresses.
@@ -45,6 +47,10 @@ class Scratch {
   // Drops every tensor and, where several chunks were needed, joins them into one for the next step.
   void reset();
   size_t capacity() const;
+  // The most that was taken at once, since memory was last joined; exact where it is one piece.
+  size_t most_used() const { return most_; }
+  // Between steps: memory for so much at once, in one piece, so that none is allocated later.
+  void reserve(size_t bytes);
 
  private:
   struct Chunk {
@@ -58,6 +64,8 @@ class Scratch {
   StretchOwner layout_;  // another one for every set of chunks
   size_t chunk_ = 0;  // chunk being filled
   size_t used_ = 0;   // bytes used of it
+  size_t before_ = 0; // size of the chunks before it
+  size_t most_ = 0;
 };
 
 }  // namespace ardiff

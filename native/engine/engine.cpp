@@ -4,6 +4,11 @@
 
 namespace ardiff {
 
+void Engine::keep_price(const MemoryPrice& price) {
+  scratch_.reserve(static_cast<size_t>(price.scratch));
+  info_.memory = price;
+}
+
 StepResult Engine::step(const StepPlan& plan) {
   const Stopwatch total;
   check_step(plan);

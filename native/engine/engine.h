@@ -27,6 +27,12 @@ class Engine {
   // Throws kInvalidArgument for a kind that the family does not have.
   virtual HostArrays probe(const ProbeRequest& request) = 0;
 
+  // Memory of a step's short-lived tensors: all of it, and the most that was in use.
+  size_t scratch_capacity() const { return scratch_.capacity(); }
+  size_t scratch_used() const { return scratch_.most_used(); }
+  // Before the first step. The price that it was loaded at; its scratch is then there from the start.
+  void keep_price(const MemoryPrice& price);
+
   // Thread safe.
   void cancel(uint32_t sequence) { cancel_flags_.set(sequence); }
 

@@ -13,16 +13,16 @@ NextStepEngine::NextStepEngine(Backend& backend, const std::filesystem::path& di
   const VaeConfig vae_config = read_vae_config(config_.vae_directory);
   check(vae_config.latent_channels == config_.image.latent_channels, ErrorCode::kInvalidModel, "vae/config.json: z_channels ",
         vae_config.latent_channels, " differs from the model's ", config_.image.latent_channels, " latent channels");
-  const Checkpoint checkpoint(directory, "model");
+  const Checkpoint checkpoint(directory, "model", options.progress);
   if (!std::filesystem::exists(config_.vae_directory / "model.safetensors") && std::filesystem::exists(config_.vae_directory / "checkpoint.pt")) {
     fail(ErrorCode::kInvalidModel, "vae/checkpoint.pt is a pickle, which is not loaded; convert it once with `npm run convert -- DIR`");
   }
-  const Checkpoint vae_checkpoint(config_.vae_directory, "model");
+  const Checkpoint vae_checkpoint(config_.vae_directory, "model", options.progress);
 
   backbone_ = std::make_unique<Backbone>(backend_, config_.backbone, load_backbone(backend_, checkpoint, config_));
   sampler_ = std::make_unique<TokenSampler>(backend_, scratch_, FlowHead(backend_, load_flow_head(backend_, checkpoint, config_)));
   vae_ = std::make_unique<Vae>(backend_, vae_checkpoint, vae_config);
-  if (!options.accelerator.empty()) load_accelerator(options.accelerator);
+  if (!options.accelerator.empty()) load_accelerator(options.accelerator, options.progress);
   kv_ = std::make_unique<KvCache>(backend_, config_.backbone, options.kv_blocks, info_.accelerator.draft_layers);
   hidden_ = std::make_unique<RowPool>(backend_, config_.backbone.hidden_size);
   tokens_ = std::make_unique<RowPool>(backend_, config_.image.token_size());
@@ -52,13 +52,13 @@ NextStepEngine::NextStepEngine(Backend& backend, const std::filesystem::path& di
 NextStepEngine::~NextStepEngine() = default;
 
 // Whichever of the two files is there.
-void NextStepEngine::load_accelerator(const std::filesystem::path& directory) {
+void NextStepEngine::load_accelerator(const std::filesystem::path& directory, const std::shared_ptr<LoadProgress>& progress) {
   const bool has_draft = std::filesystem::exists(directory / "draft.safetensors");
   const bool has_few_step = std::filesystem::exists(directory / "few_step.safetensors");
   check(has_draft || has_few_step, ErrorCode::kInvalidModel, directory.string(), ": neither draft.safetensors nor few_step.safetensors");
   AcceleratorInfo& info = info_.accelerator;
   if (has_draft) {
-    const Checkpoint checkpoint(directory, "draft");
+    const Checkpoint checkpoint(directory, "draft", progress);
     draft_ = std::make_unique<DraftModel>(backend_, config_.backbone, load_draft(backend_, checkpoint, config_));
     info.draft_layers = draft_->num_layers();
     // By any of its tensors: a head of which one is missing is an error.
@@ -70,7 +70,7 @@ void NextStepEngine::load_accelerator(const std::filesystem::path& directory) {
     info.parameters += checkpoint.parameters();
   }
   if (has_few_step) {
-    const Checkpoint checkpoint(directory, "few_step");
+    const Checkpoint checkpoint(directory, "few_step", progress);
     few_step_ = std::make_unique<TokenSampler>(backend_, scratch_, FlowHead(backend_, load_accelerator_head(backend_, checkpoint, "image_head.net.", config_)));
     check(few_step_->head().is_few_step(), ErrorCode::kInvalidModel, checkpoint.label(), ": the few-step head has no interval_embed");
     info.few_step = true;

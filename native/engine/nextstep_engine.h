@@ -62,7 +62,7 @@ class NextStepEngine final : public Engine {
   void release(uint32_t id) override;
   void run_step(const StepPlan& plan, StepResult& result) override;
   void release_all() override;
-  void load_accelerator(const std::filesystem::path& directory);
+  void load_accelerator(const std::filesystem::path& directory, const std::shared_ptr<LoadProgress>& progress);
   DraftParts draft_parts();
   const TokenSampler& sampler_for(const Sequence& sequence) const { return sequence.spec.few_step > 0 ? *few_step_ : *sampler_; }
   TokenSampler& sampler_for(const Sequence& sequence) { return sequence.spec.few_step > 0 ? *few_step_ : *sampler_; }

@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "io/load_progress.h"
 #include "model/guidance.h"
 #include "model/noise_schedule.h"
 #include "speculation/draft_length.h"
@@ -147,14 +149,23 @@ struct StepResult {
   int64_t backbone_tokens = 0;
 };
 
+// The widest step that will be asked for; what memory is priced by where a device has its own. No pictures: none is rehearsed.
+struct Rehearsal {
+  int64_t pictures = 0;  // in the batch at once
+  int64_t grid_height = 0, grid_width = 0;  // tokens of the largest picture; of a TransDiff model not read
+  int64_t timesteps = 1;
+};
+
 struct LoadOptions {
   int64_t kv_blocks = 0;
   int64_t max_step_tokens = 0;
   std::string accelerator = {};  // folder; empty = none
   // Folder of a TransDiff model's VAE: absent = vae/ beside the model, empty = none (pictures are then refused).
   std::optional<std::string> vae = {};
+  Rehearsal rehearsal = {};
   int64_t kv_pictures = 0;  // of a TransDiff model, instead of kv_blocks: room for so many pictures with guidance
   bool caches = true;       // false, TransDiff without an accelerator: computes anew what docs/transdiff.md 10.2 says is kept. For benches
+  std::shared_ptr<LoadProgress> progress = {};  // null: nobody asks
 };
 
 struct AcceleratorInfo {
@@ -173,12 +184,22 @@ struct ClassInfo {
   int64_t grid = 0;          // latent pixels per side
 };
 
+// Bytes of a device's memory (engine/memory_price.h).
+struct MemoryPrice {
+  int64_t weights = 0;
+  int64_t kv = 0;
+  int64_t workspace = 0;  // everything else, `scratch` included
+  int64_t scratch = 0;    // of a step's short-lived tensors
+  int64_t free = 0;       // before it was loaded
+};
+
 struct ModelInfo {
   std::string family;
   int64_t hidden_size, num_layers, vocab_size, token_size, latent_channels, latent_patch_size, pixel_factor, max_positions;
   int64_t boi_token_id, image_placeholder_id, block_tokens, block_bytes, kv_blocks, parameters, weight_bytes;
   AcceleratorInfo accelerator;
   ClassInfo classes;
+  std::optional<MemoryPrice> memory;  // where the device has its own
 };
 
 }  // namespace ardiff

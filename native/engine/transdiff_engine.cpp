@@ -46,14 +46,14 @@ std::string vae_stem(const std::filesystem::path& directory) {
 }  // namespace
 
 TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& directory, const LoadOptions& options)
-    : TransDiffEngine(backend, directory, Checkpoint(directory, "model"), checked(options)) {}
+    : TransDiffEngine(backend, directory, Checkpoint(directory, "model", options.progress), checked(options)) {}
 
 TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& directory, const Checkpoint& checkpoint, const LoadOptions& options)
     : Engine(backend),
       config_(read_transdiff_config(directory, checkpoint)),
       transformer_(backend, config_, load_class_transformer(backend, checkpoint, config_)),
       decoder_(backend, config_, load_diffusion_decoder(backend, checkpoint, config_)),
-      few_step_decoder_(load_few_step(options.accelerator)),
+      few_step_decoder_(load_few_step(options)),
       features_(backend, scratch_, config_, transformer_, decoder_, few_step_decoder_.get(), options.caches),
       sampler_(backend, scratch_, config_, decoder_, options.caches),
       kv_(backend, ClassFeatures::kv_shape(config_, few_step_blocks()), pool_blocks(options, config_)),
@@ -83,13 +83,14 @@ TransDiffEngine::TransDiffEngine(Backend& backend, const std::filesystem::path& 
 }
 
 // Called while the members before few_step_decoder_ are there.
-std::unique_ptr<DiffusionDecoder> TransDiffEngine::load_few_step(const std::string& folder) {
+std::unique_ptr<DiffusionDecoder> TransDiffEngine::load_few_step(const LoadOptions& options) {
+  const std::string& folder = options.accelerator;
   if (folder.empty()) return nullptr;
   const std::filesystem::path directory(folder);
   check(std::filesystem::exists(directory / "few_step.safetensors"), ErrorCode::kInvalidModel, folder, ": no few_step.safetensors");
   check(!std::filesystem::exists(directory / "draft.safetensors"), ErrorCode::kInvalidModel, folder,
         ": draft.safetensors, but references of this family are drafted by the few-step decoder alone");
-  const Checkpoint checkpoint(directory, "few_step");
+  const Checkpoint checkpoint(directory, "few_step", options.progress);
   const TransDiffConfig config = few_step_config(checkpoint, config_);
   info_.accelerator.few_step = true;
   info_.accelerator.parameters = checkpoint.parameters();
@@ -103,7 +104,7 @@ ReferenceParts TransDiffEngine::reference_parts() {
 void TransDiffEngine::load_vae(const std::filesystem::path& directory, const LoadOptions& options) {
   const std::filesystem::path folder = options.vae ? std::filesystem::path(*options.vae) : directory / "vae";
   if (folder.empty()) return;
-  const Checkpoint checkpoint(folder, vae_stem(folder));
+  const Checkpoint checkpoint(folder, vae_stem(folder), options.progress);
   vae_ = std::make_unique<Vae>(backend_, checkpoint, config_.vae);
   info_.parameters += checkpoint.parameters();
   info_.weight_bytes += static_cast<int64_t>(checkpoint.bytes());

@@ -45,7 +45,7 @@ class TransDiffEngine final : public Engine {
  private:
   TransDiffEngine(Backend& backend, const std::filesystem::path& directory, const Checkpoint& checkpoint, const LoadOptions& options);
   // Null without; the folder has nothing else of this family.
-  std::unique_ptr<DiffusionDecoder> load_few_step(const std::string& folder);
+  std::unique_ptr<DiffusionDecoder> load_few_step(const LoadOptions& options);
   ReferenceParts reference_parts();
   int64_t few_step_blocks() const { return few_step_decoder_ ? few_step_decoder_->num_blocks() : 0; }
   void load_vae(const std::filesystem::path& directory, const LoadOptions& options);

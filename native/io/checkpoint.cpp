@@ -35,7 +35,7 @@ std::set<std::string> shards_of(const nlohmann::json& index, const std::string& 
 
 }  // namespace
 
-Checkpoint::Checkpoint(const fs::path& directory, const std::string& stem) {
+Checkpoint::Checkpoint(const fs::path& directory, const std::string& stem, std::shared_ptr<LoadProgress> progress) : progress_(std::move(progress)) {
   const std::string single = stem + ".safetensors";
   const std::string index = single + ".index.json";
   label_ = directory.filename().empty() ? single : (directory.filename() / single).string();
@@ -78,6 +78,7 @@ HostTensor Checkpoint::optional(const std::string& name, const Shape& shape) con
     check(tensor.shape == shape, ErrorCode::kInvalidModel, tensor.name, ": expected shape ", shape.text(), " from the config, found ",
           tensor.shape.text());
     check(tensor.dtype != DType::kI32, ErrorCode::kInvalidModel, tensor.name, ": expected a float dtype, found ", dtype_name(tensor.dtype));
+    if (progress_) progress_->bytes += tensor.shape.size() * static_cast<int64_t>(dtype_size(tensor.dtype));
   }
   return tensor;
 }

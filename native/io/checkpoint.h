@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "io/load_progress.h"
 #include "io/mmap_file.h"
 #include "tensor/tensor_view.h"
 
@@ -16,8 +17,8 @@ class Checkpoint {
  public:
   // Opens `<stem>.safetensors`, or `<stem>.safetensors.index.json` ("weight_map": tensor name -> file) with its
   // shards. Throws kInvalidModel when neither is there or any is broken. Shards are named relative to
-  // `directory` and may not leave it.
-  Checkpoint(const std::filesystem::path& directory, const std::string& stem);
+  // `directory` and may not leave it. progress: counts the tensors that require() and optional() give; null: nobody asks.
+  Checkpoint(const std::filesystem::path& directory, const std::string& stem, std::shared_ptr<LoadProgress> progress = nullptr);
 
   // The named tensor with exactly this shape; throws kInvalidModel naming what was expected and found. A name is
   // also looked up behind the optional prefix "model.".
@@ -39,6 +40,7 @@ class Checkpoint {
   void add_file(const std::filesystem::path& path, const std::string& label);
 
   std::string label_;
+  std::shared_ptr<LoadProgress> progress_;
   std::vector<std::unique_ptr<MmapFile>> files_;
   // Tensors whose bytes are not aligned to their dtype in the file, copied once so that kernels may load them.
   std::vector<std::unique_ptr<std::byte[]>> aligned_;

@@ -25,6 +25,8 @@ export interface Engine {
   readonly info: EngineInfo;
   /** How long it has been in its step, whichever model's that is; 0 while it rests. */
   readonly stepSeconds: number;
+  /** Of weights, over all models; grows while one is loaded. */
+  readonly loadedBytes: number;
   load(directory: string, options: LoadOptions): Promise<EngineModel>;
   close(): void;
 }
@@ -36,6 +38,9 @@ export function wrapEngine(native: NativeEngine): Engine {
     info: native.info,
     get stepSeconds() {
       return clock.seconds;
+    },
+    get loadedBytes() {
+      return native.loadedBytes;
     },
     load: async (directory, options) => {
       const { handle, model: info } = await typed(() => native.load(directory, options));

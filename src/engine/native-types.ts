@@ -71,10 +71,32 @@ export interface LoadOptions {
   accelerator?: string;
   /** Folder of a TransDiff model's VAE. Absent: `vae/` beside the model; empty: none, pictures are then refused. */
   vae?: string;
+  /** By what a device's memory is priced before the model is loaded; absent: by weights and KV cache alone. */
+  rehearsal?: Rehearsal;
   /** Of a TransDiff model, instead of kvBlocks: room for so many pictures with guidance, which all take the same. `ModelInfo.kvBlocks` says how many blocks that is. */
   kvPictures?: number;
   /** Of a TransDiff model without an accelerator. `false`: computed anew is what docs/transdiff.md 10.2 says is kept, as the model's reference does; the pictures have the same bytes. For benches. */
   caches?: boolean;
+}
+
+/** The widest step that will be asked for. */
+export interface Rehearsal {
+  /** In the batch at once. */
+  pictures: number;
+  /** Tokens of the largest picture; not read of a TransDiff model. */
+  gridHeight: number;
+  gridWidth: number;
+  timesteps: number;
+}
+
+/** Of a device that has memory of its own: what loading the model was priced at, before anything was allocated. */
+export interface MemoryPrice {
+  weightBytes: number;
+  kvBytes: number;
+  /** Everything else, at its most. */
+  workspaceBytes: number;
+  /** What the device had left before. */
+  freeBytes: number;
 }
 
 /** What an accelerator folder brought (docs/speculation.md). */
@@ -126,6 +148,8 @@ export interface ModelInfo {
   accelerator: AcceleratorInfo;
   /** Of TransDiff only. Its vocabulary and its token ids are 0 and -1, its `tokenSize` the latent's channels. */
   classes?: ClassInfo;
+  /** Absent where the engine computes in the host's memory. */
+  memory?: MemoryPrice;
 }
 
 /** Timesteps of the few-step head; 0: the model's own sampler. */
@@ -434,6 +458,8 @@ export type ModelHandle = number;
 /** Class exported by the addon. All methods that compute run on the engine's own thread, in call order. */
 export interface NativeEngine {
   readonly info: EngineInfo;
+  /** Of weights that were read into the engine, as they are stored, over all models; grows while one is loaded. */
+  readonly loadedBytes: number;
   load(directory: string, options: LoadOptions): Promise<{ handle: ModelHandle; model: ModelInfo }>;
   unload(model: ModelHandle): Promise<void>;
   /**

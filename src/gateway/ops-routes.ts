@@ -16,6 +16,6 @@ export function opsRoutes(app: FastifyInstance, { serving, metrics }: GatewayDep
   done();
 }
 
-function describeWorker({ name, status, device }: WorkerStatus): object {
-  return { name, status, device: device === null ? null : { id: device.id, name: device.name, memory_bytes: device.memoryBytes, reason: device.reason } };
+function describeWorker({ name, status, loaded, device }: WorkerStatus): object {
+  return { name, status, loaded: Number(loaded.toFixed(3)), device: device === null ? null : { id: device.id, name: device.name, memory_bytes: device.memoryBytes, reason: device.reason } };
 }

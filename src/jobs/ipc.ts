@@ -1,6 +1,6 @@
 import type { DeviceChoice } from '../engine/device-choice.js';
 import type { Device } from '../engine/device.js';
-import type { ComputeDtype, EngineInfo } from '../engine/native-types.js';
+import type { ComputeDtype, EngineInfo, MemoryPrice } from '../engine/native-types.js';
 import type { MetricsSnapshot } from '../metrics/merge.js';
 import type { CancelReason, JobEvent, JobRequest, JobResult } from './job.js';
 import type { WireError } from './wire-error.js';
@@ -32,6 +32,8 @@ export interface KvMemory {
 export interface HostedModel {
   id: string;
   kv: KvMemory;
+  /** Null where the engine computes in the host's memory. */
+  memory: MemoryPrice | null;
   loadSeconds: number;
 }
 
@@ -60,8 +62,8 @@ export type FromWorker =
   | { kind: 'refused'; error: WireError }
   /** Events of one step, or of several where nobody watches; in order for each job. */
   | { kind: 'events'; events: { id: number; event: WireEvent }[] }
-  /** Once a second. `stepSeconds`: how long the engine has been in its step; 0 while it rests. */
-  | { kind: 'alive'; stepSeconds: number }
+  /** Once a second. `stepSeconds`: how long the engine has been in its step; 0 while it rests. `loaded`: share of the weights, until it is `ready`. */
+  | { kind: 'alive'; stepSeconds: number; loaded: number }
   | { kind: 'metrics'; id: number; metrics: MetricsSnapshot };
 
 /** A job's event on its way: without the pictures, which went before, and with errors as data. */

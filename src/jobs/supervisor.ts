@@ -19,6 +19,8 @@ export type { WorkerState } from './worker-seat.js';
 export interface WorkerStatus {
   name: string;
   status: WorkerState;
+  /** Share of the weights that are loaded; below 1 while none of its models can draw. */
+  loaded: number;
   /** Null until it was up once. */
   device: Device | null;
 }
@@ -136,6 +138,9 @@ export class Supervisor implements JobWorker {
       { setup, spawn, hang, clock: this.clock },
       {
         accept: (ready) => disagreement(setup.name, ready, this.seats.flatMap((other) => (other === seat || other.ready === null ? [] : [{ name: other.name, ready: other.ready }]))),
+        onLoading: () => {
+          this.tellState();
+        },
         onUp: (pid) => {
           observer.up(setup.name, true, pid, seat.device);
           this.onUp(seat);
@@ -231,7 +236,7 @@ export class Supervisor implements JobWorker {
   }
 
   private tellState(): void {
-    const workers = this.seats.map(({ name, state, device }) => ({ name, status: state, device }));
+    const workers = this.seats.map(({ name, state, loaded, device }) => ({ name, status: state, loaded, device }));
     this.options.onState(overall(workers.map(({ status }) => status)), workers);
   }
 }

@@ -22,6 +22,8 @@ export interface SeatOptions {
 export interface SeatListener {
   /** It has loaded. An error: it must not draw, and no other will be tried. */
   accept(ready: WorkerReady): ServerError | null;
+  /** More of the weights are read. */
+  onLoading(): void;
   onUp(pid: number | undefined): void;
   /** Its process is gone, for whatever reason. */
   onDown(): void;
@@ -38,6 +40,8 @@ const STOP_LIMIT_MS = 5000;
 export class WorkerSeat {
   state: WorkerState = 'loading';
   isUp = false;
+  /** Share of the weights that its worker has read; 1 once it is up. */
+  loaded = 0;
   /** What the last worker said when it was up; null: none ever was. */
   ready: WorkerReady | null = null;
   private setup: WorkerSetup;
@@ -131,12 +135,19 @@ export class WorkerSeat {
         break;
       case 'alive':
         this.hang.inStep(message.stepSeconds);
+        this.onLoading(message.loaded);
         break;
       case 'metrics':
         this.scrapes.get(message.id)?.(message.metrics);
         this.scrapes.delete(message.id);
         break;
     }
+  }
+
+  private onLoading(loaded: number): void {
+    if (this.isUp || loaded === this.loaded) return;
+    this.loaded = loaded;
+    this.listener.onLoading();
   }
 
   private onReady(ready: WorkerReady): void {
@@ -150,6 +161,7 @@ export class WorkerSeat {
     this.setup = { ...this.setup, device: ready.device.id };
     this.ready = { ...ready, device: this.ready?.device ?? ready.device };
     this.isUp = true;
+    this.loaded = 1;
     this.state = 'ready';
     this.listener.onUp(this.process?.pid);
   }
@@ -158,6 +170,7 @@ export class WorkerSeat {
     const wasUp = this.isUp;
     this.process = null;
     this.isUp = false;
+    this.loaded = 0;
     for (const resolve of this.scrapes.values()) resolve([]);
     this.scrapes.clear();
     this.listener.onDown();

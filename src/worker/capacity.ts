@@ -1,4 +1,4 @@
-import type { ClassInfo } from '../engine/native-types.js';
+import type { ClassInfo, Rehearsal } from '../engine/native-types.js';
 import type { KvMemory } from '../jobs/ipc.js';
 import type { JobRequest } from '../jobs/job.js';
 import type { ModelManifest } from '../model/manifest.js';
@@ -35,6 +35,13 @@ export const MAX_TRANSFORMER_ROWS = 65_536;
 export function maxStepTokensOfPasses({ classTokens, passTokens, numPasses }: ClassInfo, maxBatch: number): number {
   const PICTURES = 4;
   return Math.max(3 * maxBatch, PICTURES * TYPICAL_ROWS * (classTokens + numPasses * passTokens));
+}
+
+/** The widest step: a full batch, and a picture of the largest size. */
+export function rehearsalOf({ sizes, pixelFactor, sampling }: ModelManifest, maxBatch: number): Rehearsal {
+  const grids = sizes.flatMap((size) => gridOf(size, pixelFactor) ?? []);
+  const largest = grids.reduce((most, grid) => (grid.height * grid.width > most.height * most.width ? grid : most));
+  return { pictures: maxBatch, gridHeight: largest.height, gridWidth: largest.width, timesteps: sampling.timesteps };
 }
 
 /** With `throughput`: from so many running pictures on, a new one is drawn without drafts. Below, drafts fill what would stand idle. */

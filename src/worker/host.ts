@@ -9,6 +9,7 @@ import type { RunningJob } from '../jobs/job-worker.js';
 import { toWireError } from '../jobs/wire-error.js';
 import { collectWorkerProcess } from '../metrics/process.js';
 import { readManifest } from '../model/manifest.js';
+import { weightFileBytes } from '../model/weight-files.js';
 import { EventOutbox } from './event-outbox.js';
 import { hostModels, type HostedModels } from './hosted-models.js';
 
@@ -22,6 +23,8 @@ const outbox = new EventOutbox((events) => {
   send({ kind: 'events', events });
 }, systemClock);
 const running = new Map<number, RunningJob>();
+/** Of the weights, while they are loaded. */
+let loadedShare = (): number => 0;
 let loaded: { worker: HostedModels; close: () => void } | null = null;
 
 /** What cannot be sent has no reader: the gateway is gone, and `disconnect` comes next. */
@@ -61,6 +64,8 @@ async function load(setup: WorkerSetup): Promise<void> {
   try {
     const manifests = setup.modelDirectories.map(readManifest);
     const { engine, device, cudaVersion } = openEngine(setup);
+    const total = setup.modelDirectories.reduce((sum, directory) => sum + weightFileBytes(directory), 0);
+    loadedShare = () => Math.min(1, engine.loadedBytes / Math.max(1, total));
     const worker = await hostModels(engine, manifests, setup, log);
     collectWorkerProcess(registry, setup.name);
     loaded = { worker, close: () => { engine.close(); } };
@@ -116,5 +121,5 @@ process.on('message', (message) => {
   void onMessage(message as ToWorker);
 });
 setInterval(() => {
-  send({ kind: 'alive', stepSeconds: loaded?.worker.stepSeconds ?? 0 });
+  send({ kind: 'alive', stepSeconds: loaded?.worker.stepSeconds ?? 0, loaded: loaded === null ? loadedShare() : 1 });
 }, ALIVE_MS);

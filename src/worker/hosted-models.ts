@@ -31,7 +31,7 @@ export async function hostModels(engine: Engine, manifests: readonly ModelManife
     registry.setDefaultLabels({ worker: options.name });
     const worker = await startLocalWorker(engine, manifest, { ...options, turns }, registry, log);
     hosted.set(manifest.id, { worker, registry });
-    models.push({ id: manifest.id, kv: worker.kv, loadSeconds: (performance.now() - begin) / 1000 });
+    models.push({ id: manifest.id, kv: worker.kv, memory: worker.memory, loadSeconds: (performance.now() - begin) / 1000 });
   }
   const find = ({ model }: JobRequest): LocalWorker => {
     const found = hosted.get(model);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Registry } from 'prom-client';
 import type { Engine, EngineModel } from '../engine/engine.js';
+import type { MemoryPrice } from '../engine/native-types.js';
 import { EngineError } from '../errors.js';
 import type { KvMemory } from '../jobs/ipc.js';
 import type { JobWorker } from '../jobs/job-worker.js';
@@ -9,7 +10,7 @@ import { ACCELERATOR_FOLDER, mostRowsPerRound, readCalibration, type Calibration
 import type { ModelManifest } from '../model/manifest.js';
 import type { NextStepManifest } from '../model/nextstep-manifest.js';
 import type { TransDiffManifest } from '../model/transdiff-manifest.js';
-import { capacityOf, CROWDED_FROM, KV_BLOCK_TOKENS, kvBlocksFor, MAX_TRANSFORMER_ROWS, maxStepTokensFor, maxStepTokensOfPasses } from './capacity.js';
+import { capacityOf, CROWDED_FROM, KV_BLOCK_TOKENS, kvBlocksFor, MAX_TRANSFORMER_ROWS, maxStepTokensFor, maxStepTokensOfPasses, rehearsalOf } from './capacity.js';
 import { Runner } from './runner.js';
 import { createSchedulerState } from './scheduler/state.js';
 import { StepLoop, type StepObserver } from './scheduler/step-loop.js';
@@ -34,6 +35,8 @@ export interface WorkerLog {
 /** A worker in this process. */
 export interface LocalWorker extends JobWorker {
   readonly kv: KvMemory;
+  /** Null where the engine computes in the host's memory. */
+  readonly memory: MemoryPrice | null;
 }
 
 /** Pictures decoded per step: enough to keep up with a full batch, few enough not to stall it. */
@@ -73,6 +76,7 @@ export async function startLocalWorker(
   const kv: KvMemory = { blockTokens: model.info.blockTokens, totalBlocks: model.info.kvBlocks };
   return {
     kv,
+    memory: model.info.memory ?? null,
     start: (request, emit) => runner.start(request, emit),
     capacityOf: (request) => capacityOf(kv, request),
     stop: async () => {
@@ -99,7 +103,7 @@ async function loadText(engine: Engine, manifest: NextStepManifest, options: Loa
   const kvBlocks = kvBlocksFor(manifest, options.kvSequences);
   const { calibration, accelerator } = acceleratorOf(manifest);
   const maxStepTokens = maxStepTokensFor(options.maxBatch, calibration === null ? 0 : mostRowsPerRound(calibration));
-  const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens, ...accelerator });
+  const model = await engine.load(manifest.directory, { kvBlocks, maxStepTokens, rehearsal: rehearsalOf(manifest, options.maxBatch), ...accelerator });
   const { info } = model;
   checkAgreement(manifest, {
     latentChannels: [manifest.latentChannels, info.latentChannels],
@@ -117,7 +121,7 @@ async function loadText(engine: Engine, manifest: NextStepManifest, options: Loa
 async function loadClasses(engine: Engine, manifest: TransDiffManifest, options: LoadOptions): Promise<Loaded> {
   // How much a picture takes is in the weights, so both are known once they are loaded.
   const { calibration, accelerator } = acceleratorOf(manifest);
-  const model = await engine.load(manifest.directory, { kvBlocks: 1, kvPictures: options.kvSequences, maxStepTokens: MAX_TRANSFORMER_ROWS, ...accelerator });
+  const model = await engine.load(manifest.directory, { kvBlocks: 1, kvPictures: options.kvSequences, maxStepTokens: MAX_TRANSFORMER_ROWS, rehearsal: rehearsalOf(manifest, options.maxBatch), ...accelerator });
   const { classes, ...info } = model.info;
   checkAgreement(manifest, {
     latentChannels: [manifest.latentChannels, info.latentChannels],

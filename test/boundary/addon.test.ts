@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -67,6 +68,18 @@ describe.skipIf(!isAddonBuilt())('the addon, wrong use', () => {
     expect(await codeOf(() => engine.load(MODEL, { kvBlocks: 0, maxStepTokens: 64 }))).toBe('invalid_argument');
     expect(await codeOf(() => engine.load('/nowhere', OPTIONS))).toBe('invalid_model');
     expect(await codeOf(() => engine.load(join(PACKAGE_ROOT, 'src'), OPTIONS))).toBe('invalid_model');
+  });
+
+  it('counts the weights that it reads', async () => {
+    const engine = createEngine();
+    expect(engine.loadedBytes).toBe(0);
+    await engine.load(MODEL, OPTIONS);
+    const files = ['model.safetensors', join('vae', 'model.safetensors')].map((name) => statSync(join(MODEL, name)).size);
+    const total = files.reduce((sum, size) => sum + size);
+    // Headers are not weights, and what the engine has no use for is not read.
+    expect(engine.loadedBytes).toBeGreaterThan(0.5 * total);
+    expect(engine.loadedBytes).toBeLessThanOrEqual(total);
+    expect(() => engine.load(MODEL, { ...OPTIONS, rehearsal: { pictures: 0, gridHeight: 1, gridWidth: 1, timesteps: 1 } })).toThrow(/options\.rehearsal\.pictures/);
   });
 
   it('refuses handles it did not give', async () => {

@@ -39,7 +39,7 @@ class FakeProcess {
   }
 
   ready(engine = ENGINE, totalBlocks = 9): void {
-    this.say({ kind: 'ready', engine, device: DEVICE, cudaVersion: '', models: [{ id: 'tiny', kv: { blockTokens: 16, totalBlocks }, loadSeconds: 1 }] });
+    this.say({ kind: 'ready', engine, device: DEVICE, cudaVersion: '', models: [{ id: 'tiny', kv: { blockTokens: 16, totalBlocks }, memory: null, loadSeconds: 1 }] });
   }
 
   tell(id: number, ...events: JobEvent[]): void {
@@ -222,14 +222,14 @@ describe('Supervisor', () => {
   it('kills a worker that is silent or lost in a step, and only such', () => {
     last().ready();
     for (let i = 0; i < 100; i += 1) {
-      last().say({ kind: 'alive', stepSeconds: 6 * i });
+      last().say({ kind: 'alive', stepSeconds: 6 * i, loaded: 1 });
       clock.advance(1000);
     }
     expect(processes).toHaveLength(1);
     clock.advance(60_000);
     expect([processes[0]!.killed, ended]).toEqual([true, [{ kind: 'hang' }]]);
     last().ready();
-    last().say({ kind: 'alive', stepSeconds: 601 });
+    last().say({ kind: 'alive', stepSeconds: 601, loaded: 1 });
     clock.advance(1000);
     expect(processes[1]!.killed).toBe(true);
   });
@@ -243,6 +243,19 @@ describe('Supervisor', () => {
     clock.advance(1e6);
     expect([processes.length, states]).toEqual([1, ['failed']]);
     expect(() => start()).toThrow('no weights');
+  });
+
+  it('tells how much of the weights is loaded, and is loading until it is up', () => {
+    for (const loaded of [0, 0.25, 0.25, 0.5]) last().say({ kind: 'alive', stepSeconds: 0, loaded });
+    expect(workers).toEqual([{ name: 'w', status: 'loading', loaded: 0.5, device: null }]);
+    expect(states).toEqual(['loading', 'loading']);
+    last().ready();
+    last().say({ kind: 'alive', stepSeconds: 0, loaded: 1 });
+    expect([states.length, workers]).toEqual([3, [{ name: 'w', status: 'ready', loaded: 1, device: DEVICE }]]);
+    last().crash();
+    clock.advance(0);
+    last().say({ kind: 'alive', stepSeconds: 0, loaded: 0.1 });
+    expect(workers[0]).toMatchObject({ status: 'ready', loaded: 0.1 });
   });
 
   it('gives up on a worker that crashes five times before it is up', async () => {

@@ -69,9 +69,14 @@ TEST_F(CudaDevice, UploadsLeaveTheCallersMemoryAtOnce) {
 }
 
 TEST_F(CudaDevice, MemoryComesZeroedAndAligned) {
+#if ARDIFF_CUDA_EMULATION
+  constexpr uintptr_t kAlignment = 16;  // so that what is written behind the end is found
+#else
+  constexpr uintptr_t kAlignment = 256;
+#endif
   for (int turn = 0; turn < 3; ++turn) {
     const Tensor tensor = backend_->make(DType::kF32, {1000003});
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(tensor.view.data) % 256, 0u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(tensor.view.data) % kAlignment, 0u);
     std::vector<float> values(1000003, 1.0f);
     backend_->download(tensor, values.data());
     for (float value : values) ASSERT_EQ(value, 0.0f);

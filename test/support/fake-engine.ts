@@ -75,6 +75,7 @@ type Block = (number | undefined)[];
  */
 export class FakeEngine implements NativeEngine {
   readonly info: EngineInfo = { backend: 'reference', dtype: 'float32', threads: 1, isa: 'none', libraries: 'none' };
+  readonly loadedBytes = 0;
   /** Every plan that was accepted, for tests that look at decisions. */
   readonly plans: StepPlan[] = [];
   readonly live = new Map<number, FakeSequence>();

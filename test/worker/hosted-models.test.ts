@@ -16,6 +16,7 @@ class SharedEngine implements NativeEngine {
   readonly engines: FakeEngine[] = [];
   readonly order: number[] = [];
   readonly info = new FakeEngine().info;
+  readonly loadedBytes = 0;
   private thread: Promise<unknown> = Promise.resolve();
 
   async load(directory: string, options: LoadOptions) {

@@ -37,6 +37,11 @@ class CudaBackend final : public Backend {
   bool keeps_stretches() const override { return graphs_.enabled(); }
   StretchCounts stretch_counts() const override { return graphs_.counts(); }
 
+  std::optional<DeviceMemory> device_memory() const override;
+  size_t linear_bytes(int64_t in, int64_t out) const override;
+  size_t conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const override;
+  size_t op_memory_bytes(size_t largest_input) const override;
+
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override;
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override;
 

@@ -173,6 +173,7 @@ export const ReadinessSchema = Type.Object({
     Type.Object({
       name: Type.String(),
       status: literals('loading', 'ready', 'failed'),
+      loaded: Type.Number({ minimum: 0, maximum: 1, description: 'Share of the weights that it has read.' }),
       device: nullable(
         Type.Object({
           id: Type.String({ description: 'cpu, reference or cuda:N.' }),

@@ -17,3 +17,4 @@ target_include_directories(engine_cuda BEFORE PRIVATE ${EMULATION}/include nativ
 target_compile_options(engine_cuda PRIVATE -Wno-unknown-pragmas -Wno-shadow)
 target_sources(engine PRIVATE $<TARGET_OBJECTS:engine_cuda>)
 target_compile_definitions(engine PUBLIC ARDIFF_WITH_CUDA=1 ARDIFF_CUDA_EMULATION=1)
+target_include_directories(engine INTERFACE ${EMULATION})
