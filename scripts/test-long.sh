@@ -34,6 +34,17 @@ tidy() {
     '[[ $2 == native/addon/* ]] && build=build || build=build-tests; "$1" --quiet -p "$build" --extra-arg=-isystem$PWD/build-tests/tidy-include "$2" 2>/dev/null' _ "$clang_tidy" {}
 }
 
+# seed TARGET FOLDER: valid inputs, so that the fuzzer does not have to find the format first.
+seed() {
+  local header='{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2,2],"data_offsets":[8,16]}}  '
+  case $1 in
+    safetensors_fuzz)
+      { printf '%b' "\x$(printf %02x ${#header})\0\0\0\0\0\0\0"; printf '%s0123456789abcdef' "$header"; } >"$2/valid" ;;
+    accelerator_fuzz) # each of its files without an edit
+      for header in 0 1 2; do printf '%b' "\x0$header" >"$2/whole-$header"; done ;;
+  esac
+}
+
 fuzz() {
   local clang target status=0
   clang=$(tool clang++) || return 1
@@ -42,9 +53,7 @@ fuzz() {
     cmake --build build-fuzz --parallel "$(nproc)" || return 1
   for target in build-fuzz/test/native/*_fuzz; do
     mkdir -p "$target.corpus"
-    # One small valid file, so that the fuzzer does not have to find the format first.
-    local header='{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2,2],"data_offsets":[8,16]}}  '
-    { printf '%b' "\x$(printf %02x ${#header})\0\0\0\0\0\0\0"; printf '%s0123456789abcdef' "$header"; } >"$target.corpus/valid"
+    seed "$(basename "$target")" "$target.corpus"
     "$target" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=1 -artifact_prefix="$target." "$target.corpus" || status=1
   done
   return $status
