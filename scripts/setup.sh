@@ -95,7 +95,7 @@ if [[ ! -f $addon ]] || ! is_current build/.setup-stamp "$native_hash"; then
     find build -mindepth 1 -maxdepth 1 ! -name .setup.lock -exec rm -rf {} +
   fi
   say 'building the native engine'
-  npx --no-install cmake-js build >build/native.log 2>&1 ||
+  npx --no-install cmake-js build --target fast_ardiff >build/native.log 2>&1 ||
     { tail -n 40 build/native.log >&2; fail 'the native build failed (log: build/native.log)'; }
   [[ -f $addon ]] || fail "the native build left no $addon (log: build/native.log)"
   echo "$native_hash" >build/.setup-stamp

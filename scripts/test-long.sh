@@ -22,16 +22,14 @@ check() {
   if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $name" >&2; fi
 }
 
-# The tests' compile commands hold every engine source; the addon's need Node's headers and are in build/.
 tidy() {
   local clang_tidy
   clang_tidy=$(tool clang-tidy) || return 1
-  bash scripts/test-native.sh build-tests >/dev/null || return 1
   # clang brings no omp.h of its own and cannot read gcc's; what is used of it is declared here.
-  mkdir -p build-tests/tidy-include
-  echo 'extern "C" { void omp_set_num_threads(int); int omp_get_max_threads(); }' >build-tests/tidy-include/omp.h
+  mkdir -p build/tidy-include
+  echo 'extern "C" { void omp_set_num_threads(int); int omp_get_max_threads(); }' >build/tidy-include/omp.h
   git ls-files 'native/*.cpp' | xargs -P "$(nproc)" -I {} bash -c \
-    '[[ $2 == native/addon/* ]] && build=build || build=build-tests; "$1" --quiet -p "$build" --extra-arg=-isystem$PWD/build-tests/tidy-include "$2" 2>/dev/null' _ "$clang_tidy" {}
+    '"$1" --quiet -p build --extra-arg=-isystem$PWD/build/tidy-include "$2" 2>/dev/null' _ "$clang_tidy" {}
 }
 
 # seed TARGET FOLDER: valid inputs, so that the fuzzer does not have to find the format first.
@@ -59,11 +57,10 @@ fuzz() {
   return $status
 }
 
-# Built with the other native tests, then only those of test/native/speculation/ with the long counts.
+# Only those of test/native/speculation/ with the long counts.
 statistics() {
-  cmake -S . -B build-tests -DCMAKE_BUILD_TYPE=Release -DARDIFF_TESTS=ON >/dev/null &&
-    cmake --build build-tests --parallel "$(nproc)" >/dev/null &&
-    ARDIFF_LONG_TESTS=1 ctest --test-dir build-tests -L "speculation|statistical" --output-on-failure --no-tests=error
+  bash scripts/test-native.sh --build-only &&
+    ARDIFF_LONG_TESTS=1 ctest --test-dir build -L "speculation|statistical" --output-on-failure --no-tests=error
 }
 
 e2e() {
