@@ -1,8 +1,6 @@
 #include "speculation/gap.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "base/error.h"
 
@@ -36,9 +34,7 @@ std::vector<Letter> letters_of(const DraftChain& chain) {
       squares += delta[i] * delta[i];
       along += delta[i] * static_cast<double>(z[i]);
     }
-    const double log_ratio = along - 0.5 * squares;
-    constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    letters.push_back(std::isfinite(log_ratio) ? Letter{std::sqrt(squares), log_ratio} : Letter{kInfinity, -kInfinity});
+    letters.push_back(letter_of(squares, along));
   }
   return letters;
 }

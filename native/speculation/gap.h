@@ -5,10 +5,13 @@
 //   Δ = (m_p - m_q) / γ = b (v_p - v_q) / γ,   d = |Δ|,   ℓ = log p/q at the drafted x' = Δ·z - d²/2.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
+#include "backend/host_device.h"
 #include "model/noise_schedule.h"
 
 namespace ardiff::speculation {
@@ -33,6 +36,13 @@ struct Letter {
   double gap = 0;        // d
   double log_ratio = 0;  // ℓ
 };
+
+// Of Σ Δ² and Σ Δ·z over a step's numbers. What is not finite is not accepted: gap = infinity, log_ratio = -infinity.
+ARDIFF_HD inline Letter letter_of(double squares, double along) {
+  const double log_ratio = along - 0.5 * squares;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  return std::isfinite(log_ratio) ? Letter{std::sqrt(squares), log_ratio} : Letter{kInfinity, -kInfinity};
+}
 
 // Whether every step draws noise: what verification of the model's sampler needs (samplers B and C-sde; the others end without).
 bool is_gaussian(std::span<const SamplerStep> steps);

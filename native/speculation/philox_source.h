@@ -1,9 +1,5 @@
 // RandomSource of the engine: Philox counters keyed by (seed, token, attempt, purpose, timestep), see docs/contract.md.
-//
-//   use                 counter (block, timestep | purpose << 16, token, attempt)          numbers taken
-//   accept_uniform      (0, step | 2 << 16, image token, attempt of that token)            word 0
-//   residual_uniforms   (proposal, step | 3 << 16, image token, attempt)                   words 0 … 3
-//   orthogonal_normals  (i div 4, step | 4 << 16, image token, attempt)                    normal i mod 4
+// Which numbers: philox_counters.h.
 //
 // `attempt` is the one its draft was drawn with. What continues a corrected token draws its timestep noise (purpose 1)
 // with the next attempt: the verifier has looked at this one's.
@@ -11,6 +7,7 @@
 
 #include <vector>
 
+#include "speculation/philox_counters.h"
 #include "speculation/random_source.h"
 
 namespace ardiff::speculation {
@@ -25,7 +22,7 @@ class PhiloxSource final : public RandomSource {
   void orthogonal_normals(int64_t token, int64_t step, std::span<double> out) override;
 
  private:
-  std::array<uint32_t, 4> words(uint32_t block, uint32_t purpose, int64_t token, int64_t step) const;
+  PhiloxCounters counters(int64_t token, int64_t step) const;
 
   uint64_t seed_;
   int64_t first_token_;

@@ -27,7 +27,7 @@ double path_gap(std::span<const Letter> letters) {
 }
 
 double jump_gap(double t, std::span<const float> target_velocity, std::span<const float> draft_velocity) {
-  return (1.0 - t) * token_gap(target_velocity, draft_velocity);
+  return jump_distance(t, squared_distance(target_velocity, draft_velocity), static_cast<int64_t>(target_velocity.size()));
 }
 
 double largest_jump_gap(std::span<const double> t, int64_t width, const float* target_velocity, const float* draft_velocity) {

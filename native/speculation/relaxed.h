@@ -11,6 +11,9 @@ namespace ardiff::speculation {
 // R-gap of one token: D = sqrt(Σ d²) over the letters of its steps.
 double path_gap(std::span<const Letter> letters);
 
+// |f_p - f_q| / sqrt(D) of Σ (v_p - v_q)² over D numbers, at time t.
+ARDIFF_HD inline double jump_distance(double t, double squares, int64_t width) { return (1.0 - t) * std::sqrt(squares / static_cast<double>(width)); }
+
 // R-jump of one step at time t: |f_p - f_q| / sqrt(D) with f = x + (1 - t) v at one x. Models whose time runs the other way
 // have f = x - t v: what they pass is 1 - t.
 double jump_gap(double t, std::span<const float> target_velocity, std::span<const float> draft_velocity);

@@ -1,10 +1,6 @@
 #include "speculation/residual.h"
 
-#include <algorithm>
-#include <cmath>
 #include <vector>
-
-#include "speculation/normal.h"
 
 namespace ardiff::speculation {
 
@@ -58,39 +54,8 @@ void store_state(const Doubles& mean, double gamma, const Doubles& noise, std::s
 
 }  // namespace
 
-double residual_mass(double log_p, double gap) {
-  if (!(gap > 0.0)) return 0.0;
-  if (std::isinf(gap)) return std::exp(log_p);
-  if (log_p == 0.0) return std::erf(gap / std::sqrt(8.0));  // Φ(d/2) - Φ(-d/2) without the cancellation
-  const double mass = std::exp(log_p) * normal_cdf(log_p / gap + 0.5 * gap) - normal_cdf(log_p / gap - 0.5 * gap);
-  return mass > 0.0 ? mass : 0.0;
-}
-
-// With w = s - s0 ≥ 0, s0 = d/2 - log_p/d where p φ(s - d) = φ(s), and a = d - s0, the density is
-//   p φ(s - d) - φ(s)  =  p φ(w - a) (1 - exp(-d w))  ~  exp(a w - w²/2) (1 - exp(-d w)).
-// Three proposals, so that no d and p is rejected often: for wide gaps φ(w - a) cut to w > 0; else 1 - exp(-d w) ≤ d w
-// counts, and w comes from w exp(a w) far out in the tail (a < -1) and from w exp(-w²/(2 v)) elsewhere.
 double residual_coordinate(double log_p, double gap, int64_t token, int64_t step, RandomSource& random) {
-  const double a = 0.5 * gap + log_p / gap;
-  const bool wide = gap >= std::max(1.0, -a);
-  for (uint32_t proposal = 0;; ++proposal) {
-    const auto u = random.residual_uniforms(token, step, proposal);
-    double w = 0.0, log_keep = 0.0;
-    if (wide) {
-      w = a - normal_quantile(normal_cdf(a) * u[0]);
-    } else if (a < -1.0) {
-      w = std::log(u[0] * u[1]) / a;
-      log_keep = -0.5 * w * w;
-    } else if (a <= 0.0) {
-      w = std::sqrt(-2.0 * std::log(u[0]));  // v = 1
-      log_keep = a * w;
-    } else {
-      w = std::sqrt(-4.0 * std::log(u[0]));  // v = 2: exp(a w - w²/4) is at most exp(a²)
-      log_keep = a * w - 0.25 * w * w - a * a;
-    }
-    const double keep = std::exp(log_keep) * -std::expm1(-gap * w) / (wide ? 1.0 : gap * w);
-    if (u[2] < keep) return gap - a + w;
-  }
+  return residual_coordinate(log_p, gap, [&](uint32_t proposal) { return random.residual_uniforms(token, step, proposal); });
 }
 
 void residual_state(const DraftChain& chain, int64_t row, double log_p, RandomSource& random, std::span<float> out) {

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "speculation/relaxed.h"
-#include "speculation/residual.h"
 
 namespace ardiff::speculation {
 
@@ -69,12 +68,7 @@ ChainCut cut_chain(std::span<const Letter> letters, int64_t steps_per_token, Ran
   double log_p = 0.0;
   for (size_t i = 0; i < letters.size(); ++i) {
     log_p = std::min(0.0, log_p + letters[i].log_ratio);
-    double h = std::exp(log_p);
-    if (i + 1 < letters.size()) {
-      const double mass = residual_mass(log_p, letters[i + 1].gap);
-      const double whole = mass - std::expm1(log_p);  // Z + 1 - p
-      h = whole > 0.0 ? mass / whole : 1.0;
-    }
+    const double h = i + 1 < letters.size() ? stop_probability(log_p, letters[i + 1].gap) : std::exp(log_p);
     const auto row = static_cast<int64_t>(i);
     if (random.accept_uniform(row / steps_per_token, row % steps_per_token) <= h) cut = {row + 1, log_p};
   }

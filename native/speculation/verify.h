@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "speculation/gap.h"
+#include "speculation/residual.h"
 #include "speculation/random_source.h"
 
 namespace ardiff::speculation {
@@ -38,6 +39,13 @@ class TargetPaths {
 // `paths` is asked by kPath only, and needed there. Throws kInvalidArgument for a sampler with a noiseless step.
 // chain.tokens = 0 gives {0, 0, {}}.
 Verdict verify(Verifier verifier, const DraftChain& chain, RandomSource& random, TargetPaths* paths = nullptr);
+
+// kChain: h of a letter that has another behind it. log_p: log p after it; next_gap: that of the other.
+ARDIFF_HD inline double stop_probability(double log_p, double next_gap) {
+  const double mass = residual_mass(log_p, next_gap);
+  const double whole = mass - std::expm1(log_p);  // Z + 1 - p
+  return whole > 0.0 ? mass / whole : 1.0;
+}
 
 // kChain on the letters alone: τ, how many leading letters stay (0 … letters.size()), and log p_τ.
 struct ChainCut {
