@@ -29,6 +29,12 @@ struct DeviceMemory {
   int64_t total = 0;
 };
 
+// A view to bring to host memory of its size.
+struct Download {
+  TensorView from;
+  void* to;
+};
+
 // Not thread safe: one engine thread owns a backend and everything made by it. Asynchronous backends order
 // all calls; upload/download are the only points where host memory is touched, download waits.
 class Backend : public Ops {
@@ -46,6 +52,10 @@ class Backend : public Ops {
   virtual void upload(const TensorView& dst, const void* src) = 0;
   // Backend -> host, src contiguous. Returns when the bytes are there.
   virtual void download(const TensorView& src, void* dst) = 0;
+  // All of them with one wait.
+  virtual void download_all(std::span<const Download> parts) {
+    for (const Download& part : parts) download(part.from, part.to);
+  }
 
   // Runs `ops`, or what was kept of an earlier call with the same key. ops only calls ops, of this backend, that follow from the key:
   // no uploads, no downloads, and nothing allocated but the scratch. Inside another stretch it is part of that one.

@@ -46,7 +46,8 @@ void read_f32(const HostTensor& source, int64_t begin, int64_t count, float* out
       }
       return;
     case DType::kI32:
-    case DType::kU8: break;
+    case DType::kU8:
+    case DType::kF64: break;
   }
   fail(ErrorCode::kInvalidModel, "tensor ", source.name, ": expected floats, got ", dtype_name(source.dtype));
 }

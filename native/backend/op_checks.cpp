@@ -13,6 +13,7 @@ constexpr unsigned kBF16 = 1u << static_cast<unsigned>(DType::kBF16);
 constexpr unsigned kF16 = 1u << static_cast<unsigned>(DType::kF16);
 constexpr unsigned kI32 = 1u << static_cast<unsigned>(DType::kI32);
 constexpr unsigned kU8 = 1u << static_cast<unsigned>(DType::kU8);
+constexpr unsigned kF64 = 1u << static_cast<unsigned>(DType::kF64);
 constexpr unsigned kActivation = kF32 | kBF16;
 
 // One argument of one op: every check below reports under this name.
@@ -31,7 +32,7 @@ std::string expected_text(std::initializer_list<int64_t> dims) {
 void expect_dtype(const Argument& a, unsigned allowed) {
   if (allowed >> static_cast<unsigned>(a.view.dtype) & 1u) return;
   std::string names;
-  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI32, DType::kU8}) {
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI32, DType::kU8, DType::kF64}) {
     if (allowed >> static_cast<unsigned>(dtype) & 1u) names += (names.empty() ? "" : " or ") + std::string(dtype_name(dtype));
   }
   fail(ErrorCode::kInternal, a.op, ": expected ", a.name, " of type ", names, ", got ", dtype_name(a.view.dtype));
@@ -279,6 +280,27 @@ void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, i
   expect_shape({"group_norm", "w", w}, {s[3]}, kF32);
   expect_shape({"group_norm", "b", b}, {s[3]}, kF32);
   expect_shape({"group_norm", "y", y}, {s[0], s[1], s[2], s[3]}, kActivation);
+}
+
+void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts) {
+  const char* const op = "verify_drafts";
+  const auto matrix = [op](const char* name, const TensorView& view, int64_t rows, int64_t cols, unsigned types) {
+    expect_shape({op, name, view}, {rows, cols}, types);
+    expect_contiguous({op, name, view});
+  };
+  matrix("target_velocity", paths.target_velocity, kAny, kAny, kF32);
+  const int64_t rows = paths.target_velocity.rows(), width = paths.target_velocity.cols();
+  matrix("draft_velocity", paths.draft_velocity, rows, width, kF32);
+  if (paths.states) matrix("states", paths.states, rows, width, kF32);
+  if (paths.noise) matrix("noise", paths.noise, rows, width, kF32);
+  if (paths.next) matrix("next", paths.next, rows, width, kF32);
+  matrix("words", sequences.words, kAny, DraftedSequences::kWords, kI32);
+  expect_shape({op, "tolerance", sequences.tolerance}, {sequences.words.rows()}, kF64);
+  expect_shape({op, "attempts", sequences.attempts}, {kAny}, kI32);
+  matrix("steps", sequences.steps, kAny, 4, kF32);
+  matrix("outcome", verdicts.outcome, sequences.words.rows(), 2, kI32);
+  expect_shape({op, "statistic", verdicts.statistic}, {sequences.attempts.shape[0]}, kF64);
+  matrix("pending", verdicts.pending, kAny, width, kF32);
 }
 
 void upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y) {

@@ -40,6 +40,8 @@ void flow_step(const TensorView& x, const TensorView& v, const TensorView& row_b
                const TensorView& coefficients, const TensorView& noise, const TensorView& noise_index);
 void philox_normal(const TensorView& keys, const TensorView& y);
 
+void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts);
+
 void conv2d(const TensorView& x, const Conv2d& w, const TensorView& y, const Epilogue& epilogue);
 void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, const TensorView& y);
 void upsample_conv2d(const TensorView& x, const Conv2d& w, const TensorView& y);

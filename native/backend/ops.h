@@ -86,6 +86,52 @@ struct PagedContext {
   TensorView context_lengths;  // (M) i32, >= 1
 };
 
+// ---- speculation (docs/speculation.md, Verification) ----
+//
+// Paths that tokens were drafted by: R rows, one for every step of every draft, all f32 and contiguous.
+struct DraftedPaths {
+  TensorView states;           // (R, D) x before the step; read by Judge::kChain alone
+  TensorView noise;            // (R, D) z the draft drew for it; read by kChain and kGap, else empty or anything
+  TensorView draft_velocity;   // (R, D) v_q the draft's step was made with
+  TensorView target_velocity;  // (R, D) guided v_p at the same state and time
+  TensorView next;             // (R, D) the target's state after the step, without noise; empty where no sequence has kFinished > 0
+};
+
+// What decides how many drafts stay.
+enum class Judge : int32_t {
+  kChain,  // exact: block verification over all steps of all drafts, V4
+  kGap,    // relaxed: D = sqrt(sum over steps of d²) at most the tolerance
+  kJump,   // relaxed: the largest over steps of (1 - t) |v_p - v_q| / sqrt(D) at most the tolerance
+};
+
+// The sequences to judge. Of each, drafts j = 0 ... T - 1 of K steps: row kFirstRow + j K + k of the paths.
+struct DraftedSequences {
+  enum Word {
+    kFirstRow,
+    kDrafts,      // T >= 1
+    kSteps,       // K >= 1
+    kFirstStep,   // row of `steps` for k = 0
+    kJudge,
+    kFirstDraft,  // of `attempts` and of Verdicts::statistic, for j = 0
+    kPending,     // row of Verdicts::pending; rows of different sequences are distinct
+    kFinished,    // T or T + 1: `next` holds that many finished tokens of the target, one step each; 0: it holds none
+    kSeedLow,
+    kSeedHigh,
+    kImageToken,  // of draft 0
+    kWords
+  };
+  TensorView words;      // (A, kWords) i32, bit patterns where the value is uint32
+  TensorView tolerance;  // (A) f64
+  TensorView attempts;   // (N) i32, of every draft: part of the keys of its random numbers; read by kChain
+  TensorView steps;      // (S, 4) f32: t, a, b, gamma
+};
+
+struct Verdicts {
+  TensorView outcome;    // (A, 2) i32: accepted drafts, and the step the next token goes on with (0: it starts from noise)
+  TensorView statistic;  // (N) f64, of every draft: D of kGap (kChain's, too), or what kJump compares
+  TensorView pending;    // (P, D) f32: the next token's state, where it goes on with a step > 0
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -161,6 +207,18 @@ class Ops {
   // Standard normals, counter based (Philox 4x32-10, Box-Muller; docs/contract.md, Randomness).
   // keys: (M, 5) i32 = seed low, seed high, timestep | purpose << 16, token, attempt (bit patterns of uint32); y: (M, D) f32.
   virtual void philox_normal(const TensorView& keys, const TensorView& y) = 0;
+
+  // ---- speculation ----
+  // Judges drafts and begins what follows them, all of a sequence at once, in float64 from float32 inputs:
+  //   d_k = |b (v_p - v_q) / gamma|, l_k = (b (v_p - v_q) / gamma) · z - d_k²/2, sums over the D numbers in their order;
+  //   kChain: p_k = min(1, p_{k-1} e^l_k), h_k = Z_k / (Z_k + 1 - p_k), Z_k = p_k Phi(log p_k / d + d/2) - Phi(log p_k / d - d/2) with d of
+  //           step k + 1, h = p at the last one; the chain ends behind the last k with u_k <= h_k. If it ends within draft j behind its
+  //           steps 0 ... i - 1, accepted = j, next step = i + 1, pending = m_q + gamma (xi + s e), e along the step's gap, xi normal and
+  //           orthogonal to it, s ~ (p phi(s - d) - phi(s))+ by rejection.
+  //   kGap, kJump: accepted = drafts before the first whose statistic is not at most the tolerance; where kFinished > accepted,
+  //           next step = 1 and pending = next[kFirstRow + accepted].
+  // u, xi and the proposals of s are Philox numbers (speculation/philox_counters.h). Steps of kChain and kGap have gamma > 0.
+  virtual void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts) = 0;
 
   // ---- convolutional autoencoder; images are (B, H, W, C), channels last, contiguous ----
   // x: (B, H, W, in) act; y: (B, H', W', out) f32; epilogue kStore or kAdd.

@@ -53,6 +53,8 @@ class PricingBackend final : public Backend {
   void flow_step(const TensorView&, const TensorView&, const TensorView&, const TensorView&, const TensorView&, const TensorView&,
                  const TensorView&) override {}
   void philox_normal(const TensorView&, const TensorView&) override {}
+
+  void verify_drafts(const DraftedPaths&, const DraftedSequences&, const Verdicts&) override {}
   void conv2d(const TensorView& x, const Conv2d&, const TensorView&, const Epilogue&) override { see_input(x); }
   void group_norm(const TensorView&, const TensorView&, const TensorView&, int64_t, float, bool, const TensorView&) override {}
   void upsample_conv2d(const TensorView& x, const Conv2d&, const TensorView&) override { see_input(x); }

@@ -122,7 +122,7 @@ bool ModelDrafter::stops(const DraftRequest& request, const Drafts& drafts, cons
 
 // counts[i] tokens of requests[i], from predicted rows rows[i]; behind those it has already.
 void ModelDrafter::sample(std::span<const DraftRequest> requests, std::span<const int64_t> counts, const std::vector<std::vector<int32_t>>& rows,
-                          const Prediction& prediction, std::vector<Drafts>& out) const {
+                          const Prediction& prediction, std::span<const Drafts> earlier, const PathRecord& paths) const {
   const int64_t d = p_.tokens.view().cols();
   for (const bool few_step : {false, true}) {
     const Scratch::Frame frame(p_.scratch);
@@ -130,20 +130,18 @@ void ModelDrafter::sample(std::span<const DraftRequest> requests, std::span<cons
     std::vector<const Sequence*> sequences;
     std::vector<int64_t> tokens;
     std::vector<int32_t> predicted, numbers;
-    std::vector<size_t> owner;
-    int32_t recorded = 0;
     for (size_t i = 0; i < requests.size(); ++i) {
       const Sequence& sequence = *requests[i].sequence;
       if ((sequence.spec.few_step > 0) != few_step) continue;
       for (int64_t j = 0; j < counts[i]; ++j) {
-        const int64_t token = sequence.emitted + out[i].tokens + j;
-        draws.push_back({&sequence, sequence.draft_timesteps.get(), token, sequence.attempt(token), static_cast<int32_t>(draws.size()), 1, 0, recorded});
-        recorded += static_cast<int32_t>(sequence.draft_timesteps->steps.size());
+        const int64_t draft = earlier[i].tokens + j, token = sequence.emitted + draft;
+        const auto steps = static_cast<int64_t>(sequence.draft_timesteps->steps.size());
+        draws.push_back({&sequence, sequence.draft_timesteps.get(), token, sequence.attempt(token), static_cast<int32_t>(draws.size()), 1, 0,
+                         requests[i].first_row + static_cast<int32_t>(draft * steps)});
         sequences.push_back(&sequence);
         tokens.push_back(token);
         predicted.push_back(rows[i][static_cast<size_t>(j)]);
         numbers.push_back(static_cast<int32_t>(token));
-        owner.push_back(i);
       }
     }
     if (draws.empty()) continue;
@@ -152,31 +150,16 @@ void ModelDrafter::sample(std::span<const DraftRequest> requests, std::span<cons
     p_.backend.gather_rows(prediction.features, p_.scratch.index(predicted), hidden);
     const TensorView condition = p_.conditions.embed(hidden, numbers, sampler.head());
     const TensorView x = p_.scratch.take(DType::kF32, {static_cast<int64_t>(draws.size()), d});
-    PathRecord record{p_.scratch.take(DType::kF32, {recorded, d}), p_.scratch.take(DType::kF32, {recorded, d}), {}};
-    if (!few_step) record.noise = p_.scratch.take(DType::kF32, {recorded, d});
+    PathRecord record = paths;
+    if (few_step) record.noise = {};  // it draws none
     sampler.sample(draws, condition, x, &record);
     p_.store.write(x, sequences, tokens, TokenStore::Place::kContext);
-
-    std::vector<float> host(static_cast<size_t>(recorded * d));
-    const auto share = [&](const TensorView& from, std::vector<float> Drafts::* to) {
-      p_.backend.download(from, host.data());
-      const float* at = host.data();
-      for (size_t n = 0; n < draws.size(); ++n) {
-        const auto size = static_cast<std::ptrdiff_t>(draws[n].timesteps->steps.size()) * d;
-        auto& target = out[owner[n]].*to;
-        target.insert(target.end(), at, at + size);
-        at += size;
-      }
-    };
-    share(record.states, &Drafts::states);
-    share(record.velocity, &Drafts::velocity);
-    if (record.noise) share(record.noise, &Drafts::noise);
   }
 }
 
 // Catch-up first: pairs of tokens emitted since the last round, on the target's features. The last of them predicts the
 // condition of the first draft. Sequential drafts go on from there one by one, parallel ones were predicted beside it.
-std::vector<Drafts> ModelDrafter::draft(std::span<const DraftRequest> requests) {
+std::vector<Drafts> ModelDrafter::draft(std::span<const DraftRequest> requests, const PathRecord& paths) {
   const int64_t layers = p_.model.num_layers();
   std::vector<Drafts> out(requests.size());
   std::vector<std::vector<int32_t>> rows(requests.size());  // predicted rows, one per draft they allow
@@ -225,7 +208,7 @@ std::vector<Drafts> ModelDrafter::draft(std::span<const DraftRequest> requests) 
       any = any || counts[i] > 0;
     }
     if (!any) break;
-    sample(requests, counts, rows, prediction, out);
+    sample(requests, counts, rows, prediction, out, paths);
     std::vector<Pair> next;
     for (size_t i = 0; i < requests.size(); ++i) {
       out[i].tokens += counts[i];

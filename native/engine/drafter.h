@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/conditions.h"
+#include "engine/draft_paths.h"
 #include "engine/kv_cache.h"
 #include "engine/row_pool.h"
 #include "engine/sequence.h"
@@ -18,15 +19,13 @@ struct DraftRequest {
   Sequence* sequence = nullptr;                     // its newest token is counted in `emitted` and in the token pool
   const std::vector<int32_t>* block_table = nullptr;  // of its conditional row
   int64_t max_tokens = 0;                           // γ, >= 1
+  int32_t first_row = 0;                            // of the paths: step k of its token j goes to first_row + j K + k
 };
 
-// Drafted tokens of one sequence, with the paths they were drawn by. Host memory, rows token * K + step.
+// Drafted tokens of one sequence, as far as the host knows them. What they were made of stays on the backend.
 struct Drafts {
   int64_t tokens = 0;            // γ, or fewer where the gate stopped
   bool gate_stopped = false;
-  std::vector<float> states;     // (tokens K, D) x before each step
-  std::vector<float> velocity;   // (tokens K, D) guided v of the draft
-  std::vector<float> noise;      // (tokens K, D) z; empty where the sampler draws none
   // (tokens, draft layers): attention entropy of the row that predicts the token; NaN where nobody reads the layer.
   std::vector<float> entropy;
 };
@@ -35,8 +34,9 @@ struct Drafts {
 class Drafter {
  public:
   virtual ~Drafter() = default;
-  // In the order of the requests. Writes the drafted tokens into the sequences' rows of the token pool from `emitted` on.
-  virtual std::vector<Drafts> draft(std::span<const DraftRequest> requests) = 0;
+  // In the order of the requests. Writes the drafted tokens into the sequences' rows of the token pool from `emitted` on, and their
+  // paths: x before each step, the draft's guided v, and z where the sampler draws any.
+  virtual std::vector<Drafts> draft(std::span<const DraftRequest> requests, const PathRecord& paths) = 0;
 };
 
 // Tokens as the model sees them: layer-normalised where the sequence asks for it, into the token pool. x: (S, D) f32, row
@@ -71,7 +71,7 @@ struct DraftParts {
 class ModelDrafter final : public Drafter {
  public:
   explicit ModelDrafter(const DraftParts& parts) : p_(parts) {}
-  std::vector<Drafts> draft(std::span<const DraftRequest> requests) override;
+  std::vector<Drafts> draft(std::span<const DraftRequest> requests, const PathRecord& paths) override;
 
  private:
   struct Pair;
@@ -79,7 +79,7 @@ class ModelDrafter final : public Drafter {
   Prediction predict(const std::vector<Pair>& pairs, std::span<const DraftRequest> requests, const TensorView& earlier) const;
   // Tokens first[i] … first[i] + count - 1 of each request from the predicted rows.
   void sample(std::span<const DraftRequest> requests, std::span<const int64_t> counts, const std::vector<std::vector<int32_t>>& rows,
-              const Prediction& prediction, std::vector<Drafts>& out) const;
+              const Prediction& prediction, std::span<const Drafts> earlier, const PathRecord& paths) const;
   bool stops(const DraftRequest& request, const Drafts& drafts, const float* entropy) const;
 
   DraftParts p_;

@@ -28,7 +28,8 @@ NextStepEngine::NextStepEngine(Backend& backend, const std::filesystem::path& di
   tokens_ = std::make_unique<RowPool>(backend_, config_.image.token_size());
   conditions_ = std::make_unique<Conditions>(backend_, scratch_, config_, *backbone_->weights().image_out);
   store_ = std::make_unique<TokenStore>(backend_, scratch_, *tokens_);
-  verification_ = std::make_unique<Verification>(backend_, scratch_, *conditions_, *hidden_, config_.image.token_size());
+  paths_ = std::make_unique<DraftPaths>(backend_, config_.image.token_size());
+  verification_ = std::make_unique<Verification>(backend_, scratch_, *conditions_, *hidden_, *tokens_, *paths_);
   if (draft_) drafter_ = std::make_unique<ModelDrafter>(draft_parts());
 
   info_.family = "nextstep";
@@ -110,6 +111,7 @@ void NextStepEngine::admit(const SequenceSpec& spec) {
   if (spec.speculation) {
     sequence.draft_timesteps = (spec.few_step > 0 ? *few_step_ : *draft_head_).timesteps(sequence.spec.sampler);
     sequence.speculation.emplace();
+    sequence.pending_row = tokens_->take(1);
     if (spec.few_step == 1) sequence.picture_rows = tokens_->take(num_tokens);
     sequence.speculation->attempts.resize(static_cast<size_t>(num_tokens));
     sequence.speculation->target_entropy = speculation::initial_average(spec.speculation->gate);
@@ -142,6 +144,7 @@ void NextStepEngine::release(uint32_t id) {
   tokens_->give_back(found->second.input_rows);
   tokens_->give_back(found->second.token_rows);
   tokens_->give_back(found->second.picture_rows);
+  tokens_->give_back(found->second.pending_row);
   hidden_->give_back(found->second.hidden_rows);
   cancel_flags_.remove(id);
   sequences_.erase(found);

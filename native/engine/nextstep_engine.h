@@ -13,6 +13,7 @@
 
 #include "engine/batch.h"
 #include "engine/conditions.h"
+#include "engine/draft_paths.h"
 #include "engine/drafter.h"
 #include "engine/engine.h"
 #include "engine/kv_cache.h"
@@ -73,11 +74,14 @@ class NextStepEngine final : public Engine {
   // The pending token of each; removes those from the list whose cancel flag was seen first.
   void draw_pending(std::vector<Drawing>& drawing, StepResult& result);
   void draft_tokens(std::vector<Drawing>& drawing, StepResult& result);
-  void run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result);
+  // Attention entropies of the decoded rows, in their order, for those that read them; empty where nobody does.
+  TensorView run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result);
   void fill_pairs(const FlatBatch& flat, const TensorView& x, const TensorView& block_tables);
-  void verify_drafts(std::vector<Drawing>& drawing, StepResult& result);
-  void show_target_tokens(const Sequence& sequence, const Judgement& judgement);
-  static void settle(Drawing& drawing, Judgement&& judgement);
+  // The one wait of a round: verdicts and entropies.
+  void verify_drafts(std::vector<Drawing>& drawing, const TensorView& entropy, StepResult& result);
+  void show_target_tokens(const Sequence& sequence, const VerifyRequest& request, int64_t accepted);
+  static void share_entropy(std::vector<Drawing>& drawing, std::span<const float> entropy);
+  static void settle(Drawing& drawing, const Judgement& judgement);
 
   void read_tokens(const StepPlan& plan, StepResult& result);
   void decode_images(const StepPlan& plan, StepResult& result);
@@ -98,6 +102,7 @@ class NextStepEngine final : public Engine {
   std::unique_ptr<DraftModel> draft_;         // likewise
   std::unique_ptr<Conditions> conditions_;
   std::unique_ptr<TokenStore> store_;
+  std::unique_ptr<DraftPaths> paths_;
   std::unique_ptr<Verification> verification_;
   std::unique_ptr<Drafter> drafter_;
   SequenceMap sequences_;

@@ -1,6 +1,6 @@
 #include "engine/reference_drafts.h"
 
-#include "speculation/relaxed.h"
+#include <array>
 
 namespace ardiff {
 
@@ -32,17 +32,43 @@ std::vector<double> ReferenceVerification::judge(std::span<const ReferenceReques
   const TensorView velocity = p_.scratch.take(DType::kF32, states.shape);
   p_.model.evaluate(points, states, p_.model_layers, velocity, evaluations);
 
-  std::vector<float> model(static_cast<size_t>(states.shape.size())), draft(model.size());
-  p_.backend.download(velocity, model.data());
-  p_.backend.download(paths.record.velocity, draft.data());
-  std::vector<double> statistics;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    std::vector<double> times;  // of this family t is 1 where there is nothing but noise
-    for (const SamplerStep& step : requests[i].sequence->drafting->judged->steps) times.push_back(1.0 - static_cast<double>(step.t));
-    const int64_t at = paths.first[i] * p_.latent_size;
-    statistics.push_back(speculation::largest_jump_gap(times, p_.latent_size, model.data() + at, draft.data() + at));
-  }
+  const auto count = static_cast<int64_t>(requests.size());
+  const TensorView outcome = p_.scratch.take(DType::kI32, {count, 2}), statistic = p_.scratch.take(DType::kF64, {count});
+  const TensorView nowhere(nullptr, DType::kF32, {0, p_.latent_size});  // no state goes on from a jump's verdict
+  p_.backend.verify_drafts({{}, {}, paths.record.velocity, velocity, {}}, describe(requests, paths), {outcome, statistic, nowhere});
+  std::vector<double> statistics(requests.size());
+  p_.backend.download(statistic, statistics.data());
   return statistics;
+}
+
+// A draft each, judged by its jumps.
+DraftedSequences ReferenceVerification::describe(std::span<const ReferenceRequest> requests, const ReferencePaths& paths) const {
+  std::vector<int32_t> words;
+  std::vector<double> tolerance;
+  std::vector<SamplerStep> steps;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const std::vector<SamplerStep>& jumps = requests[i].sequence->drafting->judged->steps;
+    std::array<int32_t, DraftedSequences::kWords> own{};
+    own[DraftedSequences::kFirstRow] = static_cast<int32_t>(paths.first[i]);
+    own[DraftedSequences::kDrafts] = 1;
+    own[DraftedSequences::kSteps] = static_cast<int32_t>(jumps.size());
+    own[DraftedSequences::kFirstStep] = static_cast<int32_t>(steps.size());
+    own[DraftedSequences::kJudge] = static_cast<int32_t>(Judge::kJump);
+    own[DraftedSequences::kFirstDraft] = static_cast<int32_t>(i);
+    words.insert(words.end(), own.begin(), own.end());
+    tolerance.push_back(requests[i].sequence->spec.speculation->tolerance);
+    // Of this family t is 1 where there is nothing but noise; of 1, 2 or 4 jumps 1 - t is a float32, too.
+    for (const SamplerStep& jump : jumps) steps.push_back({1.0f - jump.t, jump.a, jump.b, jump.gamma});
+  }
+  const auto count = static_cast<int64_t>(requests.size());
+  DraftedSequences out;
+  out.words = p_.scratch.index(words).reshape({count, DraftedSequences::kWords});
+  out.tolerance = p_.scratch.take(DType::kF64, {count});
+  out.attempts = p_.scratch.index(std::vector<int32_t>(requests.size(), 0));
+  out.steps = p_.scratch.take(DType::kF32, {static_cast<int64_t>(steps.size()), 4});
+  p_.backend.upload(out.tolerance, tolerance.data());
+  p_.backend.upload(out.steps, steps.data());
+  return out;
 }
 
 }  // namespace ardiff

@@ -59,6 +59,8 @@ class ReferenceVerification {
   std::vector<double> judge(std::span<const ReferenceRequest> requests, const ReferencePaths& paths, int64_t& evaluations) const;
 
  private:
+  DraftedSequences describe(std::span<const ReferenceRequest> requests, const ReferencePaths& paths) const;
+
   ReferenceParts p_;
 };
 

@@ -14,8 +14,9 @@ struct NextStepEngine::Drawing {
   DecodeResult* result;
   Sequence* sequence;
   int64_t rounds = 0;                 // done
-  Drafts drafts;                      // of this round
-  std::vector<float> target_entropy;  // of the fed tokens, conditional row; empty where nobody reads it
+  Drafts drafts = {};                 // of this round
+  int32_t first_row = 0;              // of the paths, theirs
+  std::vector<float> target_entropy = {};  // of the fed tokens, conditional row; empty where nobody reads it
 
   bool is_done() const { return rounds == entry->rounds || sequence->emitted == sequence->num_tokens(); }
   bool is_cancelled() const { return sequence->cancelled->load(std::memory_order_relaxed); }
@@ -37,14 +38,14 @@ void NextStepEngine::run_rounds(const StepPlan& plan, StepResult& result) {
     result.decode[i].speculating = sequence.speculation.has_value();
     // Cancelled until its rounds are done.
     result.decode[i].cancelled = true;
-    drawing.push_back({&entry, &result.decode[i], &sequence, 0, {}, {}});
+    drawing.push_back({&entry, &result.decode[i], &sequence});
   }
   for (bool first = true; first || !drawing.empty(); first = false) {
     const Scratch::Frame frame(scratch_);
     draw_pending(drawing, result);
     draft_tokens(drawing, result);
-    run_backbone(first ? std::span(plan.prefill) : std::span<const PrefillEntry>(), drawing, result);
-    verify_drafts(drawing, result);
+    const TensorView entropy = run_backbone(first ? std::span(plan.prefill) : std::span<const PrefillEntry>(), drawing, result);
+    verify_drafts(drawing, entropy, result);
     for (Drawing& one : drawing) {
       ++one.rounds;
       if (one.is_done()) one.result->cancelled = false;
@@ -64,18 +65,17 @@ void NextStepEngine::draw_pending(std::vector<Drawing>& drawing, StepResult& res
     std::vector<TokenDraw> draws;
     std::vector<const Sequence*> sequences;
     std::vector<int64_t> tokens;
-    std::vector<int32_t> hidden_rows, numbers;
-    std::vector<float> states;  // of those that go on from one
+    std::vector<int32_t> hidden_rows, numbers, states;  // states: rows of the token pool, of those that go on from one
     bool any_state = false, any_work = false;
     for (const Drawing& one : drawing) {
       const Sequence& sequence = *one.sequence;
       if ((sequence.spec.few_step > 0) != few_step) continue;
       TokenDraw draw{&sequence, sequence.timesteps.get(), sequence.emitted, sequence.attempt(sequence.emitted), static_cast<int32_t>(hidden_rows.size()),
                      static_cast<int32_t>(sequence.rows.size())};
-      states.resize(states.size() + static_cast<size_t>(d));
+      states.push_back(sequence.token_rows[0]);  // any row, for those that do not
       if (sequence.speculation && sequence.speculation->pending_step > 0) {
         draw.first_step = sequence.speculation->pending_step;
-        std::copy(sequence.speculation->pending_state.begin(), sequence.speculation->pending_state.end(), states.end() - d);
+        states.back() = sequence.pending_row[0];
         any_state = true;
       }
       if (draw.first_step < static_cast<int64_t>(sequence.timesteps->steps.size())) {
@@ -91,7 +91,10 @@ void NextStepEngine::draw_pending(std::vector<Drawing>& drawing, StepResult& res
     }
     if (draws.empty()) continue;
     const TensorView x = scratch_.take(DType::kF32, {static_cast<int64_t>(draws.size()), d});
-    if (any_state) backend_.upload(x, states.data());
+    if (any_state) {
+      const Scratch::Frame index(scratch_);  // what follows stands where it stands without it
+      backend_.gather_rows(tokens_->view(), scratch_.index(states), x);
+    }
     if (any_work) {
       const TokenSampler& sampler = few_step ? *few_step_ : *sampler_;
       const TensorView hidden = scratch_.take(DType::kF32, {static_cast<int64_t>(hidden_rows.size()), info_.hidden_size});
@@ -106,7 +109,6 @@ void NextStepEngine::draw_pending(std::vector<Drawing>& drawing, StepResult& res
     ++one.sequence->emitted;
     if (!one.sequence->speculation) continue;
     one.sequence->speculation->pending_step = 0;
-    one.sequence->speculation->pending_state.clear();
     one.result->accepted.push_back(0);
   }
   result.timings.flow_head += watch.seconds();
@@ -117,6 +119,7 @@ void NextStepEngine::draft_tokens(std::vector<Drawing>& drawing, StepResult& res
   const Stopwatch watch;
   std::vector<DraftRequest> requests;
   std::vector<Drawing*> owners;
+  int64_t rows = 0;
   for (Drawing& one : drawing) {
     one.drafts = {};
     if (!one.sequence->speculation) continue;
@@ -125,12 +128,15 @@ void NextStepEngine::draft_tokens(std::vector<Drawing>& drawing, StepResult& res
     const int64_t wanted =
         spec.adaptive ? speculation::choose_draft_length(spec.costs, spec.acceptance, one.sequence->speculation->history, most) : most;
     if (wanted == 0) continue;
-    requests.push_back({one.sequence, &one.entry->block_tables[0], wanted});
+    one.first_row = static_cast<int32_t>(rows);
+    rows += VerifyRequest::path_rows(*one.sequence, wanted);
+    requests.push_back({one.sequence, &one.entry->block_tables[0], wanted, one.first_row});
     owners.push_back(&one);
   }
   if (requests.empty()) return;
-  const Scratch::Frame frame(scratch_);  // drafts are host memory; what follows finds its place wherever they ended
-  std::vector<Drafts> drafts = drafter_->draft(requests);
+  paths_->reserve(rows);
+  const Scratch::Frame frame(scratch_);  // what follows finds its place wherever drafting ended
+  std::vector<Drafts> drafts = drafter_->draft(requests, paths_->record());
   for (size_t i = 0; i < owners.size(); ++i) {
     // Whose flag was seen meanwhile has drafts that were not computed to their end.
     if (!owners[i]->is_cancelled()) owners[i]->drafts = std::move(drafts[i]);
@@ -138,7 +144,7 @@ void NextStepEngine::draft_tokens(std::vector<Drawing>& drawing, StepResult& res
   result.timings.draft += watch.seconds();
 }
 
-void NextStepEngine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result) {
+TensorView NextStepEngine::run_backbone(std::span<const PrefillEntry> prefill, std::vector<Drawing>& drawing, StepResult& result) {
   const Stopwatch watch;
   std::vector<DecodeRows> continuing;
   std::vector<Drawing*> fed;
@@ -152,8 +158,10 @@ void NextStepEngine::run_backbone(std::span<const PrefillEntry> prefill, std::ve
     decoded += static_cast<int64_t>(one.sequence->rows.size()) * (one.fed_drafts() + 1);
   }
   const FlatBatch flat = flatten(prefill, continuing, sequences_);
-  if (flat.size() == 0) return;
+  if (flat.size() == 0) return {};
 
+  const bool probing = std::any_of(fed.begin(), fed.end(), [](const Drawing* one) { return one->reads_entropy(); });
+  const TensorView entropy = probing ? scratch_.take(DType::kF32, {flat.size()}) : TensorView();
   const Scratch::Frame frame(scratch_);
   const int64_t m = flat.size(), text = static_cast<int64_t>(flat.text_ids.size()), h = info_.hidden_size;
   const TensorView x = scratch_.take(DType::kF32, {m, h});
@@ -169,9 +177,7 @@ void NextStepEngine::run_backbone(std::span<const PrefillEntry> prefill, std::ve
   batch.context.table_rows = scratch_.index(flat.table_rows);
   batch.context.context_lengths = scratch_.index(flat.context_lengths);
   batch.context.block_tables = scratch_.index(flat.block_tables).reshape({flat.num_tables(), flat.max_blocks});
-  const bool probing = std::any_of(fed.begin(), fed.end(), [](const Drawing* one) { return one->reads_entropy(); });
   EntropyProbe probe{{}, std::vector<TensorView>(static_cast<size_t>(info_.num_layers))};
-  const TensorView entropy = probing ? scratch_.take(DType::kF32, {m}) : TensorView();
   if (probing) {
     probe.first_keys = scratch_.index(flat.first_keys);
     probe.entropy[static_cast<size_t>(std::max<int64_t>(0, info_.num_layers - 2))] = entropy;
@@ -201,19 +207,11 @@ void NextStepEngine::run_backbone(std::span<const PrefillEntry> prefill, std::ve
       sequence.rows[r].hidden_position = sequence.known_positions(r) - 1;
     }
   }
-  if (probing) {
-    std::vector<float> values(static_cast<size_t>(m));
-    backend_.download(entropy, values.data());
-    // Decoded rows are the last ones of the pass.
-    auto at = values.end() - decoded;
-    for (Drawing* one : fed) {
-      const int64_t rows = one->fed_drafts() + 1;
-      if (one->reads_entropy()) one->target_entropy.assign(at, at + rows);
-      at += rows * static_cast<int64_t>(one->sequence->rows.size());
-    }
-  }
   result.backbone_tokens += m;
   result.timings.backbone += watch.seconds();
+  if (!probing) return {};
+  // Decoded rows are the last ones of the pass.
+  return TensorView(entropy.data + static_cast<size_t>(m - decoded) * sizeof(float), DType::kF32, {decoded});
 }
 
 // The draft's keys and values of prefilled positions.
@@ -244,39 +242,63 @@ void NextStepEngine::fill_pairs(const FlatBatch& flat, const TensorView& x, cons
   draft_->forward(features, inputs, batch, kv_->second_layers(), out, scratch_);
 }
 
-void NextStepEngine::verify_drafts(std::vector<Drawing>& drawing, StepResult& result) {
+void NextStepEngine::verify_drafts(std::vector<Drawing>& drawing, const TensorView& entropy, StepResult& result) {
   const Stopwatch watch;
-  bool any = false;
+  const Scratch::Frame frame(scratch_);
+  std::vector<Verification::Verdict> verdicts;
+  std::vector<std::vector<Drawing*>> owners;
+  std::vector<Drawing*> undrafted;
   for (const bool few_step : {false, true}) {
     std::vector<VerifyRequest> requests;
-    std::vector<Drawing*> owners;
+    std::vector<Drawing*> drafted;
     for (Drawing& one : drawing) {
       if (!one.sequence->speculation || (one.sequence->spec.few_step > 0) != few_step) continue;
       if (one.drafts.tokens == 0) {
-        settle(one, {});
+        undrafted.push_back(&one);
         continue;
       }
-      requests.push_back({one.sequence, &one.drafts});
-      owners.push_back(&one);
+      requests.push_back({one.sequence, one.drafts.tokens, one.first_row});
+      drafted.push_back(&one);
     }
     if (requests.empty()) continue;
-    any = true;
-    std::vector<Judgement> judgements = verification_->judge(requests, few_step ? *few_step_ : *sampler_, result.flow_head_evaluations);
-    for (size_t i = 0; i < owners.size(); ++i) {
-      show_target_tokens(*owners[i]->sequence, judgements[i]);
-      settle(*owners[i], std::move(judgements[i]));
+    verdicts.push_back(verification_->judge(std::move(requests), few_step ? *few_step_ : *sampler_, result.flow_head_evaluations));
+    owners.push_back(std::move(drafted));
+  }
+  std::vector<float> entropies(entropy ? static_cast<size_t>(entropy.shape.size()) : 0);
+  std::vector<Download> downloads;
+  if (!entropies.empty()) downloads.push_back({entropy, entropies.data()});
+  for (Verification::Verdict& verdict : verdicts) {
+    for (const Download& download : verdict.downloads()) downloads.push_back(download);
+  }
+  if (!downloads.empty()) backend_.download_all(downloads);
+
+  if (!entropies.empty()) share_entropy(drawing, entropies);
+  for (Drawing* one : undrafted) settle(*one, {});
+  for (size_t i = 0; i < verdicts.size(); ++i) {
+    const std::vector<Judgement> judgements = verdicts[i].read();
+    for (size_t j = 0; j < judgements.size(); ++j) {
+      show_target_tokens(*owners[i][j]->sequence, verdicts[i].requests[j], judgements[j].accepted);
+      settle(*owners[i][j], judgements[j]);
     }
   }
-  if (any) result.timings.verify += watch.seconds();
+  if (!downloads.empty()) result.timings.verify += watch.seconds();
 }
 
-// The drafts that stay are context only; the picture gets what the target would have drawn in their place.
-void NextStepEngine::show_target_tokens(const Sequence& sequence, const Judgement& judgement) {
-  if (judgement.target_tokens.empty()) return;
-  const Scratch::Frame frame(scratch_);
-  const TensorView x = scratch_.take(DType::kF32, {judgement.accepted, info_.token_size});
-  backend_.upload(x, judgement.target_tokens.data());
-  const std::vector<const Sequence*> owners(static_cast<size_t>(judgement.accepted), &sequence);
+void NextStepEngine::share_entropy(std::vector<Drawing>& drawing, std::span<const float> entropy) {
+  auto at = entropy.begin();
+  for (Drawing& one : drawing) {
+    if (one.sequence->emitted == one.sequence->num_tokens()) continue;  // it was not fed
+    const int64_t rows = one.fed_drafts() + 1;
+    if (one.reads_entropy()) one.target_entropy.assign(at, at + rows);
+    at += rows * static_cast<int64_t>(one.sequence->rows.size());
+  }
+}
+
+// With a single jump the drafts that stay are context only; the picture gets what the target would have drawn in their place.
+void NextStepEngine::show_target_tokens(const Sequence& sequence, const VerifyRequest& request, int64_t accepted) {
+  if (sequence.spec.few_step != 1 || accepted == 0) return;
+  const TensorView x = paths_->next().row_slice(request.first_row, request.first_row + accepted);
+  const std::vector<const Sequence*> owners(static_cast<size_t>(accepted), &sequence);
   std::vector<int64_t> tokens(owners.size());
   std::iota(tokens.begin(), tokens.end(), sequence.emitted);
   store_->write(x, owners, tokens, TokenStore::Place::kPicture);
@@ -284,7 +306,7 @@ void NextStepEngine::show_target_tokens(const Sequence& sequence, const Judgemen
 
 // The round's outcome into the sequence and its record. Keys, values and states beyond the accepted drafts are stale from
 // here on: the next round writes over them, and no length reaches them before.
-void NextStepEngine::settle(Drawing& one, Judgement&& judgement) {
+void NextStepEngine::settle(Drawing& one, const Judgement& judgement) {
   Sequence& sequence = *one.sequence;
   const SpeculationSpec& spec = *sequence.spec.speculation;
   SpeculationState& state = *sequence.speculation;
@@ -325,7 +347,6 @@ void NextStepEngine::settle(Drawing& one, Judgement&& judgement) {
     for (int64_t j = accepted; j < drafted; ++j) ++state.attempts[static_cast<size_t>(first + j)];
   }
   state.pending_step = judgement.pending_step;
-  state.pending_state = std::move(judgement.pending_state);
   if (drafted == 0 && !one.drafts.gate_stopped) {
     speculation::observe_plain(state.history, 1);
   } else {

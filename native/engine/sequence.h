@@ -23,10 +23,9 @@ struct GuidanceRow {
 
 // What a speculating sequence remembers between rounds. It survives preemption: nothing in it can be computed again.
 struct SpeculationState {
-  // Steps of the next token that are done already, and its state after them (D numbers): 0 = it starts from fresh noise,
-  // all of its sampler's = it is finished but for use_norm.
+  // Steps of the next token that are done already: 0 = it starts from fresh noise, all of its sampler's = it is finished but for
+  // use_norm. Its state after them is in Sequence::pending_row.
   int64_t pending_step = 0;
-  std::vector<float> pending_state;
   std::vector<uint32_t> attempts;  // per image token, how often a draft of it was discarded by exact verification
   int64_t draft_computed = 0;      // pairs [0, draft_computed) are in the draft's KV, made of the target's features
   speculation::AcceptanceHistory history;
@@ -48,6 +47,7 @@ struct Sequence {
   // Token pool, what the picture shows, where that may differ: a kept draft stays in the context, but the target's own
   // token for the same noise is known. Empty: the picture shows token_rows.
   std::vector<int32_t> picture_rows;
+  std::vector<int32_t> pending_row;  // token pool, one where it speculates: the state of SpeculationState::pending_step
   std::vector<int32_t> input_rows;   // token pool, tokens of the input picture
   int64_t emitted = 0;               // image tokens drawn
 

@@ -8,7 +8,8 @@
 
 namespace ardiff {
 
-enum class DType : uint8_t { kF32, kBF16, kF16, kI32, kU8 };
+// kF64 holds what verification says of a draft (ops.h, verify_drafts) and nothing else.
+enum class DType : uint8_t { kF32, kBF16, kF16, kI32, kU8, kF64 };
 
 constexpr size_t dtype_size(DType dtype) {
   switch (dtype) {
@@ -17,6 +18,7 @@ constexpr size_t dtype_size(DType dtype) {
     case DType::kF16: return 2;
     case DType::kI32: return 4;
     case DType::kU8: return 1;
+    case DType::kF64: return 8;
   }
   return 0;
 }
@@ -28,6 +30,7 @@ constexpr const char* dtype_name(DType dtype) {
     case DType::kF16: return "F16";
     case DType::kI32: return "I32";
     case DType::kU8: return "U8";
+    case DType::kF64: return "F64";
   }
   return "?";
 }

@@ -62,6 +62,25 @@ TEST_P(OpChecks, WrongArguments) {
   expect_refused(internal, "a convolution that keeps the size", [&] { b.upsample_conv2d(zeros({1, 2, 3, 5}), *down, zeros({1, 4, 6, 5})); });
   expect_refused(internal, "rectangular token grid", [&] { b.unpatchify(zeros({5, 16}), 2, 1.0f, 0.0f, zeros({1, 4, 4, 4})); });
   expect_refused(internal, "an even width, got 3", [&] { b.timestep_features(zeros({1}), zeros({1, 3})); });
+  const DraftedPaths paths{zeros({6, 4}), zeros({6, 4}), zeros({6, 4}), zeros({6, 4}), {}};
+  const DraftedSequences drafted{zeros({2, DraftedSequences::kWords}, DType::kI32), zeros({2}, DType::kF64), zeros({3}, DType::kI32), zeros({5, 4})};
+  const Verdicts verdicts{zeros({2, 2}, DType::kI32), zeros({3}, DType::kF64), zeros({7, 4})};
+  const auto refuses = [&](const std::string& part, const auto& change) {
+    DraftedPaths p = paths;
+    DraftedSequences s = drafted;
+    Verdicts v = verdicts;
+    change(p, s, v);
+    expect_refused(internal, "verify_drafts: " + part, [&] { b.verify_drafts(p, s, v); });
+  };
+  refuses("expected draft_velocity [6, 4], got [5, 4]", [&](auto& p, auto&, auto&) { p.draft_velocity = zeros({5, 4}); });
+  refuses("expected noise [6, 4], got [6, 3]", [&](auto& p, auto&, auto&) { p.noise = zeros({6, 3}); });
+  refuses("states must be contiguous", [&](auto& p, auto&, auto&) { p.states = zeros({6, 8}).view.col_slice(0, 4); });
+  refuses("expected words [*, 11], got [2, 10]", [&](auto&, auto& s, auto&) { s.words = zeros({2, 10}, DType::kI32); });
+  refuses("expected tolerance of type F64, got F32", [&](auto&, auto& s, auto&) { s.tolerance = zeros({2}); });
+  refuses("expected steps [*, 4], got [5, 3]", [&](auto&, auto& s, auto&) { s.steps = zeros({5, 3}); });
+  refuses("expected outcome [2, 2], got [3, 2]", [&](auto&, auto&, auto& v) { v.outcome = zeros({3, 2}, DType::kI32); });
+  refuses("expected statistic [3], got [2]", [&](auto&, auto&, auto& v) { v.statistic = zeros({2}, DType::kF64); });
+  refuses("expected pending [*, 4], got [7, 5]", [&](auto&, auto&, auto& v) { v.pending = zeros({7, 5}); });
   expect_refused(internal, "expected y [3, 3, 2]", [&] { b.convert(zeros({3, 3, 2}), zeros({3, 2, 3})); });
 }
 

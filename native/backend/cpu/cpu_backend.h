@@ -76,6 +76,8 @@ class CpuBackend final : public Backend {
                  const TensorView& coefficients, const TensorView& noise, const TensorView& noise_index) override;
   void philox_normal(const TensorView& keys, const TensorView& y) override;
 
+  void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts) override;
+
   void conv2d(const TensorView& x, const Conv2d& w, const TensorView& y, const Epilogue& epilogue) override;
   void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, float eps, bool silu,
                   const TensorView& y) override;

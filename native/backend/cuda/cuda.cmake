@@ -24,6 +24,8 @@ file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS native/backend/cuda/*.cu)
 add_library(engine_cuda OBJECT ${CUDA_SOURCES})
 target_include_directories(engine_cuda PRIVATE native)
 target_compile_options(engine_cuda PRIVATE -lineinfo -Xfatbin=-compress-all --expt-relaxed-constexpr "-Xcompiler=-Wall,-Wextra,-Wshadow,-ffp-contract=off")
+# Sums as the host makes them: what a draft is judged by is then the same on every backend.
+set_source_files_properties(native/backend/cuda/verify_drafts.cu PROPERTIES COMPILE_OPTIONS "-fmad=false")
 target_sources(engine PRIVATE $<TARGET_OBJECTS:engine_cuda>)
 target_compile_definitions(engine PUBLIC ARDIFF_WITH_CUDA=1)
 target_link_libraries(engine PUBLIC CUDA::cudart_static)

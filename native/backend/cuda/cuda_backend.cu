@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #include "backend/cuda/device.h"
@@ -95,6 +96,29 @@ void CudaBackend::download(const TensorView& src, void* dst) {
   check(!graphs_.inside(), ErrorCode::kInternal, "download inside a stretch");
   if (src.bytes() != 0) check_cuda(cudaMemcpyAsync(dst, src.data, src.bytes(), cudaMemcpyDeviceToHost, stream_), "download");
   check_cuda(cudaStreamSynchronize(stream_), "download");
+}
+
+// Through pinned memory: a copy to any other makes the host wait by itself.
+void CudaBackend::download_all(std::span<const Download> parts) {
+  check(!graphs_.inside(), ErrorCode::kInternal, "download inside a stretch");
+  size_t total = 0;
+  for (const Download& part : parts) {
+    check(part.from.contiguous(), ErrorCode::kInternal, "download: source must be contiguous");
+    total += part.from.bytes();
+  }
+  if (total == 0) return;
+  std::byte* const arrivals = arrivals_.get(total);
+  std::byte* at = arrivals;
+  for (const Download& part : parts) {
+    if (part.from.bytes() != 0) check_cuda(cudaMemcpyAsync(at, part.from.data, part.from.bytes(), cudaMemcpyDeviceToHost, stream_), "download");
+    at += part.from.bytes();
+  }
+  check_cuda(cudaStreamSynchronize(stream_), "download");
+  at = arrivals;
+  for (const Download& part : parts) {
+    if (part.from.bytes() != 0) std::memcpy(part.to, at, part.from.bytes());
+    at += part.from.bytes();
+  }
 }
 
 void CudaBackend::run_stretch(const StretchKey& key, const std::function<void()>& ops) {

@@ -32,6 +32,7 @@ class CudaBackend final : public Backend {
   Storage allocate(size_t bytes) override;
   void upload(const TensorView& dst, const void* src) override;
   void download(const TensorView& src, void* dst) override;
+  void download_all(std::span<const Download> parts) override;
 
   void run_stretch(const StretchKey& key, const std::function<void()>& ops) override;
   bool keeps_stretches() const override { return graphs_.enabled(); }
@@ -74,6 +75,8 @@ class CudaBackend final : public Backend {
                  const TensorView& coefficients, const TensorView& noise, const TensorView& noise_index) override;
   void philox_normal(const TensorView& keys, const TensorView& y) override;
 
+  void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts) override;
+
   void conv2d(const TensorView& x, const Conv2d& w, const TensorView& y, const Epilogue& epilogue) override;
   void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, float eps, bool silu,
                   const TensorView& y) override;
@@ -96,6 +99,7 @@ class CudaBackend final : public Backend {
   BackendInfo info_;
   cuda::Stream stream_;
   cuda::StagingRing staging_;
+  cuda::PinnedMemory arrivals_;  // what download_all brings, on its way
   cuda::Workspace activations_;  // inputs of products converted or padded
   cuda::Workspace workspace_;    // everything else that one op keeps between its kernels
   cuda::GraphCache graphs_;

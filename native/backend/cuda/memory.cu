@@ -29,6 +29,20 @@ void* Workspace::grow(size_t bytes) {
   return data_;
 }
 
+PinnedMemory::~PinnedMemory() { (void)cudaFreeHost(data_); }
+
+std::byte* PinnedMemory::get(size_t bytes) {
+  if (bytes > size_) {
+    check_cuda(cudaFreeHost(data_), "free pinned memory");
+    data_ = nullptr;
+    size_ = 0;
+    const size_t wanted = std::max(2 * bytes, size_t{1} << 16);
+    check_cuda(cudaMallocHost(&data_, wanted), "allocate pinned memory");
+    size_ = wanted;
+  }
+  return static_cast<std::byte*>(data_);
+}
+
 StagingRing::StagingRing() {
   void* memory = nullptr;
   check_cuda(cudaMallocHost(&memory, kPieces * kPieceBytes), "allocate pinned memory");

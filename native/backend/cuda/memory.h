@@ -46,6 +46,21 @@ class Workspace {
   uint64_t moves_ = 0;
 };
 
+// Host memory the device writes by itself. Grows to the largest need and is kept; what get() returned is gone at the next get().
+class PinnedMemory {
+ public:
+  PinnedMemory() = default;
+  ~PinnedMemory();
+  PinnedMemory(const PinnedMemory&) = delete;
+  PinnedMemory& operator=(const PinnedMemory&) = delete;
+
+  std::byte* get(size_t bytes);
+
+ private:
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
 // Host memory the device reads by itself, in a ring of pieces: a copy is enqueued from a piece that is used again only after the
 // stream has read it, so the caller's memory is free as soon as upload returns.
 class StagingRing {

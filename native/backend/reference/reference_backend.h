@@ -6,7 +6,7 @@
 
 namespace ardiff {
 
-class ReferenceBackend final : public Backend {
+class ReferenceBackend : public Backend {
  public:
   const BackendInfo& info() const override { return info_; }
   DType activation_dtype() const override { return DType::kF32; }
@@ -47,6 +47,8 @@ class ReferenceBackend final : public Backend {
   void flow_step(const TensorView& x, const TensorView& v, const TensorView& row_begin, const TensorView& state,
                  const TensorView& coefficients, const TensorView& noise, const TensorView& noise_index) override;
   void philox_normal(const TensorView& keys, const TensorView& y) override;
+
+  void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts) override;
 
   void conv2d(const TensorView& x, const Conv2d& w, const TensorView& y, const Epilogue& epilogue) override;
   void group_norm(const TensorView& x, const TensorView& w, const TensorView& b, int64_t groups, float eps, bool silu,

@@ -15,10 +15,10 @@ namespace ardiff::testing_support {
 class WatchingDrafter final : public Drafter {
  public:
   explicit WatchingDrafter(const DraftParts& given) : parts(given), inner_(given) {}
-  std::vector<Drafts> draft(std::span<const DraftRequest> requests) override {
+  std::vector<Drafts> draft(std::span<const DraftRequest> requests, const PathRecord& paths) override {
     for (const DraftRequest& request : requests) sequences[request.sequence->spec.id] = request.sequence;
     if (before) before();
-    return inner_.draft(requests);
+    return inner_.draft(requests, paths);
   }
 
   DraftParts parts;
@@ -87,6 +87,7 @@ class EngineMemory {
       for (const std::vector<int32_t>* drawn : {&sequence.token_rows, &sequence.shown_rows()}) {
         tokens.insert(tokens.end(), drawn->begin(), drawn->begin() + sequence.emitted);
       }
+      if (sequence.speculation && sequence.speculation->pending_step > 0) tokens.push_back(sequence.pending_row[0]);
     }
     spoil_rows(w_.parts.hidden.view(), hidden);
     spoil_rows(w_.parts.tokens.view(), tokens);

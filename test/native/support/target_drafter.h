@@ -24,10 +24,12 @@ class TargetDrafter final : public Drafter {
         kv_(parts.backend, config_.backbone, kBlocks),
         spread_(std::move(spread)) {}
 
-  std::vector<Drafts> draft(std::span<const DraftRequest> requests) override {
+  std::vector<Drafts> draft(std::span<const DraftRequest> requests, const PathRecord& paths) override {
     std::vector<Drafts> out(requests.size());
     for (size_t i = 0; i < requests.size(); ++i) {
-      for (int64_t j = 0; j < requests[i].max_tokens; ++j) draw(*requests[i].sequence, requests[i].sequence->emitted + j, out[i]);
+      int32_t row = requests[i].first_row;
+      for (int64_t j = 0; j < requests[i].max_tokens; ++j) row += draw(*requests[i].sequence, requests[i].sequence->emitted + j, paths, row);
+      out[i].tokens = requests[i].max_tokens;
     }
     return out;
   }
@@ -65,12 +67,13 @@ class TargetDrafter final : public Drafter {
     backbone_.final_norm(x.row_slice(m - 1, m), out);
   }
 
-  void draw(const Sequence& sequence, int64_t token, Drafts& out) {
+  // Its path goes to rows `first` and on; returns how many.
+  int32_t draw(const Sequence& sequence, int64_t token, const PathRecord& paths, int32_t first) {
     const Scratch::Frame frame(p_.scratch);
     const bool few_step = sequence.spec.few_step > 0;
     const TokenSampler& sampler = few_step ? *p_.few_step : sampler_;
     const std::shared_ptr<const TimestepTable> table = few_step ? sequence.timesteps : sampler_.timesteps(sequence.spec.sampler);
-    const auto rows = static_cast<int64_t>(sequence.rows.size()), steps = static_cast<int64_t>(table->steps.size()), d = p_.tokens.view().cols();
+    const auto rows = static_cast<int64_t>(sequence.rows.size());
     const TensorView hidden = p_.scratch.take(DType::kF32, {rows, p_.hidden.view().cols()});
     for (int64_t r = 0; r < rows; ++r) feature(sequence, static_cast<size_t>(r), token, hidden.row_slice(r, r + 1));
     if (const float spread = spread_(sequence, token); spread > 0) {
@@ -81,26 +84,17 @@ class TargetDrafter final : public Drafter {
       p_.backend.upload(hidden, values.data());
     }
     const TensorView condition = p_.conditions.embed(hidden, std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(token)), sampler.head());
-    const TensorView x = p_.scratch.take(DType::kF32, {1, d}), states = p_.scratch.take(DType::kF32, {steps, d});
-    const TensorView velocity = p_.scratch.take(DType::kF32, {steps, d}), noise = p_.scratch.take(DType::kF32, {steps, d});
-    const PathRecord record{states, velocity, few_step ? TensorView() : noise};
+    const TensorView x = p_.scratch.take(DType::kF32, {1, p_.tokens.view().cols()});
+    const PathRecord record{paths.states, paths.velocity, few_step ? TensorView() : paths.noise};
     const auto num_rows = static_cast<int32_t>(rows);
-    const TokenDraw only{&sequence, table.get(), token, sequence.attempt(token), 0, num_rows, 0, 0};
+    const TokenDraw only{&sequence, table.get(), token, sequence.attempt(token), 0, num_rows, 0, first};
     sampler.sample({&only, 1}, condition, x, &record);
     // What was recorded is one row's; the path was made with the guided one.
-    const PathPoints points{&sequence, table.get(), token, 0, num_rows, 0};
-    sampler.evaluate({&points, 1}, condition, states, velocity, {});
+    const PathPoints points{&sequence, table.get(), token, 0, num_rows, first};
+    sampler.evaluate({&points, 1}, condition, paths.states, paths.velocity, {});
     const Sequence* owner = &sequence;
     p_.store.write(x, {&owner, 1}, {&token, 1}, TokenStore::Place::kContext);
-    append(states, out.states);
-    append(velocity, out.velocity);
-    if (record.noise) append(noise, out.noise);
-    ++out.tokens;
-  }
-
-  void append(const TensorView& from, std::vector<float>& to) const {
-    to.resize(to.size() + static_cast<size_t>(from.shape.size()));
-    p_.backend.download(from, to.data() + to.size() - from.shape.size());
+    return static_cast<int32_t>(table->steps.size());
   }
 
   DraftParts p_;
