@@ -41,7 +41,7 @@ describe('generate --url', () => {
 
   it('asks for what the server has not calibrated, and says its answer', async () => {
     const { status, err } = await runCli(['generate', 'x', '-o', file('x.png'), '--acceleration', 'relaxed', '--few-step', '1', '--drafts', '3', '--url', url]);
-    expect([status, err]).toEqual([1, expect.stringContaining('This model has no few-step head')]);
+    expect([status, err]).toEqual([1, expect.stringContaining('This model has no calibrated few-step head')]);
     expect((await runCli(['generate', 'x', '-o', file('x.png'), '--acceleration', 'auto', '--few-step', '0', '--url', url])).status).toBe(0);
     expect((await runCli(['generate', 'x', '--few-step', '3', '--url', url])).status).toBe(2);
   });

@@ -55,6 +55,15 @@ class TracingBackend final : public Backend {
     EXPECT_FALSE(inside_) << "download inside a stretch";
     inner_.download(src, dst);
   }
+  void download_all(std::span<const Download> parts) override {
+    EXPECT_FALSE(inside_) << "download inside a stretch";
+    inner_.download_all(parts);
+  }
+  // Its verdicts are for the host.
+  void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts) override {
+    EXPECT_FALSE(inside_) << "verification inside a stretch";
+    inner_.verify_drafts(paths, sequences, verdicts);
+  }
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override { return inner_.prepare_linear(parts); }
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override {
     return inner_.prepare_conv2d(weight, bias, padding);
