@@ -123,6 +123,7 @@ async function main(): Promise<void> {
           size: { fdPictures: options.pictures, concepts: options.quick ? 64 : 200, seedsPerConcept: options.quick ? 2 : 4 },
           resamples: options.quick ? 50 : 300,
           spread: !options.quick,
+          fine: isOfPasses && !options.quick ? manyTimesteps() : null,
         }, log)
       : null;
     const report = buildReport({ machine: describeMachine(engine.info), engine: engine.info, calibration, columns, ways: timed, speed, quality, caches: cachesReport(pairs, speed), batch: BATCH });

@@ -1,6 +1,6 @@
 import { evaluate, guardPrompts, OTHER_SEEDS, referenceOf, type GuardSize } from '../../src/calibration/evaluate.js';
 import { judge, vanillaSpread, type VanillaSpread } from '../../src/calibration/guard.js';
-import { scoresOf, type QualitySample } from '../../src/calibration/quality-sample.js';
+import { conceptScores, scoresOf, type QualitySample } from '../../src/calibration/quality-sample.js';
 import type { Studio, Way } from '../../src/calibration/studio.js';
 import { bootstrapDistance } from '../../src/quality/frechet.js';
 import type { QualityPack } from '../../src/quality/pack.js';
@@ -28,6 +28,8 @@ export interface QualityOptions {
   resamples: number;
   /** Draw vanilla again with other seeds, to say what is equal. */
   spread: boolean;
+  /** The one of the ways whose diversity is enough for the others: the model's own law (guard.ts, fineDiversity). Null: vanilla's is asked for. */
+  fine: BenchWay | null;
 }
 
 export interface QualityResult {
@@ -47,11 +49,17 @@ export async function measureQuality(studio: Studio, pack: QualityPack, ways: re
     const other = await sampleOf(VANILLA.way, guardPrompts(pack, options.size, OTHER_SEEDS));
     spread = vanillaSpread(vanilla, other, reference, options.resamples, seededIntegers(1));
   }
+  let fine: QualitySample | null = null;
+  if (options.fine !== null) {
+    log(`quality: ${options.fine.name}`);
+    fine = await sampleOf(options.fine.way);
+  }
+  const fineDiversity = fine === null ? Infinity : conceptScores(fine.concepts).diversity;
   const results = new Map<string, WayQuality>();
   const add = (name: string, sample: QualitySample): void => {
     const scores = scoresOf(sample, reference);
     const { low, high } = bootstrapDistance(sample.features, reference, options.resamples, seededIntegers(3));
-    const verdict = judge(sample, vanilla, spread ?? UNKNOWN_SPREAD, reference, name === VANILLA.name ? 1 : options.resamples, seededIntegers(2));
+    const verdict = judge(sample, vanilla, spread ?? UNKNOWN_SPREAD, reference, name === VANILLA.name ? 1 : options.resamples, seededIntegers(2), fineDiversity);
     results.set(name, {
       adherence: round(scores.adherence),
       fd: round(scores.fd),
@@ -66,6 +74,10 @@ export async function measureQuality(studio: Studio, pack: QualityPack, ways: re
   };
   add(VANILLA.name, vanilla);
   for (const { name, way } of ways) {
+    if (fine !== null && name === options.fine?.name) {
+      add(name, fine);
+      continue;
+    }
     log(`quality: ${name}`);
     add(name, await sampleOf(way));
   }
