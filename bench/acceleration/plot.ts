@@ -41,7 +41,7 @@ export function latencyQualityPlot(points: readonly PlotPoint[]): string | null 
     const interval = `<path d="M${px} ${y.at(quality.fd_interval[0])}V${y.at(quality.fd_interval[1])}" stroke="${colour}" stroke-width="1.5" opacity="0.6"/>`;
     const fill = quality.equal_to_vanilla === false ? '#fff' : colour;
     const title = `<title>${escape(name)}: ${latency.median} ms, FD ${quality.fd}</title>`;
-    return `${interval}<circle cx="${px}" cy="${py}" r="5" fill="${fill}" stroke="${colour}" stroke-width="2">${title}</circle><text x="${px + 9}" y="${labels[i]}" fill="${colour}">${escape(name)}</text>`;
+    return `${interval}<circle cx="${px}" cy="${py}" r="5" fill="${fill}" stroke="${colour}" stroke-width="2">${title}</circle>${nameBeside(px, labels[i]!, name, colour)}`;
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="Latency against FD of every way of drawing">`,
@@ -55,6 +55,14 @@ export function latencyQualityPlot(points: readonly PlotPoint[]): string | null 
     '</svg>',
     '',
   ].join('\n');
+}
+
+/** Right of its point, or left of it where the picture ends. */
+function nameBeside(px: number, py: number, name: string, colour: string): string {
+  const GAP = 9;
+  const LETTER = 7;
+  const isLeft = px + GAP + LETTER * name.length > WIDTH;
+  return `<text x="${px + (isLeft ? -GAP : GAP)}" ${isLeft ? 'text-anchor="end" ' : ''}y="${py}" fill="${colour}">${escape(name)}</text>`;
 }
 
 interface Scale {

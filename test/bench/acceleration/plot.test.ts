@@ -26,6 +26,12 @@ describe('latencyQualityPlot', () => {
     expect(Math.abs(heights[0]! - heights[1]!)).toBeGreaterThanOrEqual(14);
   });
 
+  it('writes the name of what lies at the edge to its left', () => {
+    const wide = latencyQualityPlot([point('off', 20, 1, true), point('off, 100 timesteps', 300, 1, true)])!;
+    expect(wide).toMatch(/text-anchor="end" y="[\d.]+" fill="#\w+">off, 100 timesteps</);
+    expect(wide).not.toMatch(/text-anchor="end" y="[\d.]+" fill="#\w+">off</);
+  });
+
   it('is nothing without points', () => {
     expect(latencyQualityPlot([])).toBeNull();
   });
