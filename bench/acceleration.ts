@@ -13,6 +13,7 @@ import { buildReport, printReport, saveReport } from './acceleration/report.js';
 import { measureSpeed } from './acceleration/speed.js';
 import { calibratedWays, columnsOf, fewerTimesteps, manyTimesteps, VANILLA, type BenchWay } from './acceleration/ways.js';
 import { describeMachine } from './report.js';
+import { runScript } from './run-script.js';
 
 const USAGE = `Usage: npm run bench:acceleration -- [flags]
   --quick          about a minute: the four columns only, fewer rounds, few pictures for quality
@@ -135,9 +136,4 @@ async function main(): Promise<void> {
   }
 }
 
-try {
-  await main();
-} catch (error) {
-  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
-  process.exitCode = 1;
-}
+await runScript(main);

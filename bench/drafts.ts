@@ -10,6 +10,7 @@ import { readQualityPack } from '../src/quality/pack.js';
 import { isGateName, type GateName } from './drafts/gates.js';
 import { HEADER, lineOf, measureDraft, openMeasure } from './drafts/measure.js';
 import { withAcceleratorOf } from './drafts/folder.js';
+import { runScript } from './run-script.js';
 
 const USAGE = `Usage: npm run bench:drafts -- [flags]
   --draft NAME=FILE  a draft model's weights (again for more; default: the model's own)
@@ -85,9 +86,4 @@ async function main(): Promise<void> {
   }
 }
 
-try {
-  await main();
-} catch (error) {
-  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
-  process.exitCode = 1;
-}
+await runScript(main);

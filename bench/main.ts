@@ -8,6 +8,7 @@ import { benchPytorch } from './pytorch.js';
 import { describeMachine, printPart, saveParts, type PartReport } from './report.js';
 import { benchOverhead, benchReady, benchThroughput } from './serving.js';
 import { benchTransDiff } from './transdiff.js';
+import { runScript } from './run-script.js';
 
 const PARTS: Readonly<Record<string, { letter: string; run: (bench: Bench) => Promise<PartReport> }>> = {
   pytorch: { letter: 'a', run: benchPytorch },
@@ -20,7 +21,7 @@ const PARTS: Readonly<Record<string, { letter: string; run: (bench: Bench) => Pr
 
 const USAGE = `Usage: npm run bench -- [parts] [flags]
 Parts: ${Object.entries(PARTS).map(([name, { letter }]) => `${letter} or ${name}`).join(', ')}; none: all
-Part f writes 1.4 GB of random weights under build/bench and removes them; it wants 12 GB of memory and some ten minutes, and has models of its own.
+Part f writes 1.4 GB of random weights under build/bench and removes them; it wants 12 GB of memory and some minutes, and has models of its own.
   --rounds N       rounds per figure (default 7)
   --model DIR      model folder (default: the bundled demo model)
   --backend NAME   cpu or reference (default cpu)
@@ -71,9 +72,4 @@ async function main(): Promise<void> {
   console.log(`\nwrote ${relative(PACKAGE_ROOT, saveParts(machine, reports))}`);
 }
 
-try {
-  await main();
-} catch (error) {
-  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
-  process.exitCode = 1;
-}
+await runScript(main);

@@ -8,6 +8,6 @@ export function parseBackendName(text: string): BackendName {
   return text;
 }
 
-function isBackendName(text: string): text is BackendName {
+export function isBackendName(text: string): text is BackendName {
   return PATTERN.test(text);
 }

@@ -1,4 +1,4 @@
-import { parseBackendName } from './backend-name.js';
+import { isBackendName, parseBackendName } from './backend-name.js';
 import type { BackendName } from './native-types.js';
 
 /** What one worker is asked to compute on; `auto` is decided by the worker, which sees what there is. */
@@ -6,8 +6,6 @@ export type DeviceChoice = 'auto' | BackendName;
 
 /** One worker each. */
 export type DeviceChoices = readonly [DeviceChoice, ...DeviceChoice[]];
-
-const PATTERN = /^(auto|cpu|cuda(:(0|[1-9]\d{0,3}))?)$/;
 
 /** `--device`: auto, cpu, cuda:N, or several of one kind with commas between them. Whether they exist is the worker's to find out. */
 export function parseDevices(text: string): DeviceChoices {
@@ -46,7 +44,7 @@ function parseDevice(text: string): DeviceChoice {
 }
 
 function isDevice(text: string): text is DeviceChoice {
-  return PATTERN.test(text);
+  return text === 'auto' || (isBackendName(text) && text !== 'reference');
 }
 
 function withNumber(name: BackendName): BackendName {

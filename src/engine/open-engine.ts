@@ -9,7 +9,7 @@ import { toEngineError } from '../errors.js';
 export interface OpenOptions {
   device: DeviceChoice;
   dtype: ComputeDtype;
-  /** 0: one per core, divided among those who share them. */
+  /** 0: one per physical core; where several share the processor, a part of its hardware threads each. */
   threads: number;
   /** Workers that compute on this processor; absent: one. */
   sharedBy?: number;
