@@ -11,7 +11,14 @@ const PROMPTS = ['red apple', 'cat face', 'rocket, 3d style', 'four leaf clover'
 /** Unaccelerated, as the engine alone draws beside it. */
 const bodyOf = (index: number): object => ({ prompt: PROMPTS[index % PROMPTS.length], seed: index, acceleration: { mode: 'off' } });
 
-/** What HTTP, validation, tokenising, scheduling and the answer add to the engine's own time. */
+const MANY = 16;
+/** Enough for each of many clients that filling the batch and emptying it are a small part of the time. */
+const MANY_EACH = 12;
+
+/**
+ * What HTTP, validation, tokenising, scheduling and the answer add to the engine's own time: to the one request there
+ * is, which waits for all of it, and with many clients, where it is done while the engine draws for others.
+ */
 export async function benchOverhead(bench: Bench): Promise<PartReport> {
   const AIM = 0.03;
   const server = await Server.start(bench.options);
@@ -29,13 +36,28 @@ export async function benchOverhead(bench: Bench): Promise<PartReport> {
       beside.push(wallSeconds - encodeSeconds - engineSeconds);
     }
     const overhead = spreadOf(ratiosOf(beside, engine));
+    const wallMany: number[] = [];
+    const engineMany: number[] = [];
+    await closedLoop(server, MANY, 1);
+    for (let i = 0; i < bench.options.rounds; i += 1) {
+      const before = await server.metric('ardiff_engine_seconds_total');
+      wallMany.push((MANY * MANY_EACH) / (await closedLoop(server, MANY, MANY_EACH)));
+      engineMany.push((await server.metric('ardiff_engine_seconds_total')) - before);
+    }
+    const overheadMany = spreadOf(ratiosOf(wallMany, engineMany).map((ratio) => ratio - 1));
     const rows: Row[] = [
       { what: 'engine steps of one picture', measured: show(spreadOf(engine), 'ms', 1e3), aim: '' },
       { what: 'request beside them, encoding excluded', measured: show(spreadOf(beside), 'ms', 1e3), aim: '' },
       { what: 'for comparison: GET /healthz', measured: show(spreadOf(nothing), 'ms', 1e3), aim: '' },
-      { what: 'overhead', measured: show(overhead, '%', 100), aim: `≤ ${AIM * 100}%`, reached: overhead.median <= AIM },
+      { what: 'overhead, one request at a time', measured: show(overhead, '%', 100), aim: `≤ ${AIM * 100}%`, reached: overhead.median <= AIM },
+      {
+        what: `overhead, ${MANY} clients: time in which the engine does not step, encoding included`,
+        measured: show(overheadMany, '%', 100),
+        aim: `≤ ${AIM * 100}%`,
+        reached: overheadMany.median <= AIM,
+      },
     ];
-    return { title: 'server overhead over engine time, one request at a time', rows, figures: { engine, beside, nothing, overhead } };
+    return { title: 'server overhead over engine time', rows, figures: { engine, beside, nothing, overhead, wallMany, engineMany, overheadMany } };
   } finally {
     await server.stop();
   }
@@ -47,15 +69,15 @@ export async function benchOverhead(bench: Bench): Promise<PartReport> {
  */
 export async function benchThroughput(bench: Bench): Promise<PartReport> {
   const AIM = 3;
-  const CLIENTS = [1, 4, 16];
-  const PICTURES_PER_CLIENT: Readonly<Record<number, number>> = { 1: 8, 4: 4, 16: 3 };
+  const CLIENTS = [1, 4, MANY];
+  const PICTURES_PER_CLIENT: Readonly<Record<number, number>> = { 1: 24, 4: 12, [MANY]: MANY_EACH };
   const operations = operationsPerPicture(openTextModel(bench.options.modelDirectory), 2);
   const probe = LineProcess.start(compilePeakProbe(bench.scratch), [String(bench.info.threads), bench.info.dtype]);
   const server = await Server.start(bench.options);
   try {
     const peaks: number[] = [];
     const rates = new Map<number, number[]>(CLIENTS.map((clients) => [clients, []]));
-    await closedLoop(server, 16, 1);
+    await closedLoop(server, MANY, 1);
     for (let round = 0; round < Math.max(3, Math.ceil(bench.options.rounds / 2)); round += 1) {
       peaks.push(Number(await probe.ask('')));
       for (const clients of CLIENTS) rates.get(clients)!.push(await closedLoop(server, clients, PICTURES_PER_CLIENT[clients]!));
