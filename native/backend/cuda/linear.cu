@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/linear.cuh"
+#include "backend/cuda/linear_layer.cuh"
 #include "backend/cuda/weight_layout.cuh"
 #include "backend/host_memory.h"
 #include "backend/op_checks.h"
@@ -17,14 +17,6 @@ namespace {
 
 constexpr int64_t kUploadBytes = int64_t{32} << 20;  // of a weight matrix at a time, on its way into the layout
 constexpr int kPaddedFeatures = 32;                  // what a block of linear_few.cu reads
-
-// float32: weight (out, in). bfloat16: as weight_layout.cuh says, zeros up to whole steps and blocks.
-struct CudaLinear final : Linear {
-  using Linear::Linear;
-  Storage weight;
-  Storage bias;       // (out) f32
-  int64_t depth = 0;  // in, or in bf16 that rounded up to whole steps
-};
 
 __device__ inline float to_f32(__half value) { return __half2float(value); }
 template <typename T>
@@ -122,19 +114,7 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
   op_checks::linear(x, w, y, epilogue);
   if (x.rows() == 0) return;
   const auto& layer = dynamic_cast<const CudaLinear&>(w);
-  LinearTask task{};
-  task.rows = x.rows();
-  task.depth = static_cast<int>(layer.depth);
-  task.columns = static_cast<int>(layer.out_features);
-  task.weight = layer.weight.get();
-  task.bias = reinterpret_cast<const float*>(layer.bias.get());
-  task.y = y.data;
-  task.y_stride = y.row_stride;
-  task.y_bf16 = y.dtype == DType::kBF16;
-  task.kind = epilogue.kind;
-  task.gate = floats(epilogue.gate);
-  task.gate_stride = epilogue.gate.row_stride;
-  task.gate_rows = indices(epilogue.gate_rows);
+  LinearTask task = linear_task(layer, x.rows(), y, epilogue);
   if (!bf16()) {
     task.x = x.data;
     task.x_stride = x.row_stride;
