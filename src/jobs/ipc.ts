@@ -2,7 +2,8 @@ import type { DeviceChoice } from '../engine/device-choice.js';
 import type { Device } from '../engine/device.js';
 import type { ComputeDtype, EngineInfo, MemoryPrice } from '../engine/native-types.js';
 import type { MetricsSnapshot } from '../metrics/merge.js';
-import type { CancelReason, JobEvent, JobRequest, JobResult } from './job.js';
+import type { JobEvent, JobRequest, JobResult } from './job.js';
+import type { StopReason } from './job-worker.js';
 import type { WireError } from './wire-error.js';
 
 /** What a worker process is started with. */
@@ -51,7 +52,7 @@ export type ToWorker =
   | { kind: 'load'; setup: WorkerSetup }
   | { kind: 'job'; id: number; request: JobRequest; watched: boolean }
   | { kind: 'watch'; id: number; watched: boolean }
-  | { kind: 'cancel'; id: number; reason: CancelReason }
+  | { kind: 'cancel'; id: number; reason: StopReason }
   | { kind: 'metrics'; id: number }
   | { kind: 'stop' };
 

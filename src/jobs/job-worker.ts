@@ -1,9 +1,12 @@
 import type { CancelReason, JobEvent, JobRequest } from './job.js';
 
+/** Why a worker is to stop a job. `moved`: another one draws it. */
+export type StopReason = CancelReason | 'moved';
+
 /** A job that was handed to a worker. */
 export interface RunningJob {
   /** Stops it; no event follows. The reason is for the worker's metrics. */
-  cancel(reason: CancelReason): void;
+  cancel(reason: StopReason): void;
   /** Whether somebody follows the progress. While nobody does, a worker may tell of several steps at once. */
   watch(watched: boolean): void;
 }

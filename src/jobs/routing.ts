@@ -15,6 +15,14 @@ export function route(model: string, candidates: readonly Candidate[]): number {
   return best;
 }
 
+/**
+ * Whether a job of `units` that waits at `from` had better wait at `to`. Pure. Only where it leaves less to draw in front of
+ * it: so equals do not pass jobs to and fro.
+ */
+export function isBetterAt(model: string, units: number, from: Candidate, to: Candidate): boolean {
+  return (to.left.get(model) ?? 0) + units < (from.left.get(model) ?? 0);
+}
+
 type Cost = readonly [own: number, all: number];
 
 function costOf(model: string, { left }: Candidate): Cost {

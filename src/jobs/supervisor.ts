@@ -9,7 +9,7 @@ import type { KvMemory, WireEvent, WorkerReady, WorkerSetup } from './ipc.js';
 import { isFinal, nextStatus, unitsPerImage, type JobEvent, type JobRequest } from './job.js';
 import type { JobWorker, RunningJob } from './job-worker.js';
 import type { WorkerExit } from './restart-policy.js';
-import { route } from './routing.js';
+import { isBetterAt, route } from './routing.js';
 import type { SpawnWorker } from './worker-process.js';
 import { WorkerSeat, type WorkerState } from './worker-seat.js';
 
@@ -96,7 +96,9 @@ export class Supervisor implements JobWorker {
     this.assign(id, job);
     return {
       cancel: (reason) => {
-        if (this.jobs.delete(id)) job.seat?.send({ kind: 'cancel', id, reason });
+        if (!this.jobs.delete(id)) return;
+        job.seat?.send({ kind: 'cancel', id, reason });
+        this.spread();
       },
       watch: (watched) => {
         job.watched = watched;
@@ -168,17 +170,42 @@ export class Supervisor implements JobWorker {
     if (this.seats.every(({ ready }) => ready !== null)) this.settleAll.resolve();
     this.tellState();
     for (const [id, job] of this.jobs) if (job.seat === null) this.assign(id, job);
+    this.spread();
   }
 
   /** To the worker that has least to do; while none is up, it waits for the first that is. */
   private assign(id: number, job: Job): void {
-    const up = this.seats.filter(({ isUp }) => isUp);
-    const seat = up.length <= 1 ? up[0] : up[route(job.request.model, up.map((candidate) => ({ left: this.leftOn(candidate) })))];
+    const seat = this.freest(job);
     if (seat === undefined) return;
+    if (job.delivery.isRepeated) this.options.observer.redelivered();
+    this.give(id, job, seat);
+  }
+
+  private give(id: number, job: Job, seat: WorkerSeat): void {
     job.seat = seat;
     job.worker = seat.name;
-    if (job.delivery.isRepeated) this.options.observer.redelivered();
     seat.send({ kind: 'job', id, request: job.delivery.attempt(this.clock.now()), watched: job.watched });
+  }
+
+  /**
+   * Jobs that only wait go to a worker that has less to do: one has come back, or is done with what it had. The worker
+   * they leave may just have begun one; what it tells of it is dropped (`onEvent`), and the other draws the same bytes.
+   */
+  private spread(): void {
+    if (this.seats.length === 1) return;
+    for (const [id, job] of this.jobs) {
+      const { seat: from } = job;
+      if (from === null || job.delivery.isDrawing) continue;
+      const to = this.freest(job);
+      if (to === undefined || to === from || !isBetterAt(job.request.model, job.left, { left: this.leftOn(from) }, { left: this.leftOn(to) })) continue;
+      from.send({ kind: 'cancel', id, reason: 'moved' });
+      this.give(id, job, to);
+    }
+  }
+
+  private freest(job: Job): WorkerSeat | undefined {
+    const up = this.seats.filter(({ isUp }) => isUp);
+    return up.length <= 1 ? up[0] : up[route(job.request.model, up.map((seat) => ({ left: this.leftOn(seat) })))];
   }
 
   private leftOn(seat: WorkerSeat): Map<string, number> {
@@ -187,15 +214,18 @@ export class Supervisor implements JobWorker {
     return left;
   }
 
-  /** Of a job that was cancelled meanwhile, events may still be on their way. */
+  /** Of a job that was cancelled or given to another meanwhile, events may still be on their way. */
   private onEvent(seat: WorkerSeat, id: number, wire: WireEvent): void {
     const job = this.jobs.get(id);
-    const event = job?.delivery.accept(wire) ?? null;
-    if (job === undefined || event === null) return;
+    if (job === undefined || job.seat !== seat) return;
+    const event = job.delivery.accept(wire);
+    if (event === null) return;
     if (event.kind === 'tokens') job.left -= event.to - event.from;
     if (event.kind === 'succeeded') seat.worked();
-    if (isFinal(nextStatus('running', event))) this.jobs.delete(id);
+    const isOver = isFinal(nextStatus('running', event));
+    if (isOver) this.jobs.delete(id);
     job.emit(event);
+    if (isOver) this.spread();
   }
 
   /**

@@ -1,14 +1,14 @@
 import { Counter, Histogram, type Registry } from 'prom-client';
 import type { StepPlan, StepResult } from '../engine/native-types.js';
-import type { CancelReason } from '../jobs/job.js';
+import type { StopReason } from '../jobs/job-worker.js';
 import type { SchedulerState } from '../worker/scheduler/state.js';
 import { STAGE_BUCKETS } from './buckets.js';
 import { EngineTime } from './engine-time.js';
 
-/** Why work was thrown away: the job's cancel reason, or `error`; recomputing counts as `preemption`. */
-export type WasteReason = CancelReason | 'error';
+/** Why work was thrown away: why the job was stopped, or `error`; recomputing counts as `preemption`. */
+export type WasteReason = StopReason | 'error';
 
-const WASTE_REASONS = ['disconnect', 'api', 'timeout', 'shutdown', 'error', 'preemption'] as const;
+const WASTE_REASONS = ['disconnect', 'api', 'timeout', 'shutdown', 'moved', 'error', 'preemption'] as const;
 
 /** Engine time that nobody got a picture for, and how fast a cancelled picture's slot is free again. */
 export interface WasteMetrics {

@@ -2,8 +2,8 @@ import type { DecodedImage, FewStep, SequenceSpec, SpeculationSpec } from '../en
 import { ServerError, toServerError } from '../errors.js';
 import { encodeImage } from '../image/encode.js';
 import { addCounts, countRounds, NO_DRAFTS } from '../jobs/draft-counts.js';
-import { passStepsOfJob, type CancelReason, type ClassJob, type DraftCounts, type JobEvent, type JobImage, type JobPreview, type JobRequest, type TextJob } from '../jobs/job.js';
-import type { RunningJob } from '../jobs/job-worker.js';
+import { passStepsOfJob, type ClassJob, type DraftCounts, type JobEvent, type JobImage, type JobPreview, type JobRequest, type TextJob } from '../jobs/job.js';
+import type { RunningJob, StopReason } from '../jobs/job-worker.js';
 import type { SchedulerMetrics } from '../metrics/scheduler.js';
 import type { WasteReason } from '../metrics/wasted.js';
 import { PreviewStream, type PreviewModel } from './preview-stream.js';
@@ -90,7 +90,7 @@ class JobRun {
     });
   }
 
-  cancel(reason: CancelReason): void {
+  cancel(reason: StopReason): void {
     if (!this.ended) this.end(reason);
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { route, type Candidate } from '../../src/jobs/routing.js';
+import { isBetterAt, route, type Candidate } from '../../src/jobs/routing.js';
 
 const worker = (left: Record<string, number>): Candidate => ({ left: new Map(Object.entries(left)) });
 
@@ -25,5 +25,23 @@ describe('route', () => {
     const left = [0, 0, 0];
     for (let i = 0; i < 30; i += 1) left[route('m', left.map((m) => worker({ m })))]! += 64;
     expect(left).toEqual([640, 640, 640]);
+  });
+});
+
+describe('isBetterAt', () => {
+  it('is where less of the model is left than here, with the job itself', () => {
+    expect(isBetterAt('m', 64, worker({ m: 192 }), worker({ m: 64 }))).toBe(true);
+    expect(isBetterAt('m', 64, worker({ m: 128 }), worker({ m: 64 }))).toBe(false);
+    expect(isBetterAt('m', 64, worker({ m: 64, n: 500 }), worker({}))).toBe(false);
+    expect(isBetterAt('m', 64, worker({ m: 65 }), worker({ n: 500 }))).toBe(true);
+  });
+
+  it('passes no job to and fro', () => {
+    for (let from = 0; from < 300; from += 7) {
+      for (let to = 0; to < 300; to += 7) {
+        if (from < 64 || !isBetterAt('m', 64, worker({ m: from }), worker({ m: to }))) continue;
+        expect(isBetterAt('m', 64, worker({ m: to + 64 }), worker({ m: from - 64 }))).toBe(false);
+      }
+    }
   });
 });

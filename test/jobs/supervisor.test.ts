@@ -371,6 +371,40 @@ describe('Supervisor of two workers', () => {
     expect(last().jobs).toHaveLength(1);
   });
 
+  it('moves jobs that only wait to a worker that is back, oldest first, until neither has less to do', () => {
+    seat(0).ready();
+    const drawn = start();
+    const waiting = [start(), start(), start()];
+    const [first, second] = seat(0).jobs;
+    seat(0).tell(first!.id, STARTED);
+    waiting[0]!.job.watch(true);
+    seat(1).ready();
+    expect(seat(1).jobs.map(({ id, watched }) => [id, watched])).toEqual([[second!.id, true], [seat(0).jobs[2]!.id, false]]);
+    expect(seat(0).sent.filter(({ kind }) => kind === 'cancel')).toEqual(seat(1).jobs.map(({ id }) => ({ kind: 'cancel', id, reason: 'moved' })));
+    expect(redelivered).toBe(0);
+    // The worker it left had begun it, and had not heard of the move.
+    seat(0).tell(second!.id, STARTED, tokens(0, 2), picture(0), DONE as JobEvent);
+    expect(waiting[0]!.events).toEqual([]);
+    seat(1).tell(second!.id, STARTED, tokens(0, 1), picture(0), DONE as JobEvent);
+    expect(waiting[0]!.events.map(({ kind }) => kind)).toEqual(['started', 'tokens', 'image', 'succeeded']);
+    expect(drawn.events.map(({ kind }) => kind)).toEqual(['started']);
+  });
+
+  it('moves a waiting job to a worker that is done, and none that is being drawn', () => {
+    for (const worker of processes) worker.ready();
+    const long = start({ ...JOB_REQUEST, seeds: [1, 2, 3, 4] });
+    const small = [start(), start(), start(), start()];
+    start();
+    const last = seat(0).jobs[1]!.id;
+    seat(0).tell(seat(0).jobs[0]!.id, STARTED);
+    expect([seat(0).jobs.length, seat(1).jobs.length]).toEqual([2, 4]);
+    for (const { id } of [...seat(1).jobs]) seat(1).tell(id, STARTED, tokens(0, 1), picture(0), DONE as JobEvent);
+    expect(seat(1).jobs.map(({ id }) => id)).toContain(last);
+    expect(seat(1).jobs).toHaveLength(5);
+    expect(seat(0).sent.filter(({ kind }) => kind === 'cancel')).toEqual([{ kind: 'cancel', id: last, reason: 'moved' }]);
+    expect([long.events.map(({ kind }) => kind), small.every(({ events }) => events.at(-1)?.kind === 'succeeded')]).toEqual([['started'], true]);
+  });
+
   it('goes on with one when the other can not be brought up again, and fails with the last', () => {
     for (const worker of processes) worker.ready();
     const [first, second] = [start(), start()];
