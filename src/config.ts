@@ -65,7 +65,7 @@ const SETTINGS = {
   backend: { env: 'ARDIFF_BACKEND', fallback: '', parse: parseBackend, help: 'reference: plain loops on the cpu; else what --device says' },
   // bfloat16 only where the processor multiplies it natively; elsewhere float32 is faster.
   dtype: { env: 'ARDIFF_DTYPE', fallback: 'auto', parse: oneOf<ComputeDtype>('auto', 'float32', 'bfloat16'), help: 'auto, float32 or bfloat16' },
-  threads: { env: 'ARDIFF_THREADS', fallback: '0', parse: integer(0, 1024), help: 'compute threads; 0: one per physical core' },
+  threads: { env: 'ARDIFF_THREADS', fallback: '0', parse: integer(0, 1024), help: 'compute threads; 0: one per physical core, within the CPU quota of a container' },
   // A batch of 16 is where more pictures stop making each one cheaper.
   'kv-sequences': { env: 'ARDIFF_KV_SEQUENCES', fallback: '16', parse: integer(1, 65_536), help: 'pictures whose KV cache fits at once' },
   'max-batch': { env: 'ARDIFF_MAX_BATCH', fallback: '16', parse: integer(1, 1024), help: 'pictures in the batch at once' },

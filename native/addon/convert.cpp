@@ -163,7 +163,9 @@ uint32_t to_uint32(const Napi::Value& value, const char* path) { return Field(va
 
 BackendOptions to_backend_options(const Napi::Value& value) {
   const Field field(value, "options");
-  return {field.at("backend").text(), field.at("dtype").text(), static_cast<int>(field.at("threads").integer(0, 1024))};
+  const Field shared_by = field.at("sharedBy");
+  return {field.at("backend").text(), field.at("dtype").text(), static_cast<int>(field.at("threads").integer(0, 1024)),
+          shared_by.absent() ? 1 : static_cast<int>(shared_by.integer(1, 10'000))};
 }
 
 namespace {

@@ -92,7 +92,8 @@ class Backend : public Ops {
 struct BackendOptions {
   std::string name;   // "reference" | "cpu" | "cuda" | "cuda:N" (device N)
   std::string dtype;  // "auto" | "float32" | "bfloat16"
-  int threads = 0;    // 0 = one per core available to the process
+  int threads = 0;    // 0 = one per physical core available to the process (backend/cpu/cores.h)
+  int shared_by = 1;  // engines that divide the processor among them where threads is 0
   std::optional<bool> graphs = {};  // cuda: stretches as graphs (docs/cuda.md); not set: as ARDIFF_CUDA_GRAPHS says, 1 or 0
 };
 

@@ -3,8 +3,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+
+#include "base/cgroup.h"
 
 namespace ardiff {
 namespace {
@@ -12,8 +15,12 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 
-size_t physical_memory() {
-  static const size_t bytes = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+// The machine's, or what of it the process's control group allows: beyond that the kernel ends the process.
+size_t memory_limit() {
+  static const size_t bytes = [] {
+    const size_t machine = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    return std::min<size_t>(machine, cgroup_limits().memory_bytes.value_or(machine));
+  }();
   return bytes;
 }
 
@@ -21,7 +28,7 @@ size_t physical_memory() {
 
 Storage allocate_host(size_t bytes) {
   // Linux promises memory it does not have and ends the process when it is touched, so the promise is not asked for.
-  check(bytes <= physical_memory(), ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes, the machine has ", physical_memory());
+  check(bytes <= memory_limit(), ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes, the process may have ", memory_limit());
   // From 4 MiB on whole huge pages: streaming weights otherwise spends its time in the page tables.
   const bool huge = bytes >= 2 * kHugePage;
   const size_t alignment = huge ? kHugePage : kAlignment;

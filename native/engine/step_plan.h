@@ -17,7 +17,7 @@
 
 namespace ardiff {
 
-inline constexpr int kAbiVersion = 8;
+inline constexpr int kAbiVersion = 9;
 
 enum class SpeculationMode { kExact, kRelaxed };
 enum class Drafting { kSequential, kParallel };

@@ -8,7 +8,7 @@
  */
 
 /** Checked against `abiVersion` of the loaded binary. */
-export const ABI_VERSION = 8;
+export const ABI_VERSION = 9;
 
 /** `cuda:1` is the second device; `cuda` the first. Builds without the cuda backend refuse it. */
 export type BackendName = 'reference' | 'cpu' | 'cuda' | `cuda:${number}`;
@@ -30,6 +30,8 @@ export interface EngineOptions {
   dtype: ComputeDtype;
   /** Compute threads; 0 = one per physical core available to the process. */
   threads: number;
+  /** Engines that divide the processor among them where `threads` is 0; default 1. */
+  sharedBy?: number;
 }
 
 export interface EngineInfo {

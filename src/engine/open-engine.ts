@@ -1,4 +1,4 @@
-import { availableParallelism, cpus, totalmem } from 'node:os';
+import { cpus, totalmem } from 'node:os';
 import { chooseDevice, type Device } from './device.js';
 import type { DeviceChoice } from './device-choice.js';
 import { wrapEngine, type Engine } from './engine.js';
@@ -9,7 +9,7 @@ import { toEngineError } from '../errors.js';
 export interface OpenOptions {
   device: DeviceChoice;
   dtype: ComputeDtype;
-  /** 0: one per physical core; where several share the processor, a part of its hardware threads each. */
+  /** 0: one per physical core; where several share the processor, a part of them each. */
   threads: number;
   /** Workers that compute on this processor; absent: one. */
   sharedBy?: number;
@@ -22,13 +22,17 @@ export interface OpenedEngine {
   cudaVersion: string;
 }
 
+/** The machine's, or what a container may have of it; Node says 0, or more than there is, where nothing limits it. */
+function usableMemory(): number {
+  return Math.min(totalmem(), process.constrainedMemory() || Infinity);
+}
+
 /** Decides for a device and makes an engine on it. A device that cannot be used is an `EngineError`. */
 export function openEngine({ device: asked, dtype, threads, sharedBy = 1 }: OpenOptions, native: NativeModule = loadNativeModule()): OpenedEngine {
   const found = native.cudaDevices();
-  const device = chooseDevice(asked, found, { name: cpus()[0]?.model.trim() ?? 'unknown', memoryBytes: totalmem() });
-  const share = threads === 0 && sharedBy > 1 ? Math.max(1, Math.floor(availableParallelism() / sharedBy)) : threads;
+  const device = chooseDevice(asked, found, { name: cpus()[0]?.model.trim() ?? 'unknown', memoryBytes: usableMemory() });
   try {
-    return { engine: wrapEngine(new native.Engine({ backend: device.id, dtype, threads: share })), device, cudaVersion: found.version };
+    return { engine: wrapEngine(new native.Engine({ backend: device.id, dtype, threads, sharedBy })), device, cudaVersion: found.version };
   } catch (thrown) {
     throw toEngineError(thrown);
   }

@@ -1,9 +1,9 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
-
 #include <cstring>
 
+#include "backend/cpu/cores.h"
 #include "backend/cpu/dnnl_runtime.h"
 #include "backend/host_memory.h"
 
@@ -32,10 +32,11 @@ std::string library_text() {
 
 BackendInfo make_info(const BackendOptions& options, const cpu::Choice& choice, const cpu::Kernels& kernels) {
   check(options.threads >= 0 && options.threads <= 1024, ErrorCode::kInvalidArgument, "threads: expected 0 to 1024, got ", options.threads);
+  check(options.shared_by >= 1, ErrorCode::kInvalidArgument, "shared_by: expected at least 1, got ", options.shared_by);
   BackendInfo info;
   info.name = "cpu";
   info.dtype = compute_dtype(options, kernels);
-  info.threads = options.threads > 0 ? options.threads : cpu::available_cores();
+  info.threads = options.threads > 0 ? options.threads : std::max(1, cpu::available_cores() / options.shared_by);
   info.isa = wants_dnnl_products(choice, info.dtype) && cpu::has_amx_bf16() ? "amx_bf16" : kernels.isa;
   info.libraries = library_text();
   return info;

@@ -1,9 +1,6 @@
 #include "backend/cpu/isa.h"
 
-#include <sched.h>
-
 #include <dnnl.hpp>
-#include <thread>
 
 namespace ardiff::cpu {
 
@@ -23,13 +20,5 @@ std::vector<const Kernels*> available_kernels() {
 
 // oneDNN also asks the kernel for permission to use the tiles, so its word counts, not cpuid's.
 bool has_amx_bf16() { return dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_amx; }
-
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
-  const unsigned cores = std::thread::hardware_concurrency();  // more cores than a cpu_set_t holds
-  return cores == 0 ? 1 : static_cast<int>(cores);
-}
 
 }  // namespace ardiff::cpu

@@ -13,7 +13,4 @@ std::vector<const Kernels*> available_kernels();
 // True where oneDNN computes bf16 matrix products on AMX tiles.
 bool has_amx_bf16();
 
-// Cores this process may run on.
-int available_cores();
-
 }  // namespace ardiff::cpu
