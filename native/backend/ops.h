@@ -69,6 +69,23 @@ struct Epilogue {
   static Epilogue gated_add(const TensorView& gate, const TensorView& gate_rows = {}) { return {Kind::kGatedAdd, gate, gate_rows}; }
 };
 
+// A norm in front of a product, as rms_norm, layer_norm and ada_layer_norm take it.
+struct RowNorm {
+  enum class Kind { kRms, kLayer, kModulated };
+  Kind kind;
+  TensorView weight;
+  TensorView bias;
+  float eps;
+  TensorView shift, scale, modulation_rows;  // kModulated alone
+
+  static RowNorm rms(const TensorView& w, float eps) { return {Kind::kRms, w, {}, eps, {}, {}, {}}; }
+  static RowNorm layer(const TensorView& w, const TensorView& b, float eps) { return {Kind::kLayer, w, b, eps, {}, {}, {}}; }
+  static RowNorm modulated(const TensorView& w, const TensorView& b, float eps, const TensorView& shift, const TensorView& scale,
+                           const TensorView& modulation_rows) {
+    return {Kind::kModulated, w, b, eps, shift, scale, modulation_rows};
+  }
+};
+
 // ---- paged key/value cache of one layer ----
 //
 //   keys, values: (blocks, kv_heads, block_tokens, head_dim) kv, contiguous
@@ -189,6 +206,24 @@ class Ops {
                                  const TensorView& out) = 0;
   // Copies whole blocks: pairs (source, destination), flattened, host memory; no destination is a source.
   virtual void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs) = 0;
+
+  // ---- ops in a row (composed_ops.cpp) ----
+  // What layers do again and again, so that a backend can make it in fewer kernels. Each is the ops it names, one after the other, and
+  // has their bits: a backend may take either way, by the number of rows as well. Views in brackets are for what is between the ops;
+  // what stands in them afterwards is not defined. No output overlaps an input.
+  //
+  // norm: x -> [normed]; linear: normed -> y. x: (M, in) f32; normed: (M, in) act.
+  virtual void norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
+                           const Epilogue& epilogue);
+  // norm: x -> [normed]; linear: normed -> [qkv]; rope_store: qkv -> q, kv.
+  virtual void norm_linear_rope_store(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& qkv,
+                                      const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
+                                      const KvLayer& kv);
+  // norm: x -> [normed]; linear: normed -> [gate_up]; silu_mul: gate_up -> y.
+  virtual void norm_linear_silu_mul(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w,
+                                    const TensorView& gate_up, const TensorView& y);
+  // linear: x -> [projected]; gather_rows: projected, index -> y.
+  virtual void linear_gather(const TensorView& x, const Linear& w, const TensorView& projected, const TensorView& index, const TensorView& y);
 
   // ---- flow head ----
   // y[n] = [cos(t f_0) ... cos(t f_{h-1}), sin(t f_0) ...], f_i = exp(-ln(10000) i / h), h = cols/2. t: (N) f32; y: (N, 2h) f32.

@@ -30,9 +30,7 @@ void Backbone::attention(const TensorView& x, const BackboneLayerWeights& layer,
   const TensorView qkv = scratch.take(DType::kF32, {m, layer.qkv->out_features});
   const TensorView q = scratch.take(DType::kF32, {m, q_size});
   const TensorView o = scratch.take(backend_.activation_dtype(), {m, q_size});
-  backend_.rms_norm(x, layer.input_norm, config_.rms_norm_eps, normed);
-  backend_.linear(normed, *layer.qkv, qkv, Epilogue::store());
-  backend_.rope_store(qkv, cos, sin, batch.slots, q, kv);
+  backend_.norm_linear_rope_store(x, RowNorm::rms(layer.input_norm, config_.rms_norm_eps), normed, *layer.qkv, qkv, cos, sin, batch.slots, q, kv);
   backend_.paged_attention(q, kv, batch.context, o);
   if (entropy) backend_.attention_entropy(q, kv, batch.context, probe->first_keys, entropy);
   backend_.linear(o, *layer.out, x, Epilogue::add());
@@ -44,9 +42,7 @@ void Backbone::mlp(const TensorView& x, const BackboneLayerWeights& layer, Scrat
   const TensorView normed = scratch.take(backend_.activation_dtype(), {m, config_.hidden_size});
   const TensorView gate_up = scratch.take(DType::kF32, {m, 2 * config_.intermediate_size});
   const TensorView inner = scratch.take(backend_.activation_dtype(), {m, config_.intermediate_size});
-  backend_.rms_norm(x, layer.post_norm, config_.rms_norm_eps, normed);
-  backend_.linear(normed, *layer.gate_up, gate_up, Epilogue::store());
-  backend_.silu_mul(gate_up, inner);
+  backend_.norm_linear_silu_mul(x, RowNorm::rms(layer.post_norm, config_.rms_norm_eps), normed, *layer.gate_up, gate_up, inner);
   backend_.linear(inner, *layer.down, x, Epilogue::add());
 }
 

@@ -53,20 +53,19 @@ void FlowHead::velocity(const TensorView& x, const TensorView& x_row, const Tens
     const TensorView projected = scratch.take(DType::kF32, {x.rows(), w});
     const TensorView h = scratch.take(DType::kF32, {r, w});
     const TensorView u = scratch.take(act, {r, w});
-    backend_.linear(x, *weights_.input, projected, Epilogue::store());
-    backend_.gather_rows(projected, x_row, h);
+    backend_.linear_gather(x, *weights_.input, projected, x_row, h);
     int64_t at = 0;  // column of the current block's shift | scale | gate
+    const auto modulated = [&](const TensorView& weight, const TensorView& bias) {
+      return RowNorm::modulated(weight, bias, kNormEps, modulation.col_slice(at, at + w), modulation.col_slice(at + w, at + 2 * w), {});
+    };
     for (const FlowHeadBlockWeights& block : weights_.blocks) {
       const Scratch::Frame inner_frame(scratch);
       const TensorView inner = scratch.take(act, {r, block.up->out_features});
-      backend_.ada_layer_norm(h, block.norm_weight, block.norm_bias, kNormEps, modulation.col_slice(at, at + w),
-                              modulation.col_slice(at + w, at + 2 * w), {}, u);
-      backend_.linear(u, *block.up, inner, Epilogue::silu());
+      backend_.norm_linear(h, modulated(block.norm_weight, block.norm_bias), u, *block.up, inner, Epilogue::silu());
       backend_.linear(inner, *block.down, h, Epilogue::gated_add(modulation.col_slice(at + 2 * w, at + 3 * w)));
       at += 3 * w;
     }
-    backend_.ada_layer_norm(h, {}, {}, kNormEps, modulation.col_slice(at, at + w), modulation.col_slice(at + w, at + 2 * w), {}, u);
-    backend_.linear(u, *weights_.output, v, Epilogue::store());
+    backend_.norm_linear(h, modulated({}, {}), u, *weights_.output, v, Epilogue::store());
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include "backend/cuda/cache_index.cuh"
 #include "backend/cuda/conv_index.cuh"
+#include "backend/cuda/few_rows.h"
 #include "backend/cuda/patch_index.cuh"
 #include "backend/patches.h"
 
@@ -53,6 +54,29 @@ TEST(CudaIndex, OffsetsPassTwoToThe31) {
   const CacheShape cache{8, 16, 128};
   const int32_t slot = (1 << 30) + 5;
   EXPECT_EQ(slot_offset(cache, slot, 7), ((int64_t{slot / 16} * 8 + 7) * 16 + slot % 16) * 128);
+}
+
+TEST(CudaIndex, BlocksOfPairsHaveEveryTileOnce) {
+  for (const int tiles : {1, 2, 3, 4, 864}) {
+    std::set<int> seen;
+    const int groups = tiles < 10 ? 5 : 1;
+    for (int block = 0; block < groups * tiles; ++block) {
+      const int first = TilePairs{tiles}.first(block);
+      EXPECT_EQ(first / (2 * tiles), (first + tiles) / (2 * tiles)) << "a pair of two groups";
+      EXPECT_TRUE(seen.insert(first).second && seen.insert(first + tiles).second) << "block " << block << " of " << tiles;
+    }
+    EXPECT_EQ(*seen.rbegin(), groups * 2 * tiles - 1);
+  }
+}
+
+// A warp's load of 16 bytes a lane comes in turns of eight lanes: four pieces of each of two rows, in 32 banks of four bytes.
+TEST(CudaIndex, OwnRowsAreInDifferentBanks) {
+  for (int64_t depth = 32; depth <= 14000; depth += 32) {
+    const int64_t stride = own_row_stride(depth);
+    ASSERT_GE(stride, depth);
+    ASSERT_EQ(stride * 2 % 16, 0);
+    ASSERT_EQ(stride * 2 / 4 % 32, 16) << depth;
+  }
 }
 
 TEST(CudaIndex, PositionsFollowTheBlockTable) {

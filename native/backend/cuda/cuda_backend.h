@@ -18,6 +18,7 @@ namespace ardiff {
 
 namespace cuda {
 struct LinearTask;
+struct FewRowsTask;
 }
 
 class CudaBackend final : public Backend {
@@ -68,6 +69,15 @@ class CudaBackend final : public Backend {
                          const TensorView& out) override;
   void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs) override;
 
+  void norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
+                   const Epilogue& epilogue) override;
+  void norm_linear_rope_store(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& qkv,
+                              const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
+                              const KvLayer& kv) override;
+  void norm_linear_silu_mul(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& gate_up,
+                            const TensorView& y) override;
+  void linear_gather(const TensorView& x, const Linear& w, const TensorView& projected, const TensorView& index, const TensorView& y) override;
+
   void timestep_features(const TensorView& t, const TensorView& y) override;
   void silu_add(const TensorView& a, const TensorView& a_index, const TensorView& b, const TensorView& b_index,
                 const TensorView& y) override;
@@ -90,6 +100,8 @@ class CudaBackend final : public Backend {
   bool bf16() const { return info_.dtype == DType::kBF16; }
   // Rows of x as bf16 that a product can read in 16-byte pieces up to `depth`: x itself, or a copy in activations_.
   void set_bf16_input(cuda::LinearTask& task, const TensorView& x, int64_t depth);
+  // The rows of a product of few rows: its own, or those that `norm` leaves in `normed`.
+  void set_normed_rows(cuda::FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed);
   // x as the products of convolutions read it: own dtype, pixels at whole 16 bytes. May be a copy in activations_.
   TensorView product_picture(const TensorView& x);
   void convolve(const TensorView& x, const Conv2d& w, const TensorView& y, bool doubled, bool adds);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device.h"
+#include "backend/cuda/silu.cuh"
 #include "backend/ops.h"
 
 namespace ardiff::cuda {
@@ -29,7 +30,7 @@ __device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum) 
   float* y = static_cast<float*>(t.y) + m * t.y_stride + n;
   switch (t.kind) {
     case Epilogue::Kind::kStore: break;
-    case Epilogue::Kind::kSilu: r = __fdiv_rn(r, __fadd_rn(1.0f, expf(-r))); break;
+    case Epilogue::Kind::kSilu: r = silu(r); break;
     case Epilogue::Kind::kGelu: r = __fmul_rn(__fmul_rn(0.5f, r), erfcf(__fmul_rn(r, -0.70710678f))); break;  // 1 + erf(v) without cancellation
     case Epilogue::Kind::kAdd: *y = __fadd_rn(*y, r); return;
     case Epilogue::Kind::kGatedAdd: {

@@ -1,7 +1,10 @@
 // Linear layers of at most 32 rows in bf16: as fast as the weights come from memory. A block has 16 or 32 features and each of its eight
 // warps one slice of their depth; weights go from memory to registers some steps ahead of their products, without shared memory in
 // between. The slices' sums are added in order at the end.
-#include "backend/cuda/linear.cuh"
+//
+// Own rows: a block makes the rows itself, from the float32 rows in front of a norm, while its first weights are on their way. Pairs: it
+// has two feature tiles that belong together, gate and up or the halves of a head, and does what follows the product too.
+#include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/mma.cuh"
 #include "backend/cuda/weight_layout.cuh"
 
@@ -20,44 +23,95 @@ struct Step {
   uint4 rows[kRowTiles];
 };
 
+// Features n and n + pairs.tiles tiles of row m: what the kernel after the product would do with them in float32.
+__device__ void finish_pair(const FewRowsTask& task, int64_t m, int n, float first_sum, float second_sum) {
+  const LinearTask& t = task.product;
+  const int distance = task.pairs.tiles * kTileFeatures;
+  const float first = __fadd_rn(first_sum, t.bias[n]), second = __fadd_rn(second_sum, t.bias[n + distance]);
+  if (task.after == FewRowsTask::After::kSiluMul) {
+    store_element(t.y, t.y_bf16, m * t.y_stride + n, silu_mul(first, second));
+    return;
+  }
+  const CacheShape& cache = task.rope.cache;
+  const int64_t pair = static_cast<int64_t>(n / cache.head_dim) * (cache.head_dim / 2) + n % cache.head_dim;
+  rotate_and_store<bf16>(task.rope, m, qkv_pair(pair, task.rope.q_heads, cache.kv_heads, cache.head_dim), first, second);
+}
+
+// The rows of a task in bf16, own_row_stride apart, zeros behind their width. scratch: 8 x 8 floats.
+__device__ void make_own_rows(const FewRowsTask& task, bf16* to, float (*scratch)[kBlock / 32]) {
+  const int depth = task.product.depth;
+  const int64_t stride = own_row_stride(depth);
+  const auto rows = static_cast<int>(task.product.rows);
+  for (int first = 0; first < rows; first += 8) {
+    bf16* const at = to + first * stride;
+    const auto store = [&](int r, int c, float value) { at[r * stride + c] = __float2bfloat16_rn(value); };
+    const int count = min(rows - first, 8);
+    if (count == 1) {
+      norm_rows<1>(task.norm, first, count, scratch, store);
+    } else if (count == 2) {
+      norm_rows<2>(task.norm, first, count, scratch, store);
+    } else {
+      norm_rows<8>(task.norm, first, count, scratch, store);
+    }
+  }
+  const int behind = depth - task.norm.width;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * behind; i += kBlock) to[i / behind * stride + task.norm.width + i % behind] = __float2bfloat16_rn(0.0f);
+  __syncthreads();
+}
+
 // kTiles: feature tiles of a block, activations are read once for all. kAhead: steps in flight.
-template <int kRowTiles, int kTiles, int kAhead>
-__global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(LinearTask t) {
+template <int kRowTiles, int kTiles, int kAhead, bool kOwnRows, bool kPairs>
+__global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
+  static_assert(!kPairs || kTiles == 2);
   constexpr int kRows = kRowTiles * 8, kFeatures = kTiles * kTileFeatures;
+  extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float partial[kSlices][kRows][kFeatures];
+  const LinearTask& t = task.product;
   const int slice = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int steps = t.depth / kStepDepth, begin = slice_begin(steps, slice), end = slice_begin(steps, slice + 1);
+  const int block = static_cast<int>(blockIdx.x);
+  const int first_tile = kPairs ? task.pairs.first(block) : block * kTiles, tile_distance = kPairs ? task.pairs.tiles : 1;
 
-  const uint4* weights = static_cast<const uint4*>(t.weight) + static_cast<int64_t>(blockIdx.x) * kTiles * steps * 64 + lane;
-  const bf16* x = static_cast<const bf16*>(t.x);
+  const uint4* weights = static_cast<const uint4*>(t.weight) + static_cast<int64_t>(first_tile) * steps * 64 + lane;
+  const auto load_weights = [&](int step, Step<kRowTiles, kTiles>& to) {
+#pragma unroll
+    for (int f = 0; f < kTiles; ++f) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) to.weights[f][half] = load_once(weights + (static_cast<int64_t>(f) * tile_distance * steps + step) * 64 + half * 32);
+    }
+  };
+  Step<kRowTiles, kTiles> ahead[kAhead];
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    if (begin + i < end) load_weights(begin + i, ahead[i]);
+  }
+  if constexpr (kOwnRows) make_own_rows(task, reinterpret_cast<bf16*>(shared), reinterpret_cast<float (*)[kBlock / 32]>(partial));
+
+  const bf16* x = kOwnRows ? reinterpret_cast<const bf16*>(shared) : static_cast<const bf16*>(t.x);
+  const int64_t x_stride = kOwnRows ? own_row_stride(t.depth) : t.x_stride;
   const uint4* rows[kRowTiles];  // lane's row of each row tile, at its eight numbers of a step
   bool exists[kRowTiles];
 #pragma unroll
   for (int i = 0; i < kRowTiles; ++i) {
     const int m = i * 8 + lane / 4;
     exists[i] = m < t.rows;
-    rows[i] = reinterpret_cast<const uint4*>(x + (exists[i] ? m : 0) * t.x_stride) + lane % 4;
+    rows[i] = reinterpret_cast<const uint4*>(x + (exists[i] ? m : 0) * x_stride) + lane % 4;
   }
-  const auto load = [&](int step, Step<kRowTiles, kTiles>& to) {
-#pragma unroll
-    for (int f = 0; f < kTiles; ++f) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) to.weights[f][half] = load_once(weights + (static_cast<int64_t>(f) * steps + step) * 64 + half * 32);
-    }
+  const auto load_rows = [&](int step, Step<kRowTiles, kTiles>& to) {
 #pragma unroll
     for (int i = 0; i < kRowTiles; ++i) to.rows[i] = exists[i] ? rows[i][static_cast<int64_t>(step) * 4] : make_uint4(0, 0, 0, 0);
   };
 
-  Step<kRowTiles, kTiles> ahead[kAhead];
   float sums[kTiles][kRowTiles][4] = {};
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
-    if (begin + i < end) load(begin + i, ahead[i]);
+    if (!kOwnRows && begin + i < end) load_rows(begin + i, ahead[i]);
   }
   for (int step = begin; step < end; step += kAhead) {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       if (step + i >= end) break;
+      if (kOwnRows) load_rows(step + i, ahead[i]);  // near: not ahead of time
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
 #pragma unroll
@@ -72,7 +126,10 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(LinearTask t) {
           }
         }
       }
-      if (step + i + kAhead < end) load(step + i + kAhead, ahead[i]);
+      if (step + i + kAhead < end) {
+        load_weights(step + i + kAhead, ahead[i]);
+        if (!kOwnRows) load_rows(step + i + kAhead, ahead[i]);
+      }
     }
   }
 
@@ -86,35 +143,70 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(LinearTask t) {
     }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kFeatures; i += kBlock) {
-    const int m = i / kFeatures, n = i % kFeatures;
-    const int column = static_cast<int>(blockIdx.x) * kFeatures + n;
-    if (m >= t.rows || column >= t.columns) continue;
+  const auto sum_of = [&](int m, int n) {
     float sum = 0.0f;
 #pragma unroll
     for (int s = 0; s < kSlices; ++s) sum = __fadd_rn(sum, partial[s][m][n]);
-    finish(t, m, column, sum);
+    return sum;
+  };
+  if constexpr (kPairs) {
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kTileFeatures; i += kBlock) {
+      const int m = i / kTileFeatures, n = i % kTileFeatures;
+      if (m >= t.rows) continue;
+      finish_pair(task, m, first_tile * kTileFeatures + n, sum_of(m, n), sum_of(m, kTileFeatures + n));
+    }
+  } else {
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kFeatures; i += kBlock) {
+      const int m = i / kFeatures, n = i % kFeatures;
+      const int column = first_tile * kTileFeatures + n;
+      if (m >= t.rows || column >= t.columns) continue;
+      finish(t, m, column, sum_of(m, n));
+    }
   }
 }
 
-template <int kRowTiles, int kTiles, int kAhead>
-void launch(const LinearTask& t, cudaStream_t stream) {
+template <int kRowTiles, int kTiles, int kAhead, bool kOwnRows, bool kPairs>
+void launch(const FewRowsTask& task, cudaStream_t stream) {
+  const LinearTask& t = task.product;
   const auto blocks = static_cast<unsigned>(ceil_div(t.columns, kTiles * kTileFeatures));
-  few_rows_kernel<kRowTiles, kTiles, kAhead><<<blocks, kBlock, 0, stream>>>(t);
+  const auto shared = static_cast<size_t>(kOwnRows ? own_rows_bytes(t.rows, t.depth) : 0);
+  const auto kernel = few_rows_kernel<kRowTiles, kTiles, kAhead, kOwnRows, kPairs>;
+  allow_shared_memory(kernel, shared);
+  kernel<<<blocks, kBlock, shared, stream>>>(task);
   check_launch("linear");
+}
+
+// Tiles and steps in flight as measured on an H100: within 2 % of the best for every layer of NextStep-1 14B. Pairs need two tiles; with
+// at most 8 rows that is as many bytes in flight as one tile of twice the steps, and has not been measured.
+template <bool kOwnRows>
+void launch_rows(const FewRowsTask& task, cudaStream_t stream) {
+  const bool pairs = task.after != FewRowsTask::After::kFinish;
+  if (task.product.rows <= 8) {
+    if (pairs) return launch<1, 2, 4, kOwnRows, true>(task, stream);
+    launch<1, 1, 8, kOwnRows, false>(task, stream);
+  } else if (task.product.rows <= 16) {
+    if (pairs) return launch<2, 2, 3, kOwnRows, true>(task, stream);
+    launch<2, 2, 3, kOwnRows, false>(task, stream);
+  } else {
+    if (pairs) return launch<4, 2, 2, kOwnRows, true>(task, stream);
+    launch<4, 2, 2, kOwnRows, false>(task, stream);
+  }
 }
 
 }  // namespace
 
-// Tiles and steps in flight as measured on an H100: within 2 % of the best for every layer of NextStep-1 14B.
-void launch_linear_few(const LinearTask& t, cudaStream_t stream) {
-  if (t.rows <= 8) {
-    launch<1, 1, 8>(t, stream);
-  } else if (t.rows <= 16) {
-    launch<2, 2, 3>(t, stream);
+void launch_few_rows(const FewRowsTask& task, cudaStream_t stream) {
+  if (task.own_rows) {
+    launch_rows<true>(task, stream);
   } else {
-    launch<4, 2, 2>(t, stream);
+    launch_rows<false>(task, stream);
   }
+}
+
+void launch_linear_few(const LinearTask& t, cudaStream_t stream) {
+  FewRowsTask task{};
+  task.product = t;
+  launch_few_rows(task, stream);
 }
 
 }  // namespace ardiff::cuda

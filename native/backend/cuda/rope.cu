@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/cuda/cache_index.cuh"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/rotation.cuh"
 #include "backend/op_checks.h"
 
 namespace ardiff {
@@ -28,47 +28,16 @@ __global__ void angles_kernel(const int32_t* positions, int64_t rows, float thet
   }
 }
 
-struct RopeStore {
-  const float* qkv;
-  int64_t qkv_stride;
-  const float* cos;
-  int64_t cos_stride;
-  const float* sin;
-  int64_t sin_stride;
-  const int32_t* slots;
-  float* q;
-  int64_t q_stride;
-  int q_heads;
-  CacheShape cache;
-};
-
 // Block (part of a row, row): one pair of numbers per thread and turn.
 template <typename Kv>
-__global__ void rope_store_kernel(RopeStore a, int64_t rows, Kv* keys, Kv* values) {
+__global__ void rope_store_kernel(RopeStore a, const float* qkv, int64_t qkv_stride, int64_t rows) {
   const int half = a.cache.head_dim / 2;
   const int64_t pairs = static_cast<int64_t>(a.q_heads + 2 * a.cache.kv_heads) * half;
   for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
-    const float* from = a.qkv + m * a.qkv_stride;
+    const float* from = qkv + m * qkv_stride;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < pairs; i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
       const QkvPair pair = qkv_pair(i, a.q_heads, a.cache.kv_heads, a.cache.head_dim);
-      const float x1 = from[pair.column], x2 = from[pair.column + half];
-      if (pair.part == QkvPair::Part::kValue) {
-        Kv* to = values + slot_offset(a.cache, a.slots[m], pair.head) + pair.j;
-        to[0] = from_float<Kv>(x1);
-        to[half] = from_float<Kv>(x2);
-        continue;
-      }
-      const float c = a.cos[m * a.cos_stride + pair.j], s = a.sin[m * a.sin_stride + pair.j];
-      const float y1 = x1 * c - x2 * s, y2 = x2 * c + x1 * s;
-      if (pair.part == QkvPair::Part::kQuery) {
-        float* to = a.q + m * a.q_stride + pair.column;
-        to[0] = y1;
-        to[half] = y2;
-      } else {
-        Kv* to = keys + slot_offset(a.cache, a.slots[m], pair.head) + pair.j;
-        to[0] = from_float<Kv>(y1);
-        to[half] = from_float<Kv>(y2);
-      }
+      rotate_and_store<Kv>(a, m, pair, from[pair.column], from[pair.column + half]);
     }
   }
 }
@@ -102,22 +71,10 @@ void CudaBackend::rope_store(const TensorView& qkv, const TensorView& cos, const
   op_checks::rope_store(qkv, cos, sin, slots, q, kv);
   const int64_t rows = qkv.rows();
   if (rows == 0) return;
-  RopeStore a{};
-  a.qkv = floats(qkv);
-  a.qkv_stride = qkv.row_stride;
-  a.cos = floats(cos);
-  a.cos_stride = cos.row_stride;
-  a.sin = floats(sin);
-  a.sin_stride = sin.row_stride;
-  a.slots = indices(slots);
-  a.q = floats(q);
-  a.q_stride = q.row_stride;
-  a.cache = cache_shape(kv);
-  a.q_heads = static_cast<int>(q.cols() / a.cache.head_dim);
+  const RopeStore a = rope_store_task(cos, sin, slots, q, kv);
   const dim3 grid(static_cast<unsigned>(ceil_div(qkv.cols() / 2, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
   visit_element(kv.keys.dtype, [&](auto type) {
-    using Kv = decltype(type);
-    rope_store_kernel<<<grid, kBlock, 0, stream_>>>(a, rows, elements<Kv>(kv.keys), elements<Kv>(kv.values));
+    rope_store_kernel<decltype(type)><<<grid, kBlock, 0, stream_>>>(a, floats(qkv), qkv.row_stride, rows);
   });
   check_launch("rope_store");
 }

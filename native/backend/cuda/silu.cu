@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/silu.cuh"
 #include "backend/op_checks.h"
 
 namespace ardiff {
@@ -8,14 +9,12 @@ using namespace cuda;
 
 namespace {
 
-__device__ inline float silu(float value) { return value / (1.0f + expf(-value)); }
-
 template <typename T>
 __global__ void silu_mul_kernel(const float* gate_up, int64_t stride, int64_t rows, int64_t width, T* y, int64_t y_stride) {
   for (int64_t i = first_item(); i < rows * width; i += item_step()) {
     const int64_t m = i / width, c = i % width;
     const float* row = gate_up + m * stride;
-    y[m * y_stride + c] = from_float<T>(silu(row[c]) * row[width + c]);
+    y[m * y_stride + c] = from_float<T>(silu_mul(row[c], row[width + c]));
   }
 }
 

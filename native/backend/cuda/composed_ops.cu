@@ -1,0 +1,106 @@
+// Ops in a row around a product of few rows, in bf16, as one kernel (linear_few.cu), or two where the rows are too many or too large for
+// every block to norm them itself. All else is op by op.
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/linear_few.cuh"
+#include "backend/cuda/linear_layer.cuh"
+#include "backend/cuda/weight_layout.cuh"
+#include "backend/op_checks.h"
+
+namespace ardiff {
+
+using namespace cuda;
+
+namespace {
+
+bool are_few(const TensorView& x) { return x.rows() > 0 && x.rows() <= kFewRows; }
+
+void check_norm(const TensorView& x, const RowNorm& norm, const TensorView& normed) {
+  switch (norm.kind) {
+    case RowNorm::Kind::kRms: return op_checks::rms_norm(x, norm.weight, normed);
+    case RowNorm::Kind::kLayer: return op_checks::layer_norm(x, norm.weight, norm.bias, normed);
+    case RowNorm::Kind::kModulated: break;
+  }
+  op_checks::ada_layer_norm(x, norm.weight, norm.bias, norm.shift, norm.scale, norm.modulation_rows, normed);
+}
+
+}  // namespace
+
+void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed) {
+  task.own_rows = norms_own_rows(x.rows(), task.product.depth);
+  if (task.own_rows) {
+    task.norm = row_norm_task(x, norm);
+    return;
+  }
+  switch (norm.kind) {
+    case RowNorm::Kind::kRms: rms_norm(x, norm.weight, norm.eps, normed); break;
+    case RowNorm::Kind::kLayer: layer_norm(x, norm.weight, norm.bias, norm.eps, normed); break;
+    case RowNorm::Kind::kModulated:
+      ada_layer_norm(x, norm.weight, norm.bias, norm.eps, norm.shift, norm.scale, norm.modulation_rows, normed);
+      break;
+  }
+  set_bf16_input(task.product, normed, task.product.depth);
+}
+
+void CudaBackend::norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
+                              const Epilogue& epilogue) {
+  const auto& layer = dynamic_cast<const CudaLinear&>(w);
+  if (!bf16() || !are_few(x) || !norms_own_rows(x.rows(), layer.depth)) return Backend::norm_linear(x, norm, normed, w, y, epilogue);
+  check_norm(x, norm, normed);
+  op_checks::linear(normed, w, y, epilogue);
+  FewRowsTask task{};
+  task.product = linear_task(layer, x.rows(), y, epilogue);
+  set_normed_rows(task, x, norm, normed);
+  launch_few_rows(task, stream_);
+}
+
+void CudaBackend::norm_linear_rope_store(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& qkv,
+                                         const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
+                                         const KvLayer& kv) {
+  // A pair of features must lie in two tiles of the same block.
+  const int64_t half = cos.cols();
+  if (!bf16() || !are_few(x) || half % kTileFeatures != 0) return Backend::norm_linear_rope_store(x, norm, normed, w, qkv, cos, sin, slots, q, kv);
+  check_norm(x, norm, normed);
+  op_checks::linear(normed, w, qkv, Epilogue::store());
+  op_checks::rope_store(qkv, cos, sin, slots, q, kv);
+  FewRowsTask task{};
+  task.product = linear_task(dynamic_cast<const CudaLinear&>(w), x.rows(), {}, Epilogue::store());
+  task.after = FewRowsTask::After::kRopeStore;
+  task.pairs = {static_cast<int>(half / kTileFeatures)};
+  task.rope = rope_store_task(cos, sin, slots, q, kv);
+  set_normed_rows(task, x, norm, normed);
+  launch_few_rows(task, stream_);
+}
+
+void CudaBackend::norm_linear_silu_mul(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& gate_up,
+                                       const TensorView& y) {
+  if (!bf16() || !are_few(x) || y.cols() % kTileFeatures != 0) return Backend::norm_linear_silu_mul(x, norm, normed, w, gate_up, y);
+  check_norm(x, norm, normed);
+  op_checks::linear(normed, w, gate_up, Epilogue::store());
+  op_checks::silu_mul(gate_up, y);
+  FewRowsTask task{};
+  task.product = linear_task(dynamic_cast<const CudaLinear&>(w), x.rows(), y, Epilogue::store());
+  task.after = FewRowsTask::After::kSiluMul;
+  task.pairs = {static_cast<int>(y.cols() / kTileFeatures)};
+  set_normed_rows(task, x, norm, normed);
+  launch_few_rows(task, stream_);
+}
+
+// Each row of y from its row of x: what is gathered is the input, which has the same bits wherever it stands.
+void CudaBackend::linear_gather(const TensorView& x, const Linear& w, const TensorView& projected, const TensorView& index, const TensorView& y) {
+  const auto& layer = dynamic_cast<const CudaLinear&>(w);
+  if (!bf16() || !are_few(y) || x.dtype != DType::kF32 || !own_rows_fit(y.rows(), layer.depth)) return Backend::linear_gather(x, w, projected, index, y);
+  op_checks::linear(x, w, projected, Epilogue::store());
+  op_checks::gather_rows(projected, index, y);
+  FewRowsTask task{};
+  task.product = linear_task(layer, y.rows(), y, Epilogue::store());
+  task.own_rows = true;
+  task.norm.kind = RowNormTask::Kind::kRound;
+  task.norm.x = floats(x);
+  task.norm.x_stride = x.row_stride;
+  task.norm.x_rows = indices(index);
+  task.norm.rows = y.rows();
+  task.norm.width = static_cast<int>(x.cols());
+  launch_few_rows(task, stream_);
+}
+
+}  // namespace ardiff
