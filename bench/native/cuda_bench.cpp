@@ -2,7 +2,7 @@
 // attention, the backbone's step, the flow head and TransDiff's pictures at true sizes with made-up weights; op by op and as graphs.
 // Prints markdown.
 //
-//   cuda_bench [products|attention|decode|head|classes ...]      default: everything
+//   cuda_bench [products|together|attention|decode|head|classes ...]      default: everything
 #include <set>
 #include <string>
 
@@ -43,6 +43,7 @@ void run(const std::set<std::string>& parts) {
   std::printf("Copy of 1 GiB: %.0f GB/s (read and written). Reading 1 GiB: %.0f GB/s.\n", context.bandwidth.copy / 1e9, context.bandwidth.read / 1e9);
   const auto wanted = [&](const char* part) { return parts.empty() || parts.contains(part); };
   if (wanted("products")) products(context);
+  if (wanted("together")) together(context);
   if (wanted("attention")) attention(context);
   if (wanted("decode")) decode(context);
   if (wanted("head")) head(context);

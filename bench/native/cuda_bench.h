@@ -118,5 +118,6 @@ void attention(Context& c);
 void decode(Context& c);
 void head(Context& c);
 void classes(Context& c);
+void together(Context& c);
 
 }  // namespace ardiff::bench

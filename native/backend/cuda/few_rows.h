@@ -11,7 +11,7 @@ namespace ardiff::cuda {
 // and small, so that two blocks still share a multiprocessor. The same bits either way, so these are for speed alone; no device has
 // judged them.
 constexpr int64_t kMostNormedRows = 16;
-constexpr int64_t kMostNormedBytes = int64_t{48} << 10;
+constexpr int64_t kMostNormedBytes = int64_t{50} << 10;
 
 // Elements from row to row: whole 64 bytes and an odd number of them, so that the rows of a warp's load are in different banks.
 ARDIFF_HD inline int64_t own_row_stride(int64_t depth) { return depth / 32 % 2 == 0 ? depth + 32 : depth; }
