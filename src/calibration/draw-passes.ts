@@ -4,7 +4,7 @@ import { applyStep } from '../worker/scheduler/apply-step.js';
 import { MAX_STEP_TIMESTEPS } from '../worker/scheduler/course.js';
 import { schedule } from '../worker/scheduler/schedule.js';
 import { addSequence, createSchedulerState, hasWork } from '../worker/scheduler/state.js';
-import type { DrawnGroup } from './draw.js';
+import type { DrawnGroup } from './drawn.js';
 
 /**
  * Draws a group of pictures of classes, in the longest steps there can be. How far a step gets depends on what became of its

@@ -1,22 +1,7 @@
 import type { EngineModel } from '../engine/engine.js';
-import type { DecodeResult, DecodedImage, PrefillEntry, SequenceSpec, StepPlan, StepTimings } from '../engine/native-types.js';
+import type { PrefillEntry, SequenceSpec, StepPlan } from '../engine/native-types.js';
 import { drawPasses } from './draw-passes.js';
-
-/** A picture, and all that the engine told of its drawing. */
-export interface DrawnPicture {
-  image: DecodedImage;
-  decode: DecodeResult;
-  /** (tokens, D), if asked for. */
-  tokens: Float32Array | null;
-}
-
-export interface DrawnGroup {
-  pictures: DrawnPicture[];
-  /** Engine time of the decode step alone: all tokens of all pictures of the group, no prompt and no picture decode. */
-  decodeTimings: StepTimings;
-  /** Of all steps. */
-  totalSeconds: number;
-}
+import type { DrawnGroup } from './drawn.js';
 
 const EMPTY: StepPlan = { release: [], admit: [], copies: new Uint32Array(), prefill: [], decode: [], vae: [], read: [] };
 

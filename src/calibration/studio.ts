@@ -7,7 +7,8 @@ import type { ServedModel } from '../model/served-model.js';
 import { loadTokenizer } from '../model/tokenizer.js';
 import type { Prompt } from '../quality/pack.js';
 import { specOfPicture } from '../worker/runner.js';
-import { drawGroup, type DrawnPicture } from './draw.js';
+import { drawGroup } from './draw.js';
+import type { DrawnPicture } from './drawn.js';
 
 /** A loaded model, and how its pictures are asked for. */
 export interface Studio {

@@ -1,5 +1,5 @@
 import { quantile } from '../quality/frechet.js';
-import type { DrawnPicture } from './draw.js';
+import type { DrawnPicture } from './drawn.js';
 import { judgedDrafts, type JudgedDraft } from './trace.js';
 import type { Prompt } from '../quality/pack.js';
 import type { Acceleration } from '../model/accelerator.js';

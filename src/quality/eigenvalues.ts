@@ -1,4 +1,4 @@
-import type { Matrix } from './frechet.js';
+import type { Matrix } from './matrix.js';
 
 /**
  * Eigenvalues of a symmetric matrix, in no order: Householder to tridiagonal, then QL with implicit shifts (Golub and Van

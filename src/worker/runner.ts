@@ -8,7 +8,8 @@ import type { SchedulerMetrics } from '../metrics/scheduler.js';
 import type { WasteReason } from '../metrics/wasted.js';
 import { PreviewStream, type PreviewModel } from './preview-stream.js';
 import type { SequenceEvent } from './scheduler/apply-step.js';
-import { partialTimestepCounts, partialTokenCounts, type PreviewPlan } from './scheduler/previews.js';
+import type { PreviewPlan } from './scheduler/preview-plan.js';
+import { partialTimestepCounts, partialTokenCounts } from './scheduler/previews.js';
 import type { SequenceListener, StepLoop } from './scheduler/step-loop.js';
 
 const seconds = (since: number): number => (performance.now() - since) / 1000;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { symmetricEigenvalues } from '../../src/quality/eigenvalues.js';
-import { eigen } from '../../src/quality/frechet.js';
+import { eigen } from '../../src/quality/jacobi.js';
 import { randomIntegers } from '../support/specs.js';
 
 const sorted = (values: Float64Array): number[] => [...values].sort((a, b) => a - b);

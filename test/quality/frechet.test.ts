@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { bootstrapDistance, eigen, fitGaussian, frechetDistance, type Gaussian } from '../../src/quality/frechet.js';
+import { bootstrapDistance, fitGaussian, frechetDistance, type Gaussian } from '../../src/quality/frechet.js';
+import { eigen } from '../../src/quality/jacobi.js';
 import { randomIntegers } from '../support/specs.js';
 
 const diagonal = (mean: number[], variances: number[]): Gaussian => ({

@@ -1,7 +1,8 @@
 import { expect } from 'vitest';
 import type { SequenceSpec } from '../../src/engine/native-types.js';
 import type { SequenceEvent } from '../../src/worker/scheduler/apply-step.js';
-import { partialTokenCounts, type PreviewPlan } from '../../src/worker/scheduler/previews.js';
+import type { PreviewPlan } from '../../src/worker/scheduler/preview-plan.js';
+import { partialTokenCounts } from '../../src/worker/scheduler/previews.js';
 import { addSequence, type SchedulerLimits } from '../../src/worker/scheduler/state.js';
 import { createHarness } from './scheduler-harness.js';
 

@@ -1,16 +1,6 @@
 import type { ReadEntry, VaeEntry } from '../../engine/native-types.js';
 import type { Sequence } from './sequence.js';
-import type { SchedulerState } from './state.js';
-
-/** What is to be seen of a sequence before it is finished. */
-export interface PreviewPlan {
-  /** Token (or timestep) counts at which the unfinished picture is decoded: ascending, each once, below the whole. */
-  readonly partials: readonly number[];
-  /** The tokens of each finished grid row are handed out. */
-  readonly rows: boolean;
-}
-
-export const NO_PREVIEWS: PreviewPlan = { partials: [], rows: false };
+import type { DuePartial, SchedulerState } from './state.js';
 
 /**
  * Partial i of k stands after ceil(h * i / (k + 1)) rows of h. A grid of less than k + 1 rows has fewer stages than
@@ -24,12 +14,6 @@ export function partialTokenCounts(gridHeight: number, gridWidth: number, count:
 /** Of a model that draws in passes: what the first `count` passes but the last end with. */
 export function partialTimestepCounts(passes: number, timesteps: number, count: number): number[] {
   return Array.from({ length: Math.min(count, passes - 1) }, (_, i) => (i + 1) * timesteps);
-}
-
-/** A partial picture whose tokens are planned and whose decode is not. */
-export interface DuePartial {
-  readonly sequence: Sequence;
-  readonly tokens: number;
 }
 
 /** The partial pictures that drawing [before, sequence.emitted) has made due. */

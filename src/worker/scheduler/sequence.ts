@@ -1,7 +1,7 @@
 import type { ClassInfo, SequenceSpec } from '../../engine/native-types.js';
 import type { BlockPool } from './block-pool.js';
 import { courseOf, type Course } from './course.js';
-import { NO_PREVIEWS, type PreviewPlan } from './previews.js';
+import { NO_PREVIEWS, type PreviewPlan } from './preview-plan.js';
 
 /** One guidance row of a sequence: a prompt (or class) of its own, what is drawn in common with the other rows. */
 export interface SequenceRow {

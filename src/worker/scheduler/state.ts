@@ -1,7 +1,7 @@
 import type { ClassInfo, ReadEntry, SequenceSpec } from '../../engine/native-types.js';
 import { BlockPool } from './block-pool.js';
 import { courseOf } from './course.js';
-import { NO_PREVIEWS, type DuePartial, type PreviewPlan } from './previews.js';
+import { NO_PREVIEWS, type PreviewPlan } from './preview-plan.js';
 import { PromptCache } from './prompt-cache.js';
 import { createSequence, releaseBlocks, type Sequence } from './sequence.js';
 import { WaitingQueue } from './waiting-queue.js';
@@ -24,6 +24,12 @@ export interface SchedulerLimits {
   maxVaePerStep: number;
   /** Of a model whose pictures are asked for by class; absent: it draws token by token. */
   classes?: ClassInfo;
+}
+
+/** A partial picture whose tokens are planned and whose decode is not. */
+export interface DuePartial {
+  readonly sequence: Sequence;
+  readonly tokens: number;
 }
 
 /** Everything the scheduler knows, as it will be when all plans made so far have run. */

@@ -3,7 +3,7 @@ import type { SequenceSpec, StepPlan, StepResult } from '../../engine/native-typ
 import { toEngineError, type EngineError } from '../../errors.js';
 import { applyStep, type SequenceEvent } from './apply-step.js';
 import { BurstPolicy } from './burst.js';
-import type { PreviewPlan } from './previews.js';
+import type { PreviewPlan } from './preview-plan.js';
 import { isEmptyPlan, schedule } from './schedule.js';
 import { Turns, type Turn } from '../turns.js';
 import { addSequence, hasWork, removeSequence, type SchedulerState } from './state.js';

@@ -1,4 +1,5 @@
-import { eigen, fitGaussian } from '../../../src/quality/frechet.js';
+import { fitGaussian } from '../../../src/quality/frechet.js';
+import { eigen } from '../../../src/quality/jacobi.js';
 import { seededIntegers, type Below } from '../../../src/quality/random.js';
 import { fisherTail, gammaTail } from './special.js';
 

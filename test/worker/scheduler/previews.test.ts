@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { SequenceEvent } from '../../../src/worker/scheduler/apply-step.js';
-import { partialTokenCounts, type PreviewPlan } from '../../../src/worker/scheduler/previews.js';
+import type { PreviewPlan } from '../../../src/worker/scheduler/preview-plan.js';
+import { partialTokenCounts } from '../../../src/worker/scheduler/previews.js';
 import { addSequence, preempt, removeSequence } from '../../../src/worker/scheduler/state.js';
 import { createHarness, leakedBlocks } from '../../support/scheduler-harness.js';
 import { promptRow, sequenceSpec } from '../../support/specs.js';
