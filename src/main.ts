@@ -86,7 +86,7 @@ async function load(config: Config, models: readonly ServedModel[], serving: Ser
   metrics.jobs.watchEta(ids, (id) => workload.of(id).waitSeconds ?? 0);
   serving.backend = backend;
   const devices = config.devices.map((asked) => (asked === 'auto' ? device.id : asked)).map((id) => (id === 'reference' ? 'cpu' : id));
-  serving.engine = { backend: info.backend, device: devices.join(), dtype: info.dtype, isa: info.isa };
+  serving.engine = { backend: info.backend, device: devices.join(), dtype: info.dtype, isa: info.isa, libraries: info.libraries };
   serving.status = 'ready';
   const memory = Object.fromEntries(ready.flatMap((model) => (model.memory === null ? [] : [[model.id, model.memory]])));
   app.log.info({ models: ids, ...info, device, memory, seconds: Number(seconds.toFixed(3)) }, 'ready');

@@ -27,6 +27,7 @@ class TimedBackend final : public Backend {
   void download(const TensorView& src, void* dst) override { inner_.download(src, dst); }
   void rest() override { inner_.rest(); }
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override { return inner_.prepare_linear(parts); }
+  std::unique_ptr<Linear> prepare_picture_linear(std::span<const LinearPart> parts) override { return inner_.prepare_picture_linear(parts); }
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override {
     return inner_.prepare_conv2d(weight, bias, padding);
   }

@@ -72,6 +72,7 @@ class Backend : public Ops {
   // What prepared weights take, and at most what ops keep between their kernels, where no product's input is larger than
   // `largest_input` bytes. For pricing (engine/memory_price.h).
   virtual size_t linear_bytes(int64_t in, int64_t out) const;
+  virtual size_t picture_linear_bytes(int64_t in, int64_t out) const { return linear_bytes(in, out); }
   virtual size_t conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const;
   virtual size_t op_memory_bytes(size_t largest_input) const {
     (void)largest_input;
@@ -95,6 +96,8 @@ struct BackendOptions {
   int threads = 0;    // 0 = one per physical core available to the process (backend/cpu/cores.h)
   int shared_by = 1;  // engines that divide the processor among them where threads is 0
   std::optional<bool> graphs = {};  // cuda: stretches as graphs (docs/cuda.md); not set: as ARDIFF_CUDA_GRAPHS says, 1 or 0
+  // cuda: products of whole pictures by cuBLASLt (docs/cuda.md): "0" no, "1" yes, or the library's path; not set: as ARDIFF_CUDA_BLASLT says.
+  std::optional<std::string> cublas_lt = {};
 };
 
 // Throws kInvalidArgument when the named backend is not compiled in or cannot do what was asked; there is no

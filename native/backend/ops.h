@@ -156,6 +156,9 @@ class Ops {
   // ---- weights ----
   // The parts stacked along the output dimension; all share `in`. Copies what it needs from the host tensors.
   virtual std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) = 0;
+  // The same, of a layer that only ever sees the rows of whole pictures, or of whole passes over them: hundreds at a time, never the few
+  // of a decode step. A backend may take another product for these. What decides is this declaration, never how many rows a call has.
+  virtual std::unique_ptr<Linear> prepare_picture_linear(std::span<const LinearPart> parts) { return prepare_linear(parts); }
   // weight: (out, in, k, k) any float dtype; bias (out). k is 1 or 3.
   virtual std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) = 0;
 

@@ -17,6 +17,13 @@ int64_t charged(size_t bytes) {
   return static_cast<int64_t>((std::max<size_t>(bytes, 1) + unit - 1) / unit * unit);
 }
 
+// (in, out) of the parts together.
+std::pair<int64_t, int64_t> features(std::span<const LinearPart> parts) {
+  int64_t out = 0;
+  for (const LinearPart& part : parts) out += part.weight.shape[0];
+  return {parts[0].weight.shape[1], out};
+}
+
 struct PricedLinear final : Linear {
   PricedLinear(int64_t in, int64_t out, Storage memory) : Linear(in, out), storage(std::move(memory)) {}
   Storage storage;
@@ -48,10 +55,13 @@ void PricingBackend::download(const TensorView& src, void* dst) {
 }
 
 std::unique_ptr<Linear> PricingBackend::prepare_linear(std::span<const LinearPart> parts) {
-  const int64_t in = parts[0].weight.shape[1];
-  int64_t out = 0;
-  for (const LinearPart& part : parts) out += part.weight.shape[0];
+  const auto [in, out] = features(parts);
   return std::make_unique<PricedLinear>(in, out, allocate(linear_bytes(in, out)));
+}
+
+std::unique_ptr<Linear> PricingBackend::prepare_picture_linear(std::span<const LinearPart> parts) {
+  const auto [in, out] = features(parts);
+  return std::make_unique<PricedLinear>(in, out, allocate(picture_linear_bytes(in, out)));
 }
 
 std::unique_ptr<Conv2d> PricingBackend::prepare_conv2d(const HostTensor& weight, const HostTensor&, ConvPadding padding) {

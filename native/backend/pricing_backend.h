@@ -21,6 +21,7 @@ class PricingBackend final : public Backend {
   DType activation_dtype() const override { return real_.activation_dtype(); }
   DType kv_dtype() const override { return real_.kv_dtype(); }
   size_t linear_bytes(int64_t in, int64_t out) const override { return real_.linear_bytes(in, out); }
+  size_t picture_linear_bytes(int64_t in, int64_t out) const override { return real_.picture_linear_bytes(in, out); }
   size_t conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const override { return real_.conv2d_bytes(in, out, kernel); }
 
   // Addresses that are nobody else's and that must not be touched.
@@ -29,6 +30,7 @@ class PricingBackend final : public Backend {
   void download(const TensorView& src, void* dst) override;
 
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override;
+  std::unique_ptr<Linear> prepare_picture_linear(std::span<const LinearPart> parts) override;
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override;
 
   void linear(const TensorView& x, const Linear&, const TensorView&, const Epilogue&) override { see_input(x); }

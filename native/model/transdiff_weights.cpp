@@ -21,11 +21,16 @@ class Loader {
     const LinearPart only = part(name, in, out);
     return backend_.prepare_linear({&only, 1});
   }
+  // One that sees whole passes alone: the transformer's positions, the decoder's latents and conditions.
+  std::unique_ptr<Linear> picture_linear(const std::string& name, int64_t in, int64_t out) const {
+    const LinearPart only = part(name, in, out);
+    return backend_.prepare_picture_linear({&only, 1});
+  }
   LayerNormWeights norm(const std::string& name, int64_t width) const {
     return {upload(host(name + ".weight", {width}), {width}), upload(host(name + ".bias", {width}), {width})};
   }
   MlpWeights mlp(const std::string& name, int64_t width) const {
-    return {linear(name + ".fc1", width, 4 * width), linear(name + ".fc2", 4 * width, width)};
+    return {picture_linear(name + ".fc1", width, 4 * width), picture_linear(name + ".fc2", 4 * width, width)};
   }
   std::vector<float> host(const std::string& name, const Shape& shape) const {
     const HostTensor tensor = checkpoint_.require(name, shape);
@@ -53,8 +58,8 @@ class Loader {
 TransformerBlockWeights load_transformer_block(const Loader& load, const std::string& p, int64_t d) {
   TransformerBlockWeights out;
   out.attention_norm = load.norm(p + "norm1", d);
-  out.qkv = load.linear(p + "attn.qkv", d, 3 * d);
-  out.out = load.linear(p + "attn.proj", d, d);
+  out.qkv = load.picture_linear(p + "attn.qkv", d, 3 * d);
+  out.out = load.picture_linear(p + "attn.proj", d, d);
   out.mlp_norm = load.norm(p + "norm2", d);
   out.mlp = load.mlp(p + "mlp", d);
   return out;
@@ -64,13 +69,13 @@ DiffusionBlockWeights load_diffusion_block(Backend& backend, const Loader& load,
   DiffusionBlockWeights out;
   out.modulation = load.host(p + "scale_shift_table", {1, 6, d});
   out.self_norm = load.norm(p + "norm1", d);
-  out.qkv = load.linear(p + "attn1.qkv", d, 3 * d);
-  out.self_out = load.linear(p + "attn1.proj", d, d);
+  out.qkv = load.picture_linear(p + "attn1.qkv", d, 3 * d);
+  out.self_out = load.picture_linear(p + "attn1.proj", d, d);
   out.cross_norm = load.norm(p + "norm2", d);
-  out.cross_q = load.linear(p + "attn2.wq", d, d);
+  out.cross_q = load.picture_linear(p + "attn2.wq", d, d);
   const LinearPart kv[] = {load.part(p + "attn2.wk", d, d), load.part(p + "attn2.wv", d, d)};
-  out.cross_kv = backend.prepare_linear(kv);
-  out.cross_out = load.linear(p + "attn2.proj", d, d);
+  out.cross_kv = backend.prepare_picture_linear(kv);
+  out.cross_out = load.picture_linear(p + "attn2.proj", d, d);
   out.mlp_norm = load.norm(p + "norm3", d);
   out.mlp = load.mlp(p + "mlp", d);
   return out;
@@ -111,7 +116,7 @@ DiffusionDecoderWeights load_diffusion_decoder(Backend& backend, const Checkpoin
   out.time_in = load.linear(p + "time_embed.time_embedder.linear_1", kTimeFeatures, d);
   out.time_out = load.linear(p + "time_embed.time_embedder.linear_2", d, d);
   out.time_modulation = load.linear(p + "time_embed.time_proj", d, 6 * d);
-  out.condition = load.linear(p + "cond_embed", d, d);
+  out.condition = load.picture_linear(p + "cond_embed", d, d);
   out.input = load.linear(p + "input_proj", config.latent_channels, d);
   load.expect_blocks(p + "res_blocks.", config.diffusion_blocks);
   for (int64_t i = 0; i < config.diffusion_blocks; ++i) {

@@ -105,7 +105,7 @@ class Vae::Loader {
                                       : checkpoint_.require(stored + ".weight", {channels, channels, 1, 1});
     weight.shape = {channels, channels};
     const LinearPart only{weight, checkpoint_.require(stored + ".bias", {channels})};
-    return backend_.prepare_linear({&only, 1});
+    return backend_.prepare_picture_linear({&only, 1});
   }
 
   Attention attention(const std::string& p, int64_t channels) const {

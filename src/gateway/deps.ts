@@ -25,6 +25,8 @@ export interface EngineDescription {
   device: string;
   dtype: string;
   isa: string;
+  /** Those it computes with, and their versions: which products are whose. */
+  libraries: string;
 }
 
 /** How the gateway keeps connections alive, in milliseconds. */

@@ -65,7 +65,7 @@ describe('models and operations', () => {
     }
     gateway.serving.status = 'ready';
     expect((await gateway.app.inject('/readyz')).json()).toEqual({
-      status: 'ready', models: ['tiny'], backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none',
+      status: 'ready', models: ['tiny'], backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none', libraries: 'none',
       workers: [{ name: 'worker-0', status: 'ready', loaded: 1, device: { id: 'reference', name: 'processor', memory_bytes: 2 ** 30, reason: 'asked for' } }],
     });
   });

@@ -81,7 +81,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   });
   metrics.jobs.watchBackend(ids, [{ name: limits.name, running: (id) => backend.queueOf(id).running }], backend);
   metrics.jobs.watchEta(ids, (id) => workload.of(id).waitSeconds ?? 0);
-  const serving: Serving = { status: 'ready', models, backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none' }, workers: [{ name: limits.name, status: 'ready', loaded: 1, device: TEST_DEVICE }] };
+  const serving: Serving = { status: 'ready', models, backend, engine: { backend: 'reference', device: 'cpu', dtype: 'float32', isa: 'none', libraries: 'none' }, workers: [{ name: limits.name, status: 'ready', loaded: 1, device: TEST_DEVICE }] };
   const app = await buildApp({ serving, metrics, workload, patience: { ...DEFAULT_PATIENCE, ...options.patience }, drawSeed: () => 12345, allowedOrigins: ['https://friend.example'], page: TEST_PAGE }, 'silent');
   return {
     app,

@@ -12,7 +12,10 @@ using namespace cuda;
 
 namespace {
 
-bool are_few(const TensorView& x) { return x.rows() > 0 && x.rows() <= kFewRows; }
+// For own kernels: cuBLASLt's layers are its own whatever the rows, and lie otherwise.
+bool are_few(const TensorView& x, const Linear& w) {
+  return x.rows() > 0 && x.rows() <= kFewRows && dynamic_cast<const CudaLinear&>(w).algorithm == nullptr;
+}
 
 void check_norm(const TensorView& x, const RowNorm& norm, const TensorView& normed) {
   switch (norm.kind) {
@@ -44,7 +47,7 @@ void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const 
 void CudaBackend::norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
                               const Epilogue& epilogue) {
   const auto& layer = dynamic_cast<const CudaLinear&>(w);
-  if (!bf16() || !are_few(x) || !norms_own_rows(x.rows(), layer.depth)) return Backend::norm_linear(x, norm, normed, w, y, epilogue);
+  if (!bf16() || !are_few(x, w) || !norms_own_rows(x.rows(), layer.depth)) return Backend::norm_linear(x, norm, normed, w, y, epilogue);
   check_norm(x, norm, normed);
   op_checks::linear(normed, w, y, epilogue);
   FewRowsTask task{};
@@ -58,7 +61,7 @@ void CudaBackend::norm_linear_rope_store(const TensorView& x, const RowNorm& nor
                                          const KvLayer& kv) {
   // A pair of features must lie in two tiles of the same block.
   const int64_t half = cos.cols();
-  if (!bf16() || !are_few(x) || half % kTileFeatures != 0) return Backend::norm_linear_rope_store(x, norm, normed, w, qkv, cos, sin, slots, q, kv);
+  if (!bf16() || !are_few(x, w) || half % kTileFeatures != 0) return Backend::norm_linear_rope_store(x, norm, normed, w, qkv, cos, sin, slots, q, kv);
   check_norm(x, norm, normed);
   op_checks::linear(normed, w, qkv, Epilogue::store());
   op_checks::rope_store(qkv, cos, sin, slots, q, kv);
@@ -73,7 +76,7 @@ void CudaBackend::norm_linear_rope_store(const TensorView& x, const RowNorm& nor
 
 void CudaBackend::norm_linear_silu_mul(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& gate_up,
                                        const TensorView& y) {
-  if (!bf16() || !are_few(x) || y.cols() % kTileFeatures != 0) return Backend::norm_linear_silu_mul(x, norm, normed, w, gate_up, y);
+  if (!bf16() || !are_few(x, w) || y.cols() % kTileFeatures != 0) return Backend::norm_linear_silu_mul(x, norm, normed, w, gate_up, y);
   check_norm(x, norm, normed);
   op_checks::linear(normed, w, gate_up, Epilogue::store());
   op_checks::silu_mul(gate_up, y);
@@ -88,7 +91,7 @@ void CudaBackend::norm_linear_silu_mul(const TensorView& x, const RowNorm& norm,
 // Each row of y from its row of x: what is gathered is the input, which has the same bits wherever it stands.
 void CudaBackend::linear_gather(const TensorView& x, const Linear& w, const TensorView& projected, const TensorView& index, const TensorView& y) {
   const auto& layer = dynamic_cast<const CudaLinear&>(w);
-  if (!bf16() || !are_few(y) || x.dtype != DType::kF32 || !own_rows_fit(y.rows(), layer.depth)) return Backend::linear_gather(x, w, projected, index, y);
+  if (!bf16() || !are_few(y, w) || x.dtype != DType::kF32 || !own_rows_fit(y.rows(), layer.depth)) return Backend::linear_gather(x, w, projected, index, y);
   op_checks::linear(x, w, projected, Epilogue::store());
   op_checks::gather_rows(projected, index, y);
   FewRowsTask task{};

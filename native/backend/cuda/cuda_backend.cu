@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/make_cuda_backend.h"
 
@@ -34,32 +35,49 @@ cudaDeviceProp properties(int device) {
   return out;
 }
 
-BackendInfo make_info(const cudaDeviceProp& device, const BackendOptions& options) {
+DType dtype_of(const BackendOptions& options) { return options.dtype == "float32" ? DType::kF32 : DType::kBF16; }
+
+BackendInfo make_info(const cudaDeviceProp& device, const BackendOptions& options, const CublasLt* lt) {
   std::ostringstream libraries;
   libraries << "CUDA " << CUDART_VERSION / 1000 << "." << CUDART_VERSION % 1000 / 10 << ", " << device.name;
-  return {options.name, options.dtype == "float32" ? DType::kF32 : DType::kBF16, 1,
+  if (lt != nullptr) libraries << ", cuBLASLt " << lt->version();
+  return {options.name, dtype_of(options), 1,
           "sm_" + std::to_string(device.major) + std::to_string(device.minor), libraries.str()};
 }
 
-// Selected for the calling thread, which is the one that owns the backend, before the first member asks for anything of it.
-int select(int device) {
-  check_cuda(cudaSetDevice(device), "select the device");
-  return device;
+// Selected for the calling thread, which is the one that owns the backend, before it is made.
+void select(int device) { check_cuda(cudaSetDevice(device), "select the device"); }
+
+std::string environment(const char* name) {
+  const char* const text = std::getenv(name);
+  return text != nullptr ? text : "";
 }
 
 // Off until a device has run them: then this is where the default changes (docs/cuda.md, Launches).
 bool use_graphs(const BackendOptions& options) {
   if (options.graphs) return *options.graphs;
-  const char* text = std::getenv("ARDIFF_CUDA_GRAPHS");
-  const std::string_view value = text != nullptr ? text : "";
+  const std::string value = environment("ARDIFF_CUDA_GRAPHS");
   check(value.empty() || value == "0" || value == "1", ErrorCode::kInvalidArgument, "ARDIFF_CUDA_GRAPHS: expected 0 or 1, got ", value);
   return value == "1";
+}
+
+// Off until a device has run it, as above (docs/cuda.md, cuBLASLt). float32 has no use for it: own products are plain sums there.
+std::unique_ptr<CublasLt> use_cublas_lt(const BackendOptions& options) {
+  const std::string value = options.cublas_lt ? *options.cublas_lt : environment("ARDIFF_CUDA_BLASLT");
+  const bool path = value.starts_with('/');
+  check(value.empty() || value == "0" || value == "1" || path, ErrorCode::kInvalidArgument,
+        "ARDIFF_CUDA_BLASLT: expected 0, 1 or the path of the library, got ", value);
+  if (value.empty() || value == "0" || dtype_of(options) == DType::kF32) return nullptr;
+  return std::make_unique<CublasLt>(path ? value : "");
 }
 
 }  // namespace
 
 CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLimits& limits)
-    : limits_(limits), info_(make_info(properties(select(device)), options)), graphs_(use_graphs(options), stream_) {
+    : limits_(limits),
+      cublas_lt_(use_cublas_lt(options)),
+      info_(make_info(properties(device), options, cublas_lt_.get())),
+      graphs_(use_graphs(options), stream_) {
   check_cuda(cudaDeviceGetAttribute(&sm_count_, cudaDevAttrMultiProcessorCount, device), "device attributes");
 }
 

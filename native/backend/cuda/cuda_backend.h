@@ -17,9 +17,10 @@
 namespace ardiff {
 
 namespace cuda {
-struct LinearTask;
+class CublasLt;
 struct FewRowsTask;
-}
+struct LinearTask;
+}  // namespace cuda
 
 class CudaBackend final : public Backend {
  public:
@@ -41,10 +42,12 @@ class CudaBackend final : public Backend {
 
   std::optional<DeviceMemory> device_memory() const override;
   size_t linear_bytes(int64_t in, int64_t out) const override;
+  size_t picture_linear_bytes(int64_t in, int64_t out) const override;
   size_t conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const override;
   size_t op_memory_bytes(size_t largest_input) const override;
 
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override;
+  std::unique_ptr<Linear> prepare_picture_linear(std::span<const LinearPart> parts) override;
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override;
 
   void linear(const TensorView& x, const Linear& w, const TensorView& y, const Epilogue& epilogue) override;
@@ -98,6 +101,8 @@ class CudaBackend final : public Backend {
 
  private:
   bool bf16() const { return info_.dtype == DType::kBF16; }
+  // lt: null, or what the layer's products are made by.
+  std::unique_ptr<Linear> place_linear(std::span<const LinearPart> parts, cuda::CublasLt* lt);
   // Rows of x as bf16 that a product can read in 16-byte pieces up to `depth`: x itself, or a copy in activations_.
   void set_bf16_input(cuda::LinearTask& task, const TensorView& x, int64_t depth);
   // The rows of a product of few rows: its own, or those that `norm` leaves in `normed`.
@@ -108,6 +113,7 @@ class CudaBackend final : public Backend {
 
   int sm_count_ = 0;
   CudaLimits limits_;
+  std::unique_ptr<cuda::CublasLt> cublas_lt_;  // where it was asked for
   BackendInfo info_;
   cuda::Stream stream_;
   cuda::StagingRing staging_;

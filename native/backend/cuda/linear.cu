@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/linear_layer.cuh"
 #include "backend/cuda/weight_layout.cuh"
@@ -18,6 +19,8 @@ namespace {
 constexpr int64_t kUploadBytes = int64_t{32} << 20;  // of a weight matrix at a time, on its way into the layout
 constexpr int kPaddedFeatures = 32;                  // what a block of linear_few.cu reads
 
+enum class Layout { kRows, kTiles };  // as it is, rows `depth` apart; as weight_layout.cuh says
+
 __device__ inline float to_f32(__half value) { return __half2float(value); }
 template <typename T>
 __device__ float to_f32(T value) {
@@ -26,23 +29,21 @@ __device__ float to_f32(T value) {
 
 // Rows of a weight matrix, the first of them feature `first`, to their places.
 template <typename Source, typename T>
-__global__ void place_weights(const Source* rows, int64_t count, int64_t in, int64_t first, int64_t steps, T* to) {
+__global__ void place_weights(const Source* rows, int64_t count, int64_t in, int64_t first, int64_t depth, Layout layout, T* to) {
   for (int64_t i = first_item(); i < count * in; i += item_step()) {
     const int64_t feature = first + i / in, k = i % in;
-    const int64_t place = sizeof(T) == sizeof(bf16) ? weight_place(feature, k, steps) : feature * in + k;
+    const int64_t place = layout == Layout::kTiles ? weight_place(feature, k, depth / kStepDepth) : feature * depth + k;
     to[place] = from_float<T>(to_f32(rows[i]));
   }
 }
 
 template <typename Source>
-void place(const Source* rows, int64_t count, int64_t first, const CudaLinear& layer, bool bf16_weights, cudaStream_t stream) {
+void place(const Source* rows, int64_t count, int64_t first, const CudaLinear& layer, DType dtype, Layout layout, cudaStream_t stream) {
   const int64_t in = layer.in_features;
-  void* to = layer.weight.get();
-  if (bf16_weights) {
-    place_weights<<<blocks_for(count * in), kBlock, 0, stream>>>(rows, count, in, first, layer.depth / kStepDepth, static_cast<bf16*>(to));
-  } else {
-    place_weights<<<blocks_for(count * in), kBlock, 0, stream>>>(rows, count, in, first, int64_t{0}, static_cast<float*>(to));
-  }
+  visit_element(dtype, [&](auto type) {
+    auto* const to = reinterpret_cast<decltype(type)*>(layer.weight.get());
+    place_weights<<<blocks_for(count * in), kBlock, 0, stream>>>(rows, count, in, first, layer.depth, layout, to);
+  });
   check_launch("prepare_linear");
 }
 
@@ -59,7 +60,11 @@ bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointe
 
 }  // namespace
 
-std::unique_ptr<Linear> CudaBackend::prepare_linear(std::span<const LinearPart> parts) {
+std::unique_ptr<Linear> CudaBackend::prepare_linear(std::span<const LinearPart> parts) { return place_linear(parts, nullptr); }
+
+std::unique_ptr<Linear> CudaBackend::prepare_picture_linear(std::span<const LinearPart> parts) { return place_linear(parts, cublas_lt_.get()); }
+
+std::unique_ptr<Linear> CudaBackend::place_linear(std::span<const LinearPart> parts, CublasLt* lt) {
   op_checks::prepare_linear(parts);
   const int64_t in = parts[0].weight.shape[1];
   int64_t out = 0;
@@ -68,7 +73,8 @@ std::unique_ptr<Linear> CudaBackend::prepare_linear(std::span<const LinearPart> 
         " is beyond the cuda backend");
   auto layer = std::make_unique<CudaLinear>(in, out);
   layer->depth = bf16() ? round_up(in, kStepDepth) : in;
-  const int64_t elements = bf16() ? round_up(out, kPaddedFeatures) * layer->depth : out * in;
+  const Layout layout = bf16() && lt == nullptr ? Layout::kTiles : Layout::kRows;
+  const int64_t elements = (layout == Layout::kTiles ? round_up(out, kPaddedFeatures) : out) * layer->depth;
   layer->weight = allocate(static_cast<size_t>(elements) * dtype_size(info_.dtype));
   layer->bias = allocate(static_cast<size_t>(out) * sizeof(float));
   std::vector<float> bias(static_cast<size_t>(out), 0.0f);
@@ -83,14 +89,19 @@ std::unique_ptr<Linear> CudaBackend::prepare_linear(std::span<const LinearPart> 
       const int64_t count = std::min(rows_at_once, rows - row);
       staging_.upload(staged, static_cast<const std::byte*>(part.weight.data) + row * row_bytes, static_cast<size_t>(count * row_bytes), stream_);
       switch (part.weight.dtype) {
-        case DType::kBF16: place(reinterpret_cast<const cuda::bf16*>(staged), count, feature + row, *layer, bf16(), stream_); break;
-        case DType::kF16: place(reinterpret_cast<const __half*>(staged), count, feature + row, *layer, bf16(), stream_); break;
-        default: place(reinterpret_cast<const float*>(staged), count, feature + row, *layer, bf16(), stream_); break;
+        case DType::kBF16: place(reinterpret_cast<const cuda::bf16*>(staged), count, feature + row, *layer, info_.dtype, layout, stream_); break;
+        case DType::kF16: place(reinterpret_cast<const __half*>(staged), count, feature + row, *layer, info_.dtype, layout, stream_); break;
+        default: place(reinterpret_cast<const float*>(staged), count, feature + row, *layer, info_.dtype, layout, stream_); break;
       }
     }
     feature += rows;
   }
   staging_.upload(layer->bias.get(), bias.data(), bias.size() * sizeof(float), stream_);
+  if (lt != nullptr) {
+    layer->algorithm = &lt->algorithm(layer->depth, out, [&](const lt::Algo& candidate) {
+      return rows_keep_their_bits(*lt, candidate, layer->weight.get(), layer->depth, out, activations_, workspace_, stream_);
+    });
+  }
   return layer;
 }
 
@@ -122,7 +133,9 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
     return;
   }
   set_bf16_input(task, x, layer.depth);
-  if (x.rows() <= kFewRows) {
+  if (layer.algorithm != nullptr) {
+    launch_linear_pictures(task, *cublas_lt_, *layer.algorithm, limits_.product_sums, workspace_, stream_);
+  } else if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
   } else {
     launch_linear_many(task, sm_count_, limits_.product_sums, workspace_, stream_);

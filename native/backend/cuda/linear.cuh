@@ -46,6 +46,19 @@ __device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum) 
   }
 }
 
+// Rows first to first + count of a task whose x is in bf16.
+inline LinearTask rows_of(LinearTask t, int64_t first, int64_t count) {
+  t.rows = count;
+  t.x = static_cast<const bf16*>(t.x) + first * t.x_stride;
+  t.y = static_cast<char*>(t.y) + first * t.y_stride * static_cast<int64_t>(t.y_bf16 ? sizeof(bf16) : sizeof(float));
+  if (t.gate_rows != nullptr) {
+    t.gate_rows += first;
+  } else if (t.gate != nullptr) {
+    t.gate += first * t.gate_stride;
+  }
+  return t;
+}
+
 // Kernels by file. x of T; weight (columns, depth) as it is.
 template <typename T>
 void launch_linear_f32(const LinearTask& t, cudaStream_t stream);

@@ -2,16 +2,19 @@
 #pragma once
 
 #include "backend/backend.h"
+#include "backend/cuda/cublas_lt_abi.h"
 #include "backend/cuda/linear.cuh"
 
 namespace ardiff::cuda {
 
-// float32: weight (out, in). bfloat16: as weight_layout.cuh says, zeros up to whole steps and blocks.
+// float32: weight (out, in). bfloat16: as weight_layout.cuh says, zeros up to whole steps and blocks; for cuBLASLt (out, depth), zeros
+// beyond in.
 struct CudaLinear final : Linear {
   using Linear::Linear;
   Storage weight;
   Storage bias;       // (out) f32
   int64_t depth = 0;  // in, or in bf16 that rounded up to whole steps
+  const lt::Algo* algorithm = nullptr;  // cuBLASLt's, whatever the rows; null: own kernels
 };
 
 // All but the input.

@@ -153,19 +153,6 @@ __global__ void add_slices_kernel(LinearTask t, const float* partial) {
   }
 }
 
-// Rows first to first + count of a task.
-LinearTask rows_of(LinearTask t, int64_t first, int64_t count) {
-  t.rows = count;
-  t.x = static_cast<const bf16*>(t.x) + first * t.x_stride;
-  t.y = static_cast<char*>(t.y) + first * t.y_stride * static_cast<int64_t>(t.y_bf16 ? sizeof(bf16) : sizeof(float));
-  if (t.gate_rows != nullptr) {
-    t.gate_rows += first;
-  } else if (t.gate != nullptr) {
-    t.gate += first * t.gate_stride;
-  }
-  return t;
-}
-
 template <int kFeatureWarps, int kRowWarps>
 void launch(const LinearTask& t, int multiprocessors, int64_t partial_bytes, Workspace& workspace, cudaStream_t stream) {
   using S = BlockShape<kFeatureWarps, kRowWarps>;

@@ -27,6 +27,12 @@ size_t CudaBackend::linear_bytes(int64_t in, int64_t out) const {
   return static_cast<size_t>(elements) * dtype_size(info_.dtype) + static_cast<size_t>(out) * sizeof(float);
 }
 
+// What is priced is allocated by the same choice (linear.cu, Layout).
+size_t CudaBackend::picture_linear_bytes(int64_t in, int64_t out) const {
+  if (cublas_lt_ == nullptr) return linear_bytes(in, out);
+  return static_cast<size_t>(out * round_up(in, kStepDepth)) * dtype_size(info_.dtype) + static_cast<size_t>(out) * sizeof(float);
+}
+
 size_t CudaBackend::conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const {
   const int64_t depth = bf16() ? round_up(in, kProductDepth) : in;
   return static_cast<size_t>(out * kernel * kernel * depth) * dtype_size(info_.dtype) + static_cast<size_t>(out) * sizeof(float);

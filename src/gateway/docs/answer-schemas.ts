@@ -169,6 +169,7 @@ export const ReadinessSchema = Type.Object({
   device: Type.Optional(Type.String()),
   dtype: Type.Optional(Type.String()),
   isa: Type.Optional(Type.String()),
+  libraries: Type.Optional(Type.String({ description: 'That it computes with, and their versions.' })),
   workers: Type.Array(
     Type.Object({
       name: Type.String(),

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
+#include "emulated_stream.h"
 
 struct emulation_graph {
   std::vector<std::function<void()>> launches;
@@ -32,6 +33,12 @@ bool forbidden_in_capture() {
 }
 
 }  // namespace emulation
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  static emulation_stream only = {[](std::function<void()> work) { emulation::is_capturing() ? emulation::capture(std::move(work)) : work(); }};
+  *stream = &only;
+  return cudaSuccess;
+}
 
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return emulation::forbidden_in_capture() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }
 

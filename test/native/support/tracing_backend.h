@@ -65,6 +65,7 @@ class TracingBackend final : public Backend {
     inner_.verify_drafts(paths, sequences, verdicts);
   }
   std::unique_ptr<Linear> prepare_linear(std::span<const LinearPart> parts) override { return inner_.prepare_linear(parts); }
+  std::unique_ptr<Linear> prepare_picture_linear(std::span<const LinearPart> parts) override { return inner_.prepare_picture_linear(parts); }
   std::unique_ptr<Conv2d> prepare_conv2d(const HostTensor& weight, const HostTensor& bias, ConvPadding padding) override {
     return inner_.prepare_conv2d(weight, bias, padding);
   }

@@ -111,6 +111,7 @@ inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline int __float2int_rn(float a) { return static_cast<int>(std::lrint(a)); }
+inline unsigned __float_as_uint(float a) { return std::bit_cast<unsigned>(a); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 template <typename T>
 T __ldcs(const T* from) {

@@ -1,0 +1,72 @@
+// Products of layers whose rows come in whole pictures (Ops::prepare_picture_linear) by cuBLASLt: sums in float32, which our kernels
+// finish. Off unless it is asked for; docs/cuda.md, cuBLASLt, says why it may be used there and nowhere else.
+//
+// One algorithm for every shape of weights, whatever the number of rows: the library's first choice for kCanonicalRows rows among those
+// that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could meet), that the library takes for
+// every other number of rows as well, and whose rows have been seen to keep their bits in batches of all kinds.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "backend/cuda/cublas_lt_library.h"
+
+namespace ardiff::cuda {
+
+// Rows of bfloat16 times weights of bfloat16: sums (rows, columns), rows sums_stride floats apart.
+struct LtTask {
+  const void* x;
+  int64_t x_stride;  // elements; x and rows begin at whole 16 bytes
+  int64_t rows;
+  int64_t depth;
+  int64_t columns;
+  const void* weight;  // (columns, depth)
+  float* sums;
+  int64_t sums_stride;  // floats, a multiple of 4
+};
+
+class CublasLt {
+ public:
+  static constexpr int64_t kCanonicalRows = 512;
+
+  // path: as load_library takes it. The current device's.
+  explicit CublasLt(const std::string& path);
+  ~CublasLt();
+  CublasLt(const CublasLt&) = delete;
+  CublasLt& operator=(const CublasLt&) = delete;
+
+  std::string version() const { return library_->version(); }
+
+  // The algorithm of a shape; `steady` says of a candidate whether rows keep their bits with it, and is asked once a shape. Throws
+  // kInvalidArgument where there is none.
+  using Steady = std::function<bool(const lt::Algo&)>;
+  const lt::Algo& algorithm(int64_t depth, int64_t columns, const Steady& steady);
+
+  void multiply(const LtTask& task, const lt::Algo& algorithm, cudaStream_t stream) const;
+
+ private:
+  bool sums_in_one_piece(const lt::Algo& algorithm) const;
+  bool takes_any_rows(const lt::Algo& algorithm, int64_t depth, int64_t columns) const;
+
+  std::shared_ptr<const lt::Library> library_;
+  lt::Handle handle_ = nullptr;
+  lt::MatmulDesc product_ = nullptr;
+  std::map<std::pair<int64_t, int64_t>, lt::Algo> algorithms_;  // of depth, columns
+};
+
+// x as pictures' rows come, its floats ones of a fixed pattern between -1 and 1; whether products of 1, 17, ... of the rows have the bits
+// of the same rows among CublasLt::kCanonicalRows. Waits for the device.
+bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns, class Workspace& x,
+                          class Workspace& sums, cudaStream_t stream);
+
+// A layer's results: products in turns of at most sums_bytes of sums (and of one row at least), each finished as linear.cuh says.
+void launch_linear_pictures(const struct LinearTask& task, const CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, class Workspace& sums,
+                            cudaStream_t stream);
+
+}  // namespace ardiff::cuda

@@ -1,0 +1,84 @@
+// Linear layers by cuBLASLt: its sums on their way into y, and whether its rows keep their bits.
+#include <algorithm>
+
+#include "backend/cuda/cublas_lt.h"
+#include "backend/cuda/linear.cuh"
+#include "backend/cuda/memory.h"
+#include "backend/cuda/workspace_plan.h"
+
+namespace ardiff::cuda {
+namespace {
+
+__global__ void finish_sums_kernel(LinearTask t, const float* sums, int64_t stride) {
+  for (int64_t i = first_item(); i < t.rows * t.columns; i += item_step()) {
+    const int64_t m = i / t.columns;
+    const int n = static_cast<int>(i % t.columns);
+    finish(t, m, n, sums[m * stride + n]);
+  }
+}
+
+// Bits of the number's index, mixed (the finaliser of MurmurHash3), as one of 2001 numbers between -1 and 1.
+__global__ void pattern_kernel(bf16* to, int64_t count) {
+  for (int64_t i = first_item(); i < count; i += item_step()) {
+    auto bits = static_cast<uint32_t>(i);
+    bits = (bits ^ bits >> 16) * 0x85ebca6bu;
+    bits = (bits ^ bits >> 13) * 0xc2b2ae35u;
+    bits ^= bits >> 16;
+    to[i] = __float2bfloat16_rn(static_cast<float>(static_cast<int>(bits % 2001) - 1000) / 1000.0f);
+  }
+}
+
+// *differs becomes 1 where two rows of sums are not the same bits.
+__global__ void compare_kernel(const float* a, const float* b, int64_t rows, int64_t columns, int64_t stride, int* differs) {
+  for (int64_t i = first_item(); i < rows * columns; i += item_step()) {
+    const int64_t at = i / columns * stride + i % columns;
+    if (__float_as_uint(a[at]) != __float_as_uint(b[at])) *differs = 1;
+  }
+}
+
+}  // namespace
+
+bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns, Workspace& inputs,
+                          Workspace& workspace, cudaStream_t stream) {
+  constexpr int64_t kRows = CublasLt::kCanonicalRows;
+  const int64_t stride = round_up(columns, 4);
+  WorkspacePlan plan;
+  const size_t all_at = plan.add<float>(kRows * stride), some_at = plan.add<float>(kRows * stride), differs_at = plan.add<int>(1);
+  auto* const base = workspace.get<std::byte>(static_cast<int64_t>(plan.bytes()));
+  auto *const all = reinterpret_cast<float*>(base + all_at), *const some = reinterpret_cast<float*>(base + some_at);
+  auto* const differs = reinterpret_cast<int*>(base + differs_at);
+  auto* const x = inputs.get<bf16>(kRows * depth);
+  pattern_kernel<<<blocks_for(kRows * depth), kBlock, 0, stream>>>(x, kRows * depth);
+  check_launch("cuBLASLt's check");
+  check_cuda(cudaMemsetAsync(differs, 0, sizeof(int), stream), "clear memory");
+  LtTask task{x, depth, kRows, depth, columns, weight, all, stride};
+  lt.multiply(task, algorithm, stream);
+  // Some of the last rows, so that a row also stands at another place of its tile.
+  for (const int64_t rows : {int64_t{1}, int64_t{17}, int64_t{64}, int64_t{200}, kRows - 1}) {
+    const int64_t first = kRows - rows;
+    task.x = x + first * depth;
+    task.rows = rows;
+    task.sums = some;
+    lt.multiply(task, algorithm, stream);
+    compare_kernel<<<blocks_for(rows * columns), kBlock, 0, stream>>>(all + first * stride, some, rows, columns, stride, differs);
+    check_launch("cuBLASLt's check");
+  }
+  int found = 0;
+  check_cuda(cudaMemcpyAsync(&found, differs, sizeof found, cudaMemcpyDeviceToHost, stream), "cuBLASLt's check");
+  check_cuda(cudaStreamSynchronize(stream), "cuBLASLt's check");
+  return found == 0;
+}
+
+void launch_linear_pictures(const LinearTask& t, const CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, Workspace& workspace, cudaStream_t stream) {
+  const int64_t stride = round_up(t.columns, 4);
+  const int64_t rows_at_once = std::min(t.rows, std::max<int64_t>(sums_bytes / (stride * 4), 1));
+  float* const sums = workspace.get<float>(rows_at_once * stride);
+  for (int64_t first = 0; first < t.rows; first += rows_at_once) {
+    const LinearTask part = rows_of(t, first, std::min(rows_at_once, t.rows - first));
+    lt.multiply({part.x, part.x_stride, part.rows, part.depth, part.columns, part.weight, sums, stride}, algorithm, stream);
+    finish_sums_kernel<<<blocks_for(part.rows * part.columns), kBlock, 0, stream>>>(part, sums, stride);
+    check_launch("linear");
+  }
+}
+
+}  // namespace ardiff::cuda

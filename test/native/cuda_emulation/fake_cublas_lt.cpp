@@ -1,0 +1,208 @@
+// A libcublasLt for the emulation: the functions that native/backend/cuda/cublas_lt.cu loads, as strict as the library's documentation
+// (https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api) about the sizes of attributes, layouts, types and alignments. Numbers
+// are written here as they stand there, not taken from the backend's header, so that an error in one is not an error in both. Products
+// are plain sums on the host, in an order that the algorithm says.
+//
+// FAKE_CUBLASLT, looked at in every call, makes it misbehave:
+//   fail-create, fail-multiply, no-memory, refuses   a call answers with an error; refuses: no algorithm
+//   parts                 names algorithms first that add parts of the depth, or want a workspace, against what was asked for
+//   unsteady              names one first whose sums depend on the number of rows, then one that takes no more than 4096 rows
+//   only-unsteady         names no other
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "emulated_stream.h"
+
+namespace {
+
+enum : int { kSuccess = 0, kNotInitialized = 1, kAllocFailed = 3, kInvalidValue = 7, kExecutionFailed = 13, kNotSupported = 15 };
+constexpr int kBFloat16 = 14, kFloat32 = 0;  // cudaDataType
+
+struct Desc {
+  int compute, scale;
+  int32_t transposed[2] = {0, 0};
+};
+struct Layout {
+  int type;
+  uint64_t rows, columns;
+  int64_t stride;
+};
+struct Preference {
+  uint64_t workspace = 0;
+  uint32_t reductions = 7;             // all of them
+  uint32_t alignment[4] = {256, 256, 256, 256};
+};
+enum Id : uint64_t { kSteady = 1, kUnsteady, kFewRows, kSplit, kReduces, kWorkspace };
+struct Algo {
+  uint64_t magic, id, rest[6];
+};
+struct Result {
+  Algo algo;
+  size_t workspace;
+  int state;
+  float waves;
+  int reserved[4];
+};
+constexpr uint64_t kMagic = 0x1f4c0b1a5;
+
+std::map<std::string, int>& counts() {
+  static std::map<std::string, int> all;
+  return all;
+}
+
+std::string mode() {
+  const char* const text = std::getenv("FAKE_CUBLASLT");
+  return text != nullptr ? text : "";
+}
+
+template <typename T>
+int set(T& value, const void* from, size_t bytes) {
+  if (from == nullptr || bytes != sizeof value) return kInvalidValue;
+  std::memcpy(&value, from, bytes);
+  return kSuccess;
+}
+
+// Dᵀ = W Xᵀ, that is of columns: a (depth, columns) transposed, b (depth, rows), d (columns, rows).
+bool fits(const Desc* desc, const Layout* a, const Layout* b, const Layout* c, const Layout* d) {
+  const bool types = desc->compute == 68 && desc->scale == kFloat32 && a->type == kBFloat16 && b->type == kBFloat16 && c->type == kFloat32 && d->type == kFloat32;
+  const bool shapes = desc->transposed[0] == 1 && desc->transposed[1] == 0 && a->rows == b->rows && a->columns == d->rows && b->columns == d->columns &&
+                      c->rows == d->rows && c->columns == d->columns;
+  for (const Layout* one : {a, b, d}) {
+    const int64_t bytes = one->type == kBFloat16 ? 2 : 4;
+    if (one->stride < static_cast<int64_t>(one->rows) || one->stride * bytes % 16 != 0) return false;
+  }
+  return types && shapes;
+}
+
+bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+float value(const void* matrix, int64_t at) {
+  const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(matrix)[at]) << 16;
+  float out = 0;
+  std::memcpy(&out, &bits, sizeof out);
+  return out;
+}
+
+std::vector<Id> named() {
+  const std::string how = mode();
+  if (how == "parts") return {kSplit, kReduces, kWorkspace, kSteady};
+  if (how == "unsteady") return {kUnsteady, kFewRows, kSteady};
+  if (how == "only-unsteady") return {kUnsteady};
+  return {kSteady};
+}
+
+}  // namespace
+
+extern "C" {
+
+// For tests: how often a function was called; forgets.
+int fake_cublas_lt_calls(const char* name) { return std::exchange(counts()[name], 0); }
+
+size_t cublasLtGetVersion() { return 130203; }
+const char* cublasLtGetStatusName(int status) {
+  switch (status) {
+    case kNotInitialized: return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case kAllocFailed: return "CUBLAS_STATUS_ALLOC_FAILED";
+    case kInvalidValue: return "CUBLAS_STATUS_INVALID_VALUE";
+    case kExecutionFailed: return "CUBLAS_STATUS_EXECUTION_FAILED";
+    case kNotSupported: return "CUBLAS_STATUS_NOT_SUPPORTED";
+    default: return "CUBLAS_STATUS_SUCCESS";
+  }
+}
+int cublasLtCreate(void** handle) {
+  if (mode() == "fail-create") return kNotInitialized;
+  ++counts()["create"];
+  *handle = new int(0);
+  return kSuccess;
+}
+int cublasLtDestroy(void* handle) {
+  ++counts()["destroy"];
+  delete static_cast<int*>(handle);
+  return kSuccess;
+}
+
+int cublasLtMatmulDescCreate(Desc** out, int compute, int scale) { return *out = new Desc{compute, scale}, kSuccess; }
+int cublasLtMatmulDescDestroy(Desc* desc) { return delete desc, kSuccess; }
+int cublasLtMatmulDescSetAttribute(Desc* desc, int which, const void* from, size_t bytes) {
+  return which == 3 || which == 4 ? set(desc->transposed[which - 3], from, bytes) : kInvalidValue;
+}
+int cublasLtMatrixLayoutCreate(Layout** out, int type, uint64_t rows, uint64_t columns, int64_t stride) {
+  return *out = new Layout{type, rows, columns, stride}, kSuccess;
+}
+int cublasLtMatrixLayoutDestroy(Layout* layout) { return delete layout, kSuccess; }
+int cublasLtMatmulPreferenceCreate(Preference** out) { return *out = new Preference, kSuccess; }
+int cublasLtMatmulPreferenceDestroy(Preference* preference) { return delete preference, kSuccess; }
+int cublasLtMatmulPreferenceSetAttribute(Preference* preference, int which, const void* from, size_t bytes) {
+  switch (which) {
+    case 1: return set(preference->workspace, from, bytes);
+    case 3: return set(preference->reductions, from, bytes);
+    case 5: case 6: case 7: case 8: return set(preference->alignment[which - 5], from, bytes);
+    default: return kInvalidValue;
+  }
+}
+
+int cublasLtMatmulAlgoGetHeuristic(void*, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d, Preference* preference, int wanted, Result* out, int* found) {
+  ++counts()["choose"];
+  *found = 0;
+  if (mode() == "refuses") return kNotSupported;
+  for (const uint32_t alignment : preference->alignment) {
+    if (alignment != 16) return kInvalidValue;  // what is not said would be taken to be 256
+  }
+  if (preference->workspace != 0 || preference->reductions != 0 || !fits(desc, a, b, c, d)) return kInvalidValue;
+  for (const Id id : named()) {
+    if (*found == wanted) break;
+    out[(*found)++] = {{kMagic, id, {}}, id == kWorkspace ? size_t{1024} : 0, kSuccess, 1.0f, {}};
+  }
+  return kSuccess;
+}
+int cublasLtMatmulAlgoCheck(void*, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d, const Algo* algo, Result* out) {
+  if (algo->magic != kMagic || !fits(desc, a, b, c, d)) return kInvalidValue;
+  if (algo->id == kFewRows && b->columns > 4096) return kNotSupported;
+  *out = {*algo, algo->id == kWorkspace ? size_t{1024} : 0, kSuccess, 1.0f, {}};
+  return kSuccess;
+}
+int cublasLtMatmulAlgoConfigGetAttribute(const Algo* algo, int which, void* to, size_t bytes, size_t* written) {
+  if (bytes != 4) return kInvalidValue;
+  const int32_t answer = which == 0 ? static_cast<int32_t>(algo->id) : which == 2 ? (algo->id == kSplit ? 2 : 1) : which == 3 ? (algo->id == kReduces ? 2 : 0) : -1;
+  if (answer < 0) return kInvalidValue;
+  std::memcpy(to, &answer, bytes);
+  *written = bytes;
+  return kSuccess;
+}
+
+int cublasLtMatmul(void*, Desc* desc, const void* alpha, const void* a, Layout* a_layout, const void* b, Layout* b_layout, const void* beta, const void* c,
+                   Layout* c_layout, void* d, Layout* d_layout, const Algo* algo, void*, size_t workspace, emulation_stream* stream) {
+  ++counts()["multiply"];
+  if (mode() == "fail-multiply") return kExecutionFailed;
+  if (mode() == "no-memory") return kAllocFailed;
+  float scale = 0, kept = 1;
+  std::memcpy(&scale, alpha, sizeof scale);
+  std::memcpy(&kept, beta, sizeof kept);
+  if (!fits(desc, a_layout, b_layout, c_layout, d_layout) || !aligned(a) || !aligned(b) || !aligned(d) || c != d || algo->magic != kMagic || workspace != 0 ||
+      scale != 1.0f || kept != 0.0f || algo->id == kSplit || algo->id == kReduces || algo->id == kWorkspace) {
+    return kInvalidValue;
+  }
+  stream->enqueue([=, la = *a_layout, lb = *b_layout, ld = *d_layout, id = algo->id] {
+    const auto depth = static_cast<int64_t>(la.rows);
+    const bool backwards = id == kUnsteady && lb.columns < 100;
+    for (int64_t m = 0; m < static_cast<int64_t>(ld.columns); ++m) {
+      for (int64_t n = 0; n < static_cast<int64_t>(ld.rows); ++n) {
+        float sum = 0.0f;
+        for (int64_t i = 0; i < depth; ++i) {
+          const int64_t k = backwards ? depth - 1 - i : i;
+          sum = std::fma(value(a, n * la.stride + k), value(b, m * lb.stride + k), sum);
+        }
+        static_cast<float*>(d)[m * ld.stride + n] = sum;
+      }
+    }
+  });
+  return kSuccess;
+}
+
+}  // extern "C"
