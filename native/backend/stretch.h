@@ -70,6 +70,7 @@ struct StretchCounts {
   int64_t replayed = 0;    // runs of a recording
   int64_t kept = 0;        // recordings there are now
   int64_t kept_ops = 0;    // launches in them
+  int64_t kept_bytes = 0;  // that the device had less of once they were made
   int64_t last_ops = 0;    // launches of the recording that ran last
 };
 

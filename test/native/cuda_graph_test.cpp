@@ -6,6 +6,9 @@
 #include "backend/scratch.h"
 #include "expect_error.h"
 #include "support/op_fixture.h"
+#if ARDIFF_CUDA_EMULATION
+#include "emulated_memory.h"
+#endif
 
 namespace ardiff::test {
 namespace {
@@ -241,23 +244,87 @@ TEST_P(CudaGraph, LaunchesKeptAreBounded) {
   EXPECT_EQ(get(*backend_, y), filled(2.0f));
 }
 
-#if ARDIFF_CUDA_EMULATION
-// The emulation has no memory for graphs of more than 4096 nodes.
-TEST_P(CudaGraph, OneThatCannotBeMadeIsAnError) {
+// One that is beyond the bound by itself runs op by op.
+TEST_P(CudaGraph, OneOfTooManyLaunchesIsNotKept) {
   const Tensor a = make(), y = make();
   set(a, 1.0f);
   for (int turn = 0; turn < 2; ++turn) twice(a, y);
+  for (int turn = 0; turn < 3; ++turn) {
+    backend_->run_stretch(StretchKey(owner_), [&] {
+      for (int i = 0; i < 20001; ++i) backend_->add(a, a, y);
+    });
+  }
+  EXPECT_EQ(counts().recorded, 1);
+  EXPECT_EQ(counts().kept, 1) << "it should not have taken the room of the others";
+  EXPECT_EQ(get(*backend_, y), filled(2.0f));
+}
+
+#if ARDIFF_CUDA_EMULATION
+constexpr size_t kBound = size_t{20000} * 16 << 10;
+
+// What a launch takes in the emulation, and the memory there is, until the end of the scope.
+class Device {
+ public:
+  Device(size_t of_a_launch, size_t left) {
+    emulation::set_memory_of_a_launch(of_a_launch);
+    emulation::limit_memory(emulation::used_memory() + left);
+  }
+  ~Device() {
+    emulation::set_memory_of_a_launch(4096);
+    emulation::limit_memory(size_t{1} << 33);
+  }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+};
+
+// As if launches took four times what they are taken to: fewer graphs, never more memory.
+TEST_P(CudaGraph, MemoryKeptIsBoundedWhateverALaunchTakes) {
+  const Device device(size_t{64} << 10, size_t{1} << 32);
+  const Tensor a = make(), y = make();
+  set(a, 1.0f);
+  const size_t before = emulation::used_memory();
+  for (int64_t n = 0; n < 12; ++n) {
+    for (int again = 0; again < 3; ++again) {
+      backend_->run_stretch(StretchKey(owner_).add(n), [&] {
+        for (int64_t i = 0; i < 1000; ++i) backend_->add(a, a, y);
+      });
+    }
+    EXPECT_LE(emulation::used_memory() - before, kBound) << n;
+    EXPECT_EQ(static_cast<size_t>(counts().kept_bytes), emulation::used_memory() - before) << n;
+  }
+  EXPECT_EQ(counts().kept, 5) << "of 62.5 MiB each";
+  EXPECT_EQ(counts().recorded, 12);
+  // One that takes more than all may: run op by op from then on.
+  for (int turn = 0; turn < 3; ++turn) {
+    backend_->run_stretch(StretchKey(owner_), [&] {
+      for (int i = 0; i < 6000; ++i) backend_->add(a, a, y);
+    });
+  }
+  EXPECT_LE(emulation::used_memory() - before, kBound);
+  EXPECT_EQ(counts().recorded, 13);
+  EXPECT_EQ(get(*backend_, y), filled(2.0f));
+}
+
+TEST_P(CudaGraph, OneThatThereIsNoMemoryForIsAnError) {
+  const Tensor a = make(), y = make();
+  set(a, 1.0f);
   const auto large = [&] {
     backend_->run_stretch(StretchKey(owner_), [&] {
       for (int i = 0; i < 4097; ++i) backend_->add(a, a, y);
     });
   };
-  large();
-  expect_error(large, ErrorCode::kOutOfMemory, "make a graph");
-  EXPECT_EQ(counts().kept, 0) << "the others should have made room";
-  twice(a, y);
-  EXPECT_EQ(get(*backend_, y), filled(2.0f));
-  EXPECT_EQ(counts().kept, 1);
+  {
+    const Device device(4096, size_t{16} << 20);
+    for (int turn = 0; turn < 2; ++turn) twice(a, y);
+    large();
+    expect_error(large, ErrorCode::kOutOfMemory, "make a graph");
+    EXPECT_EQ(counts().kept, 0) << "the others should have made room";
+    twice(a, y);
+    EXPECT_EQ(get(*backend_, y), filled(2.0f));
+    EXPECT_EQ(counts().kept, 1);
+  }
+  large();  // there is memory again
+  EXPECT_EQ(counts().kept, 2);
 }
 #endif
 

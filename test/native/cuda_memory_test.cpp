@@ -128,6 +128,30 @@ TEST_P(CudaMemory, WhatFitsLoadsAndRunsItsWidestStep) {
   EXPECT_EQ(draw(*engine).size(), static_cast<size_t>(4 * engine->info().token_size));
 }
 
+// Graphs are part of the price, and within it: with that much memory pictures come again and again, recorded and replayed.
+TEST_P(CudaMemory, GraphsAreWithinThePrice) {
+  const auto with = make_backend({.name = GetParam().backend, .dtype = GetParam().dtype, .threads = 1, .graphs = true});
+  const auto without = make_backend({.name = GetParam().backend, .dtype = GetParam().dtype, .threads = 1, .graphs = false});
+  EXPECT_EQ(with->op_memory_bytes(0) - without->op_memory_bytes(0), size_t{20000} * 16 << 10);
+  const auto load_on = [](Backend& backend) { return load_engine(backend, testing_support::golden_dir() / "nextstep-tiny", kOptions); };
+  const MemoryPrice price = *load_on(*with)->info().memory;
+  EXPECT_EQ(price.workspace - load_on(*without)->info().memory->workspace, int64_t{20000} * 16 << 10);
+  const int64_t total = price.weights + price.kv + price.workspace;
+  {
+    const Scarcity scarcity(*with, total - (int64_t{4} << 20));
+    expect_error([&] { load_on(*with); }, ErrorCode::kOutOfMemory, "out of memory: weights 0.0");
+  }
+  const Scarcity scarcity(*with, total + (int64_t{4} << 20));
+  const std::unique_ptr<Engine> engine = load_on(*with);
+  rehearse(*engine, kOptions);
+  const std::vector<float> first = draw(*engine);
+  for (int turn = 0; turn < 4; ++turn) EXPECT_EQ(draw(*engine), first);
+  const StretchCounts counts = with->stretch_counts();
+  EXPECT_GT(counts.replayed, 0);
+  EXPECT_GT(counts.kept, 0);
+  EXPECT_LE(counts.kept_bytes, int64_t{20000} * 16 << 10);
+}
+
 // More pictures than were priced: their rows need memory that is not there. The step is lost, the engine goes on.
 TEST_P(CudaMemory, RunningOutInAStepIsAnErrorAndNotTheEnd) {
   const std::unique_ptr<Engine> engine = load();

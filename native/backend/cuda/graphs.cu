@@ -52,7 +52,12 @@ void GraphCache::run(const StretchKey& key, uint64_t work_memory, const std::fun
   }
   entries_.splice(entries_.begin(), entries_, found);
   Entry& entry = entries_.front();
-  if (entry.graph == nullptr) record(entry, ops);
+  if (entry.graph == nullptr && !entry.too_large) record(entry, ops);
+  if (entry.too_large) {
+    ops();
+    ++counts_.plain;
+    return;
+  }
   check_cuda(cudaGraphLaunch(entry.graph, stream_), "launch a graph");
   ++counts_.replayed;
   counts_.last_ops = entry.nodes;
@@ -64,16 +69,25 @@ void GraphCache::record(Entry& entry, const std::function<void()>& ops) {
     size_t nodes = 0;
     check_cuda(cudaGraphGetNodes(graph, nullptr, &nodes), "count a graph's nodes");
     entry.nodes = static_cast<int64_t>(nodes);
-    make_room(entry.nodes);
-    instantiate(entry, graph);
+    entry.too_large = entry.nodes > kMostGraphLaunches;
+    if (!entry.too_large) {
+      make_room(entry.nodes, entry);
+      instantiate(entry, graph);
+    }
   } catch (...) {
     (void)cudaGraphDestroy(graph);
     throw;
   }
   (void)cudaGraphDestroy(graph);
+  if (entry.too_large) return;
   ++counts_.recorded;
   ++counts_.kept;
   counts_.kept_ops += entry.nodes;
+  counts_.kept_bytes += entry.memory;
+  make_room(0, entry);  // it has taken more than it was taken to need
+  if (memory_with(0) <= kGraphMemory) return;
+  entry.too_large = true;
+  drop(entry);
 }
 
 // A capture that fails leaves the stream as it was before.
@@ -96,15 +110,35 @@ cudaGraph_t GraphCache::capture(const std::function<void()>& ops) {
 
 // Where the device has no memory for it, the others make room: they can be recorded again.
 void GraphCache::instantiate(Entry& entry, cudaGraph_t graph) {
-  cudaError_t status = cudaGraphInstantiateWithFlags(&entry.graph, graph, 0);
+  cudaError_t status = make(entry, graph);
   if (status == cudaErrorMemoryAllocation && counts_.kept > 0) {
     (void)cudaGetLastError();
-    entry.graph = nullptr;
     drop_graphs();
-    status = cudaGraphInstantiateWithFlags(&entry.graph, graph, 0);
+    status = make(entry, graph);
   }
-  if (status != cudaSuccess) entry.graph = nullptr;
   check_cuda(status, "make a graph");
+}
+
+// With all that it takes of the device: uploaded, so that nothing of it is left for its first launch. What others take or give back in
+// that moment counts as well; it errs for one graph.
+cudaError_t GraphCache::make(Entry& entry, cudaGraph_t graph) const {
+  size_t before = 0, after = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&before, &total), "free memory");
+  cudaError_t status = cudaGraphInstantiateWithFlags(&entry.graph, graph, 0);
+  if (status != cudaSuccess) {
+    entry.graph = nullptr;
+    return status;
+  }
+  status = cudaGraphUpload(entry.graph, stream_);
+  if (status == cudaSuccess) status = cudaStreamSynchronize(stream_);
+  if (status != cudaSuccess) {
+    (void)cudaGraphExecDestroy(entry.graph);
+    entry.graph = nullptr;
+    return status;
+  }
+  check_cuda(cudaMemGetInfo(&after, &total), "free memory");
+  entry.memory = std::max<int64_t>(0, static_cast<int64_t>(before) - static_cast<int64_t>(after));
+  return cudaSuccess;
 }
 
 // The stream must have run it.
@@ -114,6 +148,7 @@ void GraphCache::drop(Entry& entry) {
   entry.graph = nullptr;
   --counts_.kept;
   counts_.kept_ops -= entry.nodes;
+  counts_.kept_bytes -= entry.memory;
 }
 
 void GraphCache::drop_graphs() {
@@ -122,11 +157,17 @@ void GraphCache::drop_graphs() {
   for (Entry& entry : entries_) drop(entry);
 }
 
-// The longest unused go first. Their keys stay: they are captured again when they come again.
-void GraphCache::make_room(int64_t nodes) {
-  if (counts_.kept_ops + nodes <= kMostNodes) return;
+int64_t GraphCache::memory_with(int64_t more_nodes) const {
+  return std::max((counts_.kept_ops + more_nodes) * kLaunchMemory, counts_.kept_bytes + more_nodes * kLaunchMemory);
+}
+
+// The longest unused go first, `but` stays. Their keys stay: they are captured again when they come again.
+void GraphCache::make_room(int64_t more_nodes, const Entry& but) {
+  if (memory_with(more_nodes) <= kGraphMemory) return;
   check_cuda(cudaStreamSynchronize(stream_), "wait for graphs");
-  for (auto entry = entries_.rbegin(); entry != entries_.rend() && counts_.kept_ops + nodes > kMostNodes; ++entry) drop(*entry);
+  for (auto entry = entries_.rbegin(); entry != entries_.rend() && memory_with(more_nodes) > kGraphMemory; ++entry) {
+    if (&*entry != &but) drop(*entry);
+  }
 }
 
 }  // namespace ardiff::cuda

@@ -6,6 +6,9 @@
 //
 // A graph holds the arguments of its kernels as they were: the key has every address of the caller's, and when work memory of the
 // backend moves, all graphs go. Whoever comes once (a prefill, a batch of a moment) is never captured.
+//
+// Graphs take memory of the device, how much the driver does not say. Together they may take kGraphMemory, which is part of a model's
+// price: each is taken to need kLaunchMemory for a launch, and what the device has less of since they were made counts where it is more.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -17,6 +20,10 @@
 
 namespace ardiff::cuda {
 
+constexpr int64_t kMostGraphLaunches = 20000;
+constexpr int64_t kLaunchMemory = int64_t{16} << 10;
+constexpr int64_t kGraphMemory = kMostGraphLaunches * kLaunchMemory;  // 312.5 MiB
+
 class GraphCache {
  public:
   // enabled: whether stretches are kept at all. The stream outlives this.
@@ -26,6 +33,8 @@ class GraphCache {
   GraphCache& operator=(const GraphCache&) = delete;
 
   bool enabled() const { return enabled_; }
+  // At most what the device has less of.
+  int64_t most_memory() const { return enabled_ ? kGraphMemory : 0; }
   // In a stretch: nothing may be uploaded or downloaded. While it is captured, nothing allocated either.
   bool inside() const { return inside_; }
   bool capturing() const { return capturing_; }
@@ -36,22 +45,24 @@ class GraphCache {
   const StretchCounts& counts() const { return counts_; }
 
  private:
-  // Keys are a few hundred words. What a launch in a graph takes of the device's memory, cuda_bench prints.
-  static constexpr size_t kMostKeys = 192;
-  static constexpr int64_t kMostNodes = 20000;
+  static constexpr size_t kMostKeys = 192;  // of a few hundred words
 
   struct Entry {
     StretchKey key;
     cudaGraphExec_t graph = nullptr;  // null: has run once
     int64_t nodes = 0;
+    int64_t memory = 0;      // that the device has less of since it was made
+    bool too_large = false;  // beyond kGraphMemory by itself: runs op by op
   };
 
   void record(Entry& entry, const std::function<void()>& ops);
   cudaGraph_t capture(const std::function<void()>& ops);
   void instantiate(Entry& entry, cudaGraph_t graph);
+  cudaError_t make(Entry& entry, cudaGraph_t graph) const;
   void drop(Entry& entry);
   void drop_graphs();
-  void make_room(int64_t nodes);
+  int64_t memory_with(int64_t more_nodes) const;
+  void make_room(int64_t more_nodes, const Entry& but);
 
   bool enabled_;
   cudaStream_t stream_;

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
+#include "emulated_memory.h"
 #include "emulated_stream.h"
 
 struct emulation_graph {
@@ -9,13 +10,12 @@ struct emulation_graph {
 };
 struct emulation_graph_exec {
   std::vector<std::function<void()>> launches;
+  void* memory;
 };
 
 namespace {
 
-// A device has memory for more; so that a test can ask for too much.
-constexpr size_t kMostNodes = 4096;
-
+size_t memory_of_a_launch = 4096;
 emulation_graph* captured = nullptr;
 bool invalid = false;
 
@@ -24,6 +24,8 @@ bool invalid = false;
 namespace emulation {
 
 bool is_capturing() { return captured != nullptr; }
+
+void set_memory_of_a_launch(size_t bytes) { memory_of_a_launch = bytes; }
 
 void capture(std::function<void()> launch) { captured->launches.push_back(std::move(launch)); }
 
@@ -66,8 +68,9 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
 }
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* out, cudaGraph_t graph, unsigned long long) {
-  if (graph->launches.size() > kMostNodes) return cudaErrorMemoryAllocation;
-  *out = new emulation_graph_exec{graph->launches};
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, graph->launches.size() * memory_of_a_launch) != cudaSuccess) return cudaErrorMemoryAllocation;
+  *out = new emulation_graph_exec{graph->launches, memory};
   return cudaSuccess;
 }
 
@@ -78,4 +81,4 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return cudaFree(graph->memory), delete graph, cudaSuccess; }
