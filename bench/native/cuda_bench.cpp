@@ -2,10 +2,14 @@
 // attention, the backbone's step, the flow head and TransDiff's pictures at true sizes with made-up weights; op by op and as graphs.
 // Prints markdown.
 //
-//   cuda_bench [products|together|attention|decode|head|classes ...]      default: everything
+//   cuda_bench [products|together|pictures|attention|decode|head|classes ...]      default: everything
+//
+// ARDIFF_CUDA_BLASLT=1: TransDiff with cuBLASLt (docs/cuda.md). The products of whole pictures are timed with and without it in any case.
+#include <cstdlib>
 #include <set>
 #include <string>
 
+#include "base/error.h"
 #include "cuda_bench.h"
 
 namespace ardiff::bench {
@@ -35,15 +39,59 @@ void products(Context& c) {
   }
 }
 
+// Layers of whole pictures, by our kernels and by cuBLASLt, in turns.
+void pictures(Context& c) {
+  struct Layer {
+    const char* what;
+    int64_t in, out;
+    Epilogue epilogue;
+    DType result;
+  };
+  const Epilogue store = Epilogue::store(), gelu = Epilogue::gelu(), add = Epilogue::add();
+  std::printf("\n## Layers of whole pictures, bf16\n\ncuBLASLt: %s. A picture of TransDiff with guidance has 512 rows in a call of the decoder.\n\n",
+              c.cublas_lt != nullptr ? c.cublas_lt->info().libraries.c_str() : c.without.c_str());
+  std::printf("| layer | in | out | rows | us | TFLOP/s | cuBLASLt: us | TFLOP/s |\n|---|---|---|---|---|---|---|---|\n");
+  for (const Layer& l : {Layer{"L qkv", 1024, 3072, store, DType::kF32}, {"L fc1, gelu", 1024, 4096, gelu, DType::kBF16}, {"L fc2, add", 4096, 1024, add, DType::kF32},
+                         {"L out, add", 1024, 1024, add, DType::kF32}, {"H qkv", 1280, 3840, store, DType::kF32}, {"H fc1, gelu", 1280, 5120, gelu, DType::kBF16},
+                         {"H fc2, add", 5120, 1280, add, DType::kF32}, {"autoencoder attention", 512, 512, store, DType::kF32}}) {
+    for (const int64_t rows : {512, 2048, 8192}) {
+      const double flops = 2.0 * static_cast<double>(rows * l.in * l.out);
+      std::printf("| %s | %ld | %ld | %ld |", l.what, l.in, l.out, rows);
+      for (Backend* backend : {&c.backend, c.cublas_lt}) {
+        if (backend == nullptr) {
+          std::printf(" | |");
+          continue;
+        }
+        Weights weights(*backend);
+        const auto w = backend == &c.backend ? weights.linear(l.in, l.out) : weights.picture_linear(l.in, l.out);
+        const Tensor x = backend->make(DType::kBF16, {rows, l.in}), y = backend->make(l.result, {rows, l.out}), probe = backend->make(DType::kI32, {1});
+        const double time = seconds(*backend, probe, [&] { backend->linear(x, *w, y, l.epilogue); });
+        std::printf(" %.1f | %.0f |", time * 1e6, flops / time / 1e12);
+      }
+      std::printf("\n");
+    }
+  }
+}
+
 void run(const std::set<std::string>& parts) {
   const auto backend = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false});
   const auto graphs = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = true});
-  Context context{*backend, *graphs, device_bandwidth(), backend->make(DType::kI32, {1}), graphs->make(DType::kI32, {1})};
+  Context context{*backend, *graphs, device_bandwidth(), backend->make(DType::kI32, {1}), graphs->make(DType::kI32, {1}), nullptr, {}};
+  std::unique_ptr<Backend> cublas_lt;
+  try {
+    const char* const asked = std::getenv("ARDIFF_CUDA_BLASLT");
+    const bool named = asked != nullptr && *asked == '/';
+    cublas_lt = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .cublas_lt = named ? asked : "1"});
+  } catch (const Error& error) {
+    context.without = error.what();
+  }
+  context.cublas_lt = cublas_lt.get();
   std::printf("# cuda_bench: %s, %s\n\n", backend->info().isa.c_str(), backend->info().libraries.c_str());
   std::printf("Copy of 1 GiB: %.0f GB/s (read and written). Reading 1 GiB: %.0f GB/s.\n", context.bandwidth.copy / 1e9, context.bandwidth.read / 1e9);
   const auto wanted = [&](const char* part) { return parts.empty() || parts.contains(part); };
   if (wanted("products")) products(context);
   if (wanted("together")) together(context);
+  if (wanted("pictures")) pictures(context);
   if (wanted("attention")) attention(context);
   if (wanted("decode")) decode(context);
   if (wanted("head")) head(context);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
@@ -24,6 +25,11 @@ class Weights {
     grow(in * out);
     const LinearPart part{{values_.data(), DType::kBF16, {out, in}, "bench"}, {}};
     return backend_.prepare_linear({&part, 1});
+  }
+  std::unique_ptr<Linear> picture_linear(int64_t in, int64_t out) {
+    grow(in * out);
+    const LinearPart part{{values_.data(), DType::kBF16, {out, in}, "bench"}, {}};
+    return backend_.prepare_picture_linear({&part, 1});
   }
   Tensor vector(int64_t size) {
     const std::vector<float> ones(static_cast<size_t>(size), 1.0f);
@@ -91,6 +97,8 @@ struct Context {
   Backend& graphs;
   DeviceBandwidth bandwidth;
   Tensor probe, graphs_probe;  // four bytes to wait for
+  Backend* cublas_lt = nullptr;  // with it, where it is asked for or found; else `without` says why
+  std::string without;
 
   const Tensor& probe_of(const Backend& one) const { return &one == &graphs ? graphs_probe : probe; }
 };

@@ -26,8 +26,8 @@ class Model {
 
  private:
   LayerNormWeights norm() { return {weights_.vector(config_.width), weights_.vector(config_.width)}; }
-  std::unique_ptr<Linear> square(int64_t times = 1) { return weights_.linear(config_.width, times * config_.width); }
-  MlpWeights mlp() { return {square(4), weights_.linear(4 * config_.width, config_.width)}; }
+  std::unique_ptr<Linear> square(int64_t times = 1) { return weights_.picture_linear(config_.width, times * config_.width); }
+  MlpWeights mlp() { return {square(4), weights_.picture_linear(4 * config_.width, config_.width)}; }
 
   ClassTransformerWeights transformer(Backend& backend) {
     ClassTransformerWeights out;

@@ -24,7 +24,8 @@ namespace {
 #if ARDIFF_CUDA_EMULATION
 const std::string kLibrary = ARDIFF_FAKE_CUBLAS_LT;
 #else
-const std::string kLibrary = "1";
+// Where it lies, if not where the dynamic linker looks.
+const std::string kLibrary = std::getenv("ARDIFF_CUDA_BLASLT") != nullptr ? std::getenv("ARDIFF_CUDA_BLASLT") : "1";
 #endif
 
 // A variable of the environment, until the end of the scope. value: null for none.
