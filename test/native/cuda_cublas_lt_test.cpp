@@ -288,7 +288,8 @@ TEST_F(CudaCublasLt, AlgorithmsThatWouldNotKeepTheBitsAreLeftOut) {
 
 TEST_F(CudaCublasLt, WithoutSuchAnAlgorithmTheLayerIsAnError) {
   const LinearPart of = part(96, 40);
-  for (const auto& [how, said] : {std::pair{"only-unsteady", "for weights of 40 x 96 that gives a row the same bits in every batch, of 1 that it names"}, {"refuses", "of 0 that"}}) {
+  const char* const unsteady = "for weights of 40 x 96 that gives a row the same bits in every batch, of 1 that it names";
+  for (const auto& [how, said] : {std::pair{"only-unsteady", unsteady}, {"refuses", "of 0 that"}}) {
     const Environment mode("FAKE_CUBLASLT", how);
     const auto backend = make(kLibrary);
     expect_error([&] { layer(*backend, of); }, ErrorCode::kInvalidArgument, said);

@@ -1,6 +1,7 @@
 #include "backend/cuda/cublas_lt.h"
 
 #include <array>
+#include <span>
 
 #include "backend/cuda/device.h"
 
@@ -103,7 +104,8 @@ const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& st
   if (status != kNotSupported) l.check(status, "choose an algorithm");  // that is the word for: none
   for (const HeuristicResult& candidate : std::span(candidates).first(static_cast<size_t>(found))) {
     const Algo& algo = candidate.algo;
-    if (candidate.state != kSuccess || candidate.workspace_size != 0 || !sums_in_one_piece(algo) || !takes_any_rows(algo, depth, columns) || !steady(algo)) continue;
+    if (candidate.state != kSuccess || candidate.workspace_size != 0 || !sums_in_one_piece(algo)) continue;
+    if (!takes_any_rows(algo, depth, columns) || !steady(algo)) continue;
     return algorithms_.emplace(std::pair{depth, columns}, algo).first->second;
   }
   fail(ErrorCode::kInvalidArgument, "cuBLASLt ", version(), " (ARDIFF_CUDA_BLASLT) has no algorithm for weights of ", columns, " x ", depth,

@@ -11,7 +11,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -59,14 +58,5 @@ class CublasLt {
   lt::MatmulDesc product_ = nullptr;
   std::map<std::pair<int64_t, int64_t>, lt::Algo> algorithms_;  // of depth, columns
 };
-
-// x as pictures' rows come, its floats ones of a fixed pattern between -1 and 1; whether products of 1, 17, ... of the rows have the bits
-// of the same rows among CublasLt::kCanonicalRows. Waits for the device.
-bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns, class Workspace& x,
-                          class Workspace& sums, cudaStream_t stream);
-
-// A layer's results: products in turns of at most sums_bytes of sums (and of one row at least), each finished as linear.cuh says.
-void launch_linear_pictures(const struct LinearTask& task, const CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, class Workspace& sums,
-                            cudaStream_t stream);
 
 }  // namespace ardiff::cuda

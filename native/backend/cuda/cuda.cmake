@@ -1,5 +1,5 @@
-# The cuda backend: own kernels, the toolkit's compiler and its static runtime; no other CUDA library. The addon that this makes
-# loads on machines without a driver.
+# The cuda backend: own kernels, the toolkit's compiler and its static runtime; no other CUDA library is linked (cuBLASLt is loaded when
+# it is asked for). The addon that this makes loads on machines without a driver.
 if(NOT CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real" CACHE STRING "Compute capabilities to compile for" FORCE)
 endif()

@@ -1,6 +1,7 @@
 // One product of a linear layer as its kernels see it, and what happens to a result on its way into y.
 #pragma once
 
+#include "backend/cuda/cublas_lt_abi.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/silu.cuh"
 #include "backend/ops.h"
@@ -70,5 +71,13 @@ void launch_linear_few(const LinearTask& t, cudaStream_t stream);
 // Any number of rows. In deep layers, and where there are fewer tiles than multiprocessors, the slices of the depth are computed
 // apart and their sums meet in `workspace`, at most partial_bytes of them at once (and those of a tile of rows at least).
 void launch_linear_many(const LinearTask& t, int multiprocessors, int64_t partial_bytes, class Workspace& workspace, cudaStream_t stream);
+
+// By cuBLASLt, weight (columns, depth): sums in turns of at most sums_bytes (and of one row at least), each finished as above.
+void launch_linear_pictures(const LinearTask& t, const class CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, class Workspace& workspace,
+                            cudaStream_t stream);
+// Whether that gives rows of a fixed pattern the same bits by themselves, some of them at a time, as among CublasLt::kCanonicalRows.
+// Waits for the device.
+bool rows_keep_their_bits(const class CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns,
+                          class Workspace& inputs, class Workspace& workspace, cudaStream_t stream);
 
 }  // namespace ardiff::cuda

@@ -6,7 +6,7 @@
 // FAKE_CUBLASLT, looked at in every call, makes it misbehave:
 //   fail-create, fail-multiply, no-memory, refuses   a call answers with an error; refuses: no algorithm
 //   parts                 names algorithms first that add parts of the depth, or want a workspace, against what was asked for
-//   unsteady              names one first whose sums depend on the number of rows, then one that takes no more than 4096 rows
+//   unsteady              names one first whose sums depend on the number of rows, then one, of other sums, that takes no more than 4096
 //   only-unsteady         names no other
 #include <cmath>
 #include <cstdint>
@@ -190,7 +190,7 @@ int cublasLtMatmul(void*, Desc* desc, const void* alpha, const void* a, Layout* 
   }
   stream->enqueue([=, la = *a_layout, lb = *b_layout, ld = *d_layout, id = algo->id] {
     const auto depth = static_cast<int64_t>(la.rows);
-    const bool backwards = id == kUnsteady && lb.columns < 100;
+    const bool backwards = id == kFewRows || (id == kUnsteady && lb.columns < 100);
     for (int64_t m = 0; m < static_cast<int64_t>(ld.columns); ++m) {
       for (int64_t n = 0; n < static_cast<int64_t>(ld.rows); ++n) {
         float sum = 0.0f;
