@@ -5,7 +5,9 @@
 #include <list>
 #include <optional>
 
+#include "engine/engine.h"
 #include "expect_error.h"
+#include "support/golden_dir.h"
 #include "support/op_fixture.h"
 #if ARDIFF_WITH_CUDA
 #include <dlfcn.h>
@@ -267,6 +269,18 @@ TEST_F(CudaCublasLt, OneAlgorithmForAShape) {
   EXPECT_EQ(calls("multiply"), 3);
   EXPECT_EQ(bytes(*backend_, product(*own_, *own_->prepare_picture_linear({&a, 1}), 3, values_.normal(3 * 64))).size(), size_t{3 * 32 * 4});
   EXPECT_EQ(calls("multiply"), 0) << "not asked for";
+}
+
+// What models declare: TransDiff's d to 3 d, d, 4 d, 4 d to d and d to 2 d, and the autoencoder's attention; of NextStep that one alone.
+TEST_F(CudaCublasLt, LayersOfWholePicturesAreTransDiffsAndTheAutoencoders) {
+  const auto shapes = [](const char* model) {
+    const auto backend = make(kLibrary);
+    calls("choose");
+    const auto engine = load_engine(*backend, testing_support::golden_dir() / model, {.kv_blocks = 101, .max_step_tokens = 256});
+    return calls("choose");
+  };
+  EXPECT_EQ(shapes("../../train/golden-transdiff"), 6);
+  EXPECT_EQ(shapes("nextstep-tiny"), 1);
 }
 
 // Whatever else the library names first, the one whose bits do not depend on the batch is taken: those of the run without the others.
