@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The slow checks, before a capability is called done: clang-tidy over native/, the fuzz targets, the statistical tests of
 # speculation with ten times the samples, the e2e tests again and again, the page in a real browser, test/long/: a real Prometheus
-# on a real server, and the cuda backend: compiled for the architectures that CI leaves out, and its op tests on the host in emulation.
+# on a real server, and the cuda backend: compiled for the architectures that CI leaves out, and on the host in emulation its op
+# tests, then goldens and engines without graphs and with them.
 # Needs clang, clang-tidy and the sanitizer runtime (Debian: clang-14 clang-tidy-14 libclang-rt-14-dev), chromium, prometheus and nvcc.
 #
 #   npm run test:long [-- tidy fuzz statistics e2e browser long cuda]        FUZZ_SECONDS (60), E2E_ROUNDS (5)
@@ -82,7 +83,13 @@ long() {
 cuda() {
   cmake -S . -B build-cuda-long -DCMAKE_BUILD_TYPE=Release -DWITH_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=86-real;89-real" >/dev/null &&
     cmake --build build-cuda-long --target engine --parallel "$(nproc)" >/dev/null &&
-    CTEST_OPTIONS='-R ^(op_|cuda_|attention_entropy|philox)' bash scripts/test-native.sh build-cuda-emulation -DWITH_ONEDNN=OFF -DCUDA_EMULATION=ON
+    CTEST_OPTIONS='-R ^(op_|cuda_|attention_entropy|philox)' bash scripts/test-native.sh build-cuda-emulation -DWITH_ONEDNN=OFF -DCUDA_EMULATION=ON ||
+    return 1
+  local graphs
+  for graphs in 0 1; do
+    ARDIFF_EXPECT_CUDA=1 ARDIFF_CUDA_GRAPHS=$graphs ctest --test-dir build-cuda-emulation --parallel "$(nproc)" --output-on-failure --no-tests=error \
+      -R '^(golden|engine|speculation_engine|transdiff_engine|transdiff_acceleration)_test$' || return 1
+  done
 }
 
 for part in "${parts[@]}"; do
