@@ -7,55 +7,20 @@
 // more lose against a perfect split of one thread's best time.
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <random>
 
 #include "model/backbone.h"
 #include "model/flow_head.h"
 #include "model/vae.h"
-#include "timed_backend.h"
+#include "op_costs.h"
 
 namespace ardiff::bench {
 namespace {
 
-struct Cost {
-  Timing time;
-  std::array<double, TimedBackend::kKinds> shares{};
-};
-
-Cost cost_of(TimedBackend& backend, double seconds, const std::function<void()>& run) {
-  struct Run {
-    double time;
-    std::array<double, TimedBackend::kKinds> parts;
-  };
-  std::vector<Run> runs;
-  for (int i = 0; i < 3; ++i) run();
-  const double begin = now();
-  do {
-    backend.seconds = {};
-    const double start = now();
-    run();
-    runs.push_back({now() - start, backend.seconds});
-  } while (now() - begin < seconds || runs.size() < 10);
-  std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.time < b.time; });
-  Cost out{{runs.front().time, runs[runs.size() / 2].time}, {}};
-  double total = 0;
-  for (size_t i = 0; i < runs.size() / 10; ++i) {
-    total += runs[i].time;
-    for (size_t kind = 0; kind < out.shares.size(); ++kind) out.shares[kind] += runs[i].parts[kind];
-  }
-  for (double& share : out.shares) share /= total;
-  return out;
-}
-
 void print(const char* what, int64_t rows, const Cost& cost, const Cost& alone, int threads, double operations) {
   std::printf("%-10s %4ld | %8.1f %8.1f | %8.1f | %6.0f | %4.0f%% |", what, rows, cost.time.best * 1e6, cost.time.median * 1e6, alone.time.best * 1e6,
               operations / cost.time.best / 1e9, 100 * (1 - alone.time.best / threads / cost.time.best));
-  for (size_t kind = 0; kind < cost.shares.size(); ++kind) {
-    if (cost.shares[kind] >= 0.005) std::printf(" %s %.0f%%", TimedBackend::kNames[kind], 100 * cost.shares[kind]);
-  }
-  std::printf("\n");
-  std::fflush(stdout);
+  print_shares(cost);
 }
 
 Tensor random_rows(Backend& backend, int64_t rows, int64_t cols) {

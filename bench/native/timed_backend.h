@@ -65,6 +65,9 @@ class TimedBackend final : public Backend {
     timed(kRandom, [&] { inner_.flow_step(x, v, row_begin, state, coefficients, noise, noise_index); });
   }
   void philox_normal(View keys, View y) override { timed(kRandom, [&] { inner_.philox_normal(keys, y); }); }
+  void verify_drafts(const DraftedPaths& paths, const DraftedSequences& sequences, const Verdicts& verdicts) override {
+    timed(kRandom, [&] { inner_.verify_drafts(paths, sequences, verdicts); });
+  }
   void conv2d(View x, const Conv2d& w, View y, const Epilogue& e) override { timed(kConv, [&] { inner_.conv2d(x, w, y, e); }); }
   void group_norm(View x, View w, View b, int64_t groups, float eps, bool silu, View y) override {
     timed(kGroupNorm, [&] { inner_.group_norm(x, w, b, groups, eps, silu, y); });

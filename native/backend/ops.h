@@ -101,6 +101,9 @@ struct PagedContext {
   TensorView block_tables;     // (T, max_blocks) i32
   TensorView table_rows;       // (M) i32
   TensorView context_lengths;  // (M) i32, >= 1
+  // For models whose rows mostly stand together and see the same positions. A backend may then round queries and softmax weights to
+  // act and multiply them tile by tile. Always the same for a use of an op in a model: it may change a row's bits.
+  bool tiled = false;
 };
 
 // ---- speculation (docs/speculation.md, Verification) ----

@@ -87,7 +87,7 @@ int64_t ClassFeatures::run_passes(std::span<const Request> requests, const Tenso
     }
   }
   const PagedContext context{scratch_.index(tables).reshape({static_cast<int64_t>(requests.size()), static_cast<int64_t>(max_blocks)}),
-                             scratch_.index(table_rows), scratch_.index(lengths)};
+                             scratch_.index(table_rows), scratch_.index(lengths), true};
   transformer_.forward(x, scratch_.index(slots), context, kv.layers(), out, scratch_);
 
   // Into the order of requests and tokens, without the class tokens.
@@ -132,7 +132,7 @@ const TensorView& ClassFeatures::features_of_class(int32_t label, int64_t& rows_
   for (int64_t p = 0; p < rows; ++p) slots.push_back(static_cast<int32_t>(p));
   for (int64_t token = 0; token < m; ++token) tokens.push_back(static_cast<int32_t>(token));
   const auto everywhere = [&](int64_t value) { return scratch_.index(std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(value))); };
-  const PagedContext context{scratch_.index({0}).reshape({1, 1}), everywhere(0), everywhere(rows)};
+  const PagedContext context{scratch_.index({0}).reshape({1, 1}), everywhere(0), everywhere(rows), true};
   transformer_.embed_first({&label, 1}, x, scratch_);
   transformer_.forward(x, scratch_.index(slots), context, one_class_->layers(), out, scratch_);
   transformer_.add_positions(out.row_slice(config_.class_tokens, rows), tokens, fresh.condition, scratch_);

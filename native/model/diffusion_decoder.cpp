@@ -91,8 +91,8 @@ DiffusionDecoder::Batch DiffusionDecoder::prepare(std::span<const int32_t> state
   out.slots = scratch.index(slots);
   const TensorView tables = scratch.index(table_rows);
   out.own = {scratch.index(own_tables).reshape({rows, 1}), tables,
-             scratch.index(std::vector<int32_t>(static_cast<size_t>(rows * n), static_cast<int32_t>(n)))};
-  out.condition = {scratch.index(condition_tables).reshape({rows, static_cast<int64_t>(max_blocks)}), tables, scratch.index(condition_lengths)};
+             scratch.index(std::vector<int32_t>(static_cast<size_t>(rows * n), static_cast<int32_t>(n))), true};
+  out.condition = {scratch.index(condition_tables).reshape({rows, static_cast<int64_t>(max_blocks)}), tables, scratch.index(condition_lengths), true};
   return out;
 }
 

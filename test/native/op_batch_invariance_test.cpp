@@ -153,6 +153,7 @@ TEST_P(BatchInvariance, PhiloxAndFlowStep) {
 struct CachedSequences {
   int64_t heads = 4, kv_heads = 2, head_dim = 40, block_tokens = 16;
   int64_t sequences = 5, tokens = 70;
+  bool tiled = false;  // PagedContext::tiled
   int64_t max_blocks() const { return (tokens + block_tokens - 1) / block_tokens; }
   int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
 };
@@ -204,7 +205,7 @@ class CacheInvariance : public BatchInvariance {
         const Tensor q = b.make(DType::kF32, {count, out_width}), out = b.make(b.activation_dtype(), {count, out_width});
         b.rope_angles(put(b, positions), 1e6f, cos, sin);
         b.rope_store(f32(b, {count, s.qkv_width()}, rows), cos, sin, put(b, slots), q, {keys, values});
-        b.paged_attention(q, {keys, values}, {put(b, {s.sequences, s.max_blocks()}, tables), put(b, table_rows), put(b, lengths)}, out);
+        b.paged_attention(q, {keys, values}, {put(b, {s.sequences, s.max_blocks()}, tables), put(b, table_rows), put(b, lengths), s.tiled}, out);
         const auto raw = bytes(b, out);
         for (size_t i = 0; i < targets.size(); ++i) std::memcpy(result.data() + targets[i] * row_bytes, raw.data() + i * row_bytes, row_bytes);
       }
@@ -241,6 +242,62 @@ TEST_P(CacheInvariance, LongPrefillEqualsDecodes) {
   ASSERT_FALSE(has_nan(decodes)) << "something outside of the context was read";
   EXPECT_EQ(decodes, run(s, qkv, s.tokens, true)) << "prefill of everything";
   EXPECT_EQ(decodes, run(s, qkv, 65, false)) << "chunked prefill, one by one";
+}
+
+// Every row by itself, as none sees what the next one does.
+TEST_P(CacheInvariance, TiledPrefillEqualsDecodes) {
+  for (int64_t head_dim : {40, 64}) {
+    CachedSequences s;
+    s.tiled = true;
+    s.head_dim = head_dim;
+    s.block_tokens = 5;
+    const auto qkv = values_.normal(s.sequences * s.tokens * s.qkv_width());
+    const auto decodes = run(s, qkv, 1, true);
+    ASSERT_FALSE(has_nan(decodes)) << "something outside of the context was read";
+    EXPECT_EQ(decodes, run(s, qkv, s.tokens, true)) << "prefill of everything";
+    EXPECT_EQ(decodes, run(s, qkv, 7, false)) << "chunked prefill, one by one";
+  }
+}
+
+// Rows that share what they see, with neighbours of their own sequence and of others, in any number and order; what is not seen is NaN.
+TEST_P(BatchInvariance, TiledAttention) {
+  constexpr int32_t kRows = 300;
+  constexpr int64_t kSequences = 3, kBlockTokens = 24, kMaxBlocks = 4, kHeads = 4, kKvHeads = 2;
+  const std::vector<int32_t> seen = {96, 49, 15};
+  for (int64_t head_dim : {17, 64, 80}) {
+    const auto queries = values_.normal(kRows * kHeads * head_dim);
+    const Shape cache{kSequences * kMaxBlocks, kKvHeads, kBlockTokens, head_dim};
+    auto keys = values_.normal(cache.size()), values = values_.normal(cache.size());
+    const auto tables = values_.order(static_cast<int32_t>(kSequences * kMaxBlocks));
+    for (int64_t sequence = 0; sequence < kSequences; ++sequence) {
+      for (int64_t p = seen[static_cast<size_t>(sequence)]; p < kMaxBlocks * kBlockTokens; ++p) {
+        for (int64_t h = 0; h < kKvHeads; ++h) {
+          const int64_t at = ((tables[static_cast<size_t>(sequence * kMaxBlocks + p / kBlockTokens)] * kKvHeads + h) * kBlockTokens + p % kBlockTokens) * head_dim;
+          std::fill_n(keys.begin() + at, head_dim, NAN);
+          std::fill_n(values.begin() + at, head_dim, NAN);
+        }
+      }
+    }
+    Backend& b = *backend_;
+    const Tensor k = put(b, b.kv_dtype(), cache, keys), v = put(b, b.kv_dtype(), cache, values);
+    expect_row_bits(kRows, {1, 2, 12, 13, 100, 299}, "tiled attention", [&](const std::vector<int32_t>& picked) {
+      const auto rows = static_cast<int64_t>(picked.size());
+      // Even numbers of rows in the order of their sequences, so that many stand together, and back into the order asked for.
+      std::vector<int32_t> sorted = picked, back, table_rows, lengths;
+      if (rows % 2 == 0) std::sort(sorted.begin(), sorted.end());
+      for (const int32_t row : picked) back.push_back(static_cast<int32_t>(std::find(sorted.begin(), sorted.end(), row) - sorted.begin()));
+      for (const int32_t row : sorted) {
+        table_rows.push_back(row / 100);
+        lengths.push_back(seen[static_cast<size_t>(row / 100)]);
+      }
+      const Tensor out = b.make(b.activation_dtype(), {rows, kHeads * head_dim}), unsorted = b.make(b.activation_dtype(), {rows, kHeads * head_dim});
+      b.paged_attention(f32(b, {rows, kHeads * head_dim}, pick(queries, kHeads * head_dim, sorted)), {k, v},
+                        {put(b, {kSequences, kMaxBlocks}, tables), put(b, table_rows), put(b, lengths), true}, out);
+      b.gather_rows(out, put(b, back), unsorted);
+      for (float value : get(b, out)) EXPECT_FALSE(std::isnan(value)) << "something outside of the seen keys was read";
+      return unsorted;
+    });
+  }
 }
 
 // Rows of several sequences, each with keys of its own in blocks that lie anywhere; what is not seen is NaN.

@@ -336,6 +336,30 @@ TEST_P(OpConformance, PagedAttentionOverLongContexts) {
   }
 }
 
+// Rows of three sequences that mostly see the same positions, and some that do not; queries beside other columns. bf16 backends may also
+// round the weights, to 2^-9 of each.
+TEST_P(OpConformance, TiledAttention) {
+  const float tolerance = backend_->activation_dtype() == DType::kBF16 ? 6e-3f : 2e-5f;
+  for (const AttentionShape& s : {AttentionShape{2, 2, 64, 64}, {6, 3, 80, 16}, {4, 1, 40, 5}, {3, 3, 17, 7}, {2, 1, 1, 1}, {1, 1, 256, 256}}) {
+    std::vector<int32_t> lengths, table_rows;
+    for (const auto& [table, length, rows] : {std::tuple{2, 256, 150}, {0, 1, 3}, {0, 47, 13}, {0, 48, 12}, {1, 33, 1}, {1, 250, 25}, {2, 15, 64}}) {
+      lengths.insert(lengths.end(), static_cast<size_t>(rows), length);
+      table_rows.insert(table_rows.end(), static_cast<size_t>(rows), table);
+    }
+    const auto rows = static_cast<int64_t>(lengths.size());
+    const int64_t max_blocks = (256 + s.block_tokens - 1) / s.block_tokens, blocks = 3 * max_blocks, width = s.heads * s.head_dim, beside = 5;
+    const auto tables = values_.order(static_cast<int32_t>(blocks));
+    const Shape cache{blocks, s.kv_heads, s.block_tokens, s.head_dim};
+    const auto keys = values_.normal(cache.size()), values = values_.normal(cache.size()), queries = values_.normal(rows * (width + beside));
+    compare(std::to_string(s.heads) + " heads of " + std::to_string(s.head_dim), {tolerance, 2e-5f}, [&](Backend& b) {
+      const Tensor k = put(b, b.kv_dtype(), cache, keys), v = put(b, b.kv_dtype(), cache, values), q = f32(b, {rows, width + beside}, queries);
+      const Tensor out = b.make(b.activation_dtype(), {rows, width});
+      b.paged_attention(q.view.col_slice(beside, beside + width), {k, v}, {put(b, {3, max_blocks}, tables), put(b, table_rows), put(b, lengths), true}, out);
+      return out;
+    });
+  }
+}
+
 // Keys and values land at their slots unrotated, and no other place of the cache is touched. Exact: copies, or bf16 of bf16.
 TEST_P(OpConformance, StoreKv) {
   for (const AttentionShape& s : {AttentionShape{2, 2, 8, 16}, {4, 4, 80, 5}, {3, 3, 17, 1}}) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/attention_tasks.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/thread_pool.h"
 #include "backend/cpu/view_data.h"
@@ -13,34 +14,6 @@ namespace ardiff {
 using namespace cpu;
 
 namespace {
-
-// What the tasks of one call have in common.
-AttentionTask common_task(const TensorView& q, const KvLayer& kv, const PagedContext& context) {
-  const Shape& cache = kv.keys.shape;
-  const int32_t* lengths = indices(context.context_lengths);
-  AttentionTask task{};
-  task.rows = 1;
-  task.q_stride = q.row_stride;
-  task.heads = static_cast<int>(q.cols() / cache[3] / cache[1]);
-  task.head_dim = static_cast<int>(cache[3]);
-  task.scale = 1.0f / std::sqrt(static_cast<float>(cache[3]));
-  task.kv_bf16 = is_bf16(kv.keys);
-  task.block_stride = cache[1] * cache[2] * cache[3];
-  task.block_tokens = static_cast<int>(cache[2]);
-  task.score_stride = (*std::max_element(lengths, lengths + q.rows()) + 15) / 16 * 16;
-  return task;
-}
-
-// The query heads of rows from m on that share a kv head.
-void set_head(AttentionTask& task, const TensorView& q, const KvLayer& kv, const PagedContext& context, int64_t m, int64_t kv_head) {
-  const size_t head_at = static_cast<size_t>(kv_head * task.block_tokens * task.head_dim) * dtype_size(kv.keys.dtype);
-  task.q = row_floats(q, m) + kv_head * task.heads * task.head_dim;
-  task.keys = kv.keys.data + head_at;
-  task.values = kv.values.data + head_at;
-  task.blocks = indices(context.block_tables) + indices(context.table_rows)[m] * context.block_tables.cols();
-  task.lengths = indices(context.context_lengths) + m;
-  task.length = task.lengths[0];
-}
 
 // Rows that stand together and see the same sequence share what is read of the cache, up to this many.
 constexpr int64_t kRowsTogether = 8;
@@ -59,6 +32,7 @@ int64_t group_end(const PagedContext& context, int64_t m, int64_t most_rows) {
 void CpuBackend::paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) {
   op_checks::paged_attention(q, kv, context, out);
   if (q.rows() == 0) return;
+  if (context.tiled) return tiled_attention(q, kv, context, out);
   const int64_t kv_heads = kv.keys.shape[1];
   AttentionTask shared = common_task(q, kv, context);
   shared.out_bf16 = is_bf16(out);

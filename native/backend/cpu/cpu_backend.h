@@ -96,6 +96,8 @@ class CpuBackend final : public Backend {
   void run_product(cpu::DnnlProduct& product, const TensorView& x, const cpu::GemmTask& task);
   // x with rows as the products read them: own dtype, depth readable. May be a copy in `activations_`.
   std::pair<const void*, int64_t> product_input(const TensorView& x, int64_t depth);
+  // paged_attention of a tiled context with rows.
+  void tiled_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out);
   // y[i][j] = x[i/2][j/2]. x f32, y in this backend's dtype.
   void upsample(const TensorView& x, const TensorView& y);
   // Row m of x in this backend's dtype.
@@ -111,7 +113,7 @@ class CpuBackend final : public Backend {
   cpu::ReusableMemory partial_;      // GemmTask::partial of every thread
   cpu::ReusableMemory results_;      // products made by oneDNN on their way to the epilogue
   cpu::ReusableMemory scores_;       // attention scores of every thread
-  cpu::ReusableMemory packed_;       // keys and values of dense attention as panels
+  cpu::ReusableMemory packed_;       // keys and values as panels: of dense attention, or of every thread's tiled attention
   cpu::ReusableMemory sums_;         // group norm; working memory of convolutions
   cpu::ReusableMemory doubled_;      // upsampled pictures
   std::vector<int64_t> attention_groups_;  // first rows of what paged_attention takes together

@@ -63,6 +63,17 @@ inline void finish_tile_row(const GemmTask& task, const float* r, int64_t row, i
   }
 }
 
+// Asks for the piece of row `row` of y that finish_tile_row will add to or write, and of its gate: their rows lie pages apart, which no
+// processor sees coming.
+inline void prefetch_tile_row(const GemmTask& task, int64_t row, int64_t column) {
+  const int64_t size = task.y_bf16 ? 2 : 4;
+  const char* y = static_cast<const char*>(task.y) + (row * task.y_stride + column) * size;
+  for (int64_t at = 0; at < kPanelColumns * size; at += 64) __builtin_prefetch(y + at, 1);
+  if (!task.gate) return;
+  const char* gate = reinterpret_cast<const char*>(task.gate + (task.gate_rows ? task.gate_rows[row] : row) * task.gate_stride + column);
+  for (int64_t at = 0; at < kPanelColumns * 4; at += 64) __builtin_prefetch(gate + at);
+}
+
 // acc = partial (or 0 if `from_zero`) + x W over `steps`; partial rows are kPanels * kPanelColumns apart.
 template <typename Product, int kRows, int kPanels>
 inline void accumulate(const char* x, int64_t x_stride, const char* panel, int64_t panel_stride, int64_t steps, bool from_zero, float* partial) {
@@ -153,6 +164,9 @@ inline void gemm_many_rows(const GemmTask& task, int64_t panel_bytes) {
           const int64_t begin = rows * tile / tiles;
           const int64_t end = rows * (tile + 1) / tiles;
           float* partial = task.partial + begin * kPanelColumns;
+          if (done + now == steps) {
+            for (int64_t row = begin; row < end; ++row) prefetch_tile_row(task, block + row, panel * kPanelColumns);
+          }
           Table::at[end - begin](static_cast<const char*>(task.x) + (block + begin) * x_stride + done * 4, x_stride, weights + done * step_bytes, 0,
                                  now, done == 0, partial);
           if (done + now < steps) continue;

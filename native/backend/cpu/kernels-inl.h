@@ -13,6 +13,7 @@ namespace {
 #include "backend/cpu/gemm-inl.h"
 #include "backend/cpu/rows-inl.h"
 #include "backend/cpu/attention-inl.h"
+#include "backend/cpu/tiled_attention-inl.h"
 #include "backend/cpu/random-inl.h"
 #include "backend/cpu/image-inl.h"
 #include "backend/cpu/winograd-inl.h"
@@ -40,6 +41,12 @@ const Kernels ARDIFF_KERNELS = {
     .scale_row = scale_row,
     .rotate = rotate,
     .attention = attention,
+    .tiled_attention_f32 = tiled_attention<F32Product>,
+#if defined(ARDIFF_SIMD_BF16)
+    .tiled_attention_bf16 = tiled_attention<Bf16Product>,
+#else
+    .tiled_attention_bf16 = nullptr,
+#endif
     .attention_entropy = attention_entropy,
     .flow_step = flow_step,
     .box_muller = box_muller,

@@ -88,6 +88,17 @@ struct AttentionTask {
   bool out_bf16;
 };
 
+// Working memory of one task of tiled attention, each aligned to 64 bytes; n positions padded to whole panels, e the product's element.
+struct TiledAttentionMemory {
+  void* keys;       // panels of n columns, head_dim deep
+  void* values;     // panels of head_dim columns, n deep
+  void* queries;    // kMostTileRows * padded head_dim of e
+  float* scores;    // kMostTileRows * n
+  void* weights;    // kMostTileRows * n of e
+};
+
+constexpr int64_t kMostTileRows = 12;
+
 // One sequence of a sampler step; image_only and unconditional are null where there is no such row.
 struct FlowStepTask {
   float* x;
@@ -123,6 +134,9 @@ struct Kernels {
   // y = rotated x: [x1 c - x2 s, x2 c + x1 s], half = head_dim / 2.
   void (*rotate)(const float* x, const float* cos, const float* sin, int64_t half, void* y, bool y_bf16);
   void (*attention)(const AttentionTask& task);
+  // Attention of rows that all see `length` positions. keys and values in the product's dtype.
+  void (*tiled_attention_f32)(const AttentionTask& task, const TiledAttentionMemory& memory);
+  void (*tiled_attention_bf16)(const AttentionTask& task, const TiledAttentionMemory& memory);  // null as gemm_bf16 is
   // Sum over the heads of the entropy of their softmax weights, in nats; values and out are not used.
   float (*attention_entropy)(const AttentionTask& task);
   void (*flow_step)(const FlowStepTask& task);
