@@ -6,6 +6,7 @@
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/attention_heads.cuh"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/workspace_plan.h"
 #include "backend/op_checks.h"
 
@@ -61,6 +62,8 @@ __global__ void __launch_bounds__(kAttentionThreads) attend_group(Queries a, con
   __shared__ __align__(16) float weights[kTileKeys][kStride];
   __shared__ float rescale[kHeads], largest_of[kHeads], sum_of[kHeads];
 
+  wait_for_predecessor();
+  let_successor_begin();
   const HeadTile tile = head_tile<kHeads>(a, blockIdx.x);
   const int length = a.lengths[tile.row];
   const int begin = static_cast<int>(blockIdx.y) * kGroupKeys;
@@ -161,6 +164,8 @@ __global__ void __launch_bounds__(kAttentionThreads) attend_group(Queries a, con
 
 // One block of threads per (row, head): its groups in order.
 __global__ void fold_groups(Partials partials, const int32_t* lengths, int heads, int head_dim, Output out) {
+  wait_for_predecessor();
+  let_successor_begin();
   const int64_t row = blockIdx.x / heads;
   const int head = static_cast<int>(blockIdx.x % heads);
   const int length = lengths[row];
@@ -216,13 +221,12 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
       const auto kernel = attend_group<Kv, decltype(vec)::value, kHeads>;
       allow_shared_memory(kernel, shared);
       const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads * a.head_tiles), static_cast<unsigned>(most_groups));
-      kernel<<<grid, kAttentionThreads, shared, stream_>>>(a, elements<const Kv>(kv.keys), elements<const Kv>(kv.values), partials, to);
+      launch_dependent(stream_, {grid, kAttentionThreads, shared}, "paged_attention", kernel, a, elements<const Kv>(kv.keys), elements<const Kv>(kv.values),
+                       partials, to);
     });
-    check_launch("paged_attention");
     if (most_groups == 1) continue;
-    const int columns = std::min((d + 31) / 32 * 32, kAttentionThreads);
-    fold_groups<<<static_cast<unsigned>(rows * a.heads), columns, 0, stream_>>>(partials, a.lengths, a.heads, d, to);
-    check_launch("paged_attention");
+    const auto columns = static_cast<unsigned>(std::min((d + 31) / 32 * 32, kAttentionThreads));
+    launch_dependent(stream_, {static_cast<unsigned>(rows * a.heads), columns}, "paged_attention", fold_groups, partials, a.lengths, a.heads, d, to);
   }
 }
 

@@ -53,12 +53,22 @@ std::string environment(const char* name) {
   return text != nullptr ? text : "";
 }
 
-// Off until a device has run them: then this is where the default changes (docs/cuda.md, Launches).
-bool use_graphs(const BackendOptions& options) {
-  if (options.graphs) return *options.graphs;
-  const std::string value = environment("ARDIFF_CUDA_GRAPHS");
-  check(value.empty() || value == "0" || value == "1", ErrorCode::kInvalidArgument, "ARDIFF_CUDA_GRAPHS: expected 0 or 1, got ", value);
+// An environment variable that is 1, or 0 or not set.
+bool is_set(const char* name) {
+  const std::string value = environment(name);
+  check(value.empty() || value == "0" || value == "1", ErrorCode::kInvalidArgument, name, ": expected 0 or 1, got ", value);
   return value == "1";
+}
+
+// Off until a device has run them: then this is where the default changes (docs/cuda.md, Launches).
+bool use_graphs(const BackendOptions& options) { return options.graphs ? *options.graphs : is_set("ARDIFF_CUDA_GRAPHS"); }
+
+// As graphs. Only where the code that runs has the instructions: an older device's would be wrong.
+bool use_early_launches(const BackendOptions& options) {
+  cudaFuncAttributes code{};
+  check_cuda(cudaFuncGetAttributes(&code, probe_kernel), "attributes of a kernel");
+  const bool wanted = options.early_launches ? *options.early_launches : is_set("ARDIFF_CUDA_PDL");
+  return wanted && code.ptxVersion >= 90;
 }
 
 // Off until a device has run it, as above (docs/cuda.md, cuBLASLt). float32 has no use for it: own products are plain sums there.
@@ -77,7 +87,9 @@ CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLi
     : limits_(limits),
       cublas_lt_(use_cublas_lt(options)),
       info_(make_info(properties(device), options, cublas_lt_.get())),
+      stream_(use_early_launches(options)),
       graphs_(use_graphs(options), stream_) {
+  if (stream_.launches_early()) info_.libraries += ", dependent launches";
   check_cuda(cudaDeviceGetAttribute(&sm_count_, cudaDevAttrMultiProcessorCount, device), "device attributes");
 }
 

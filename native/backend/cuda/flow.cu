@@ -1,6 +1,6 @@
 // The sampler's step with guidance: one thread per number of a state.
 #include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/device.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/op_checks.h"
 
 namespace ardiff {
@@ -28,6 +28,8 @@ struct FlowStep {
 
 // The caller's sequences have 1, 2 or 3 guidance rows.
 __global__ void flow_step_kernel(FlowStep s) {
+  wait_for_predecessor();
+  let_successor_begin();
   for (int64_t item = first_item(); item < s.sequences * s.width; item += item_step()) {
     const int64_t i = item / s.width, c = item % s.width;
     const float* coefficients = s.coefficients + i * s.coefficient_stride;
@@ -72,8 +74,7 @@ void CudaBackend::flow_step(const TensorView& x, const TensorView& v, const Tens
   s.width = x.cols();
   const int64_t items = s.sequences * s.width;
   if (items == 0) return;
-  flow_step_kernel<<<blocks_for(items), kBlock, 0, stream_>>>(s);
-  check_launch("flow_step");
+  launch_dependent(stream_, {blocks_for(items)}, "flow_step", flow_step_kernel, s);
 }
 
 }  // namespace ardiff

@@ -67,7 +67,7 @@ void launch_linear_f32(const LinearTask& t, cudaStream_t stream);
 // x in bf16 with rows at whole 16 bytes, weights as weight_layout.cuh says. At most kFewRows rows: weights are read once, by as many
 // blocks as the device holds.
 constexpr int64_t kFewRows = 32;
-void launch_linear_few(const LinearTask& t, cudaStream_t stream);
+void launch_linear_few(const LinearTask& t, const class Stream& stream);
 // Any number of rows. In deep layers, and where there are fewer tiles than multiprocessors, the slices of the depth are computed
 // apart and their sums meet in `workspace`, at most partial_bytes of them at once (and those of a tile of rows at least).
 void launch_linear_many(const LinearTask& t, int multiprocessors, int64_t partial_bytes, class Workspace& workspace, cudaStream_t stream);

@@ -5,6 +5,7 @@
 // Own rows: a block makes the rows itself, from the float32 rows in front of a norm, while its first weights are on their way. Pairs: it
 // has two feature tiles that belong together, gate and up or the halves of a head, and does what follows the product too.
 #include "backend/cuda/linear_few.cuh"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/mma.cuh"
 #include "backend/cuda/weight_layout.cuh"
 
@@ -85,6 +86,8 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
   for (int i = 0; i < kAhead; ++i) {
     if (begin + i < end) load_weights(begin + i, ahead[i]);
   }
+  wait_for_predecessor();
+  let_successor_begin();
   if constexpr (kOwnRows) make_own_rows(task, reinterpret_cast<bf16*>(shared), reinterpret_cast<float (*)[kBlock / 32]>(partial));
 
   const bf16* x = kOwnRows ? reinterpret_cast<const bf16*>(shared) : static_cast<const bf16*>(t.x);
@@ -166,20 +169,19 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
 }
 
 template <int kRowTiles, int kTiles, int kAhead, bool kOwnRows, bool kPairs>
-void launch(const FewRowsTask& task, cudaStream_t stream) {
+void launch(const FewRowsTask& task, const Stream& stream) {
   const LinearTask& t = task.product;
   const auto blocks = static_cast<unsigned>(ceil_div(t.columns, kTiles * kTileFeatures));
   const auto shared = static_cast<size_t>(kOwnRows ? own_rows_bytes(t.rows, t.depth) : 0);
   const auto kernel = few_rows_kernel<kRowTiles, kTiles, kAhead, kOwnRows, kPairs>;
   allow_shared_memory(kernel, shared);
-  kernel<<<blocks, kBlock, shared, stream>>>(task);
-  check_launch("linear");
+  launch_dependent(stream, {blocks, kBlock, shared}, "linear", kernel, task);
 }
 
 // Tiles and steps in flight as measured on an H100: within 2 % of the best for every layer of NextStep-1 14B. Pairs need two tiles; with
 // at most 8 rows that is as many bytes in flight as one tile of twice the steps, and has not been measured.
 template <bool kOwnRows>
-void launch_rows(const FewRowsTask& task, cudaStream_t stream) {
+void launch_rows(const FewRowsTask& task, const Stream& stream) {
   const bool pairs = task.after != FewRowsTask::After::kFinish;
   if (task.product.rows <= 8) {
     if (pairs) return launch<1, 2, 4, kOwnRows, true>(task, stream);
@@ -195,7 +197,7 @@ void launch_rows(const FewRowsTask& task, cudaStream_t stream) {
 
 }  // namespace
 
-void launch_few_rows(const FewRowsTask& task, cudaStream_t stream) {
+void launch_few_rows(const FewRowsTask& task, const Stream& stream) {
   if (task.own_rows) {
     launch_rows<true>(task, stream);
   } else {
@@ -203,7 +205,7 @@ void launch_few_rows(const FewRowsTask& task, cudaStream_t stream) {
   }
 }
 
-void launch_linear_few(const LinearTask& t, cudaStream_t stream) {
+void launch_linear_few(const LinearTask& t, const Stream& stream) {
   FewRowsTask task{};
   task.product = t;
   launch_few_rows(task, stream);

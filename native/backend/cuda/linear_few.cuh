@@ -20,6 +20,6 @@ struct FewRowsTask {
 };
 
 // At most kFewRows rows; own rows as few_rows.h says.
-void launch_few_rows(const FewRowsTask& task, cudaStream_t stream);
+void launch_few_rows(const FewRowsTask& task, const Stream& stream);
 
 }  // namespace ardiff::cuda

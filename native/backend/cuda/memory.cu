@@ -8,7 +8,7 @@
 namespace ardiff::cuda {
 
 // Not the default stream: that one waits for, and is waited for by, everybody in the process.
-Stream::Stream() { check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream"); }
+Stream::Stream(bool launches_early) : launches_early_(launches_early) { check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream"); }
 
 Stream::~Stream() {
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);

@@ -12,14 +12,17 @@ namespace ardiff::cuda {
 
 class Stream {
  public:
-  Stream();
+  // launches_early: kernels that can may begin before their predecessor's end (dependent_launch.cuh).
+  explicit Stream(bool launches_early);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
   operator cudaStream_t() const { return stream_; }  // NOLINT(google-explicit-constructor): it is the handle
+  bool launches_early() const { return launches_early_; }
 
  private:
   cudaStream_t stream_ = nullptr;
+  bool launches_early_;
 };
 
 // Device memory that grows to the largest need and is kept. What get() returned is gone at the next get(): one op, one call.

@@ -1,6 +1,7 @@
 // RMS norm and layer norms: a block per row. A row's sums are made by the same threads in the same tree whatever the other rows are.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/row_norm.cuh"
 #include "backend/op_checks.h"
 
@@ -15,18 +16,19 @@ constexpr int64_t kMostRows = 65535;  // blocks go on from there
 template <typename T>
 __global__ void __launch_bounds__(kBlock) norm_kernel(RowNormTask a, T* y, int64_t y_stride) {
   __shared__ float of_warps[1][kBlock / 32];
+  wait_for_predecessor();
+  let_successor_begin();
   for (int64_t m = blockIdx.x; m < a.rows; m += gridDim.x) {
     norm_rows<1>(a, m, 1, of_warps, [&](int, int c, float value) { y[m * y_stride + c] = from_float<T>(value); });
   }
 }
 
-void launch_norm(const RowNormTask& task, const TensorView& y, const char* op, cudaStream_t stream) {
+void launch_norm(const RowNormTask& task, const TensorView& y, const char* op, const Stream& stream) {
   if (task.rows == 0) return;
   const auto blocks = static_cast<unsigned>(std::min(task.rows, kMostRows));
   visit_element(y.dtype, [&](auto type) {
-    norm_kernel<decltype(type)><<<blocks, kBlock, 0, stream>>>(task, elements<decltype(type)>(y), y.row_stride);
+    launch_dependent(stream, {blocks}, op, norm_kernel<decltype(type)>, task, elements<decltype(type)>(y), y.row_stride);
   });
-  check_launch(op);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/rotation.cuh"
 #include "backend/op_checks.h"
 
@@ -17,6 +18,8 @@ constexpr int64_t kMostRows = 65535;  // second dimension of a grid; kernels go 
 
 // The frequency as the reference makes it, in double once per thread; sincosf reduces angles of any size exactly.
 __global__ void angles_kernel(const int32_t* positions, int64_t rows, float theta, int half, float* cos, int64_t cos_stride, float* sin, int64_t sin_stride) {
+  wait_for_predecessor();
+  let_successor_begin();
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= half) return;
   const auto frequency = static_cast<float>(pow(static_cast<double>(theta), -static_cast<double>(i) / static_cast<double>(half)));
@@ -31,6 +34,8 @@ __global__ void angles_kernel(const int32_t* positions, int64_t rows, float thet
 // Block (part of a row, row): one pair of numbers per thread and turn.
 template <typename Kv>
 __global__ void rope_store_kernel(RopeStore a, const float* qkv, int64_t qkv_stride, int64_t rows) {
+  wait_for_predecessor();
+  let_successor_begin();
   const int half = a.cache.head_dim / 2;
   const int64_t pairs = static_cast<int64_t>(a.q_heads + 2 * a.cache.kv_heads) * half;
   for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
@@ -44,6 +49,8 @@ __global__ void rope_store_kernel(RopeStore a, const float* qkv, int64_t qkv_str
 
 template <typename Kv>
 __global__ void store_kv_kernel(const float* key_values, int64_t stride, const int32_t* slots, int64_t rows, CacheShape cache, Kv* keys, Kv* values) {
+  wait_for_predecessor();
+  let_successor_begin();
   const int width = cache.kv_heads * cache.head_dim;
   for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
     for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < width; i += static_cast<int>(gridDim.x * blockDim.x)) {
@@ -61,9 +68,8 @@ void CudaBackend::rope_angles(const TensorView& positions, float theta, const Te
   const int64_t rows = cos.rows(), half = cos.cols();
   if (rows == 0 || half == 0) return;
   const dim3 grid(static_cast<unsigned>(ceil_div(half, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
-  angles_kernel<<<grid, kBlock, 0, stream_>>>(indices(positions), rows, theta, static_cast<int>(half), floats(cos), cos.row_stride, floats(sin),
-                                                sin.row_stride);
-  check_launch("rope_angles");
+  launch_dependent(stream_, {grid}, "rope_angles", angles_kernel, indices(positions), rows, theta, static_cast<int>(half), floats(cos), cos.row_stride,
+                   floats(sin), sin.row_stride);
 }
 
 void CudaBackend::rope_store(const TensorView& qkv, const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
@@ -74,9 +80,8 @@ void CudaBackend::rope_store(const TensorView& qkv, const TensorView& cos, const
   const RopeStore a = rope_store_task(cos, sin, slots, q, kv);
   const dim3 grid(static_cast<unsigned>(ceil_div(qkv.cols() / 2, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
   visit_element(kv.keys.dtype, [&](auto type) {
-    rope_store_kernel<decltype(type)><<<grid, kBlock, 0, stream_>>>(a, floats(qkv), qkv.row_stride, rows);
+    launch_dependent(stream_, {grid}, "rope_store", rope_store_kernel<decltype(type)>, a, floats(qkv), qkv.row_stride, rows);
   });
-  check_launch("rope_store");
 }
 
 void CudaBackend::store_kv(const TensorView& key_values, const TensorView& slots, const KvLayer& kv) {
@@ -86,10 +91,9 @@ void CudaBackend::store_kv(const TensorView& key_values, const TensorView& slots
   const dim3 grid(static_cast<unsigned>(ceil_div(key_values.cols() / 2, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
   visit_element(kv.keys.dtype, [&](auto type) {
     using Kv = decltype(type);
-    store_kv_kernel<<<grid, kBlock, 0, stream_>>>(floats(key_values), key_values.row_stride, indices(slots), rows, cache_shape(kv),
-                                                    elements<Kv>(kv.keys), elements<Kv>(kv.values));
+    launch_dependent(stream_, {grid}, "store_kv", store_kv_kernel<Kv>, floats(key_values), key_values.row_stride, indices(slots), rows, cache_shape(kv),
+                     elements<Kv>(kv.keys), elements<Kv>(kv.values));
   });
-  check_launch("store_kv");
 }
 
 }  // namespace ardiff

@@ -2,7 +2,7 @@
 #include <cuda_fp16.h>
 
 #include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/device.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/op_checks.h"
 
 namespace ardiff {
@@ -29,6 +29,8 @@ __global__ void embed_kernel(const T* table, int64_t table_stride, const int32_t
 template <typename T>
 __global__ void copy_rows_kernel(const T* x, int64_t x_stride, const int32_t* from, T* y, int64_t y_stride, const int32_t* to, int64_t rows,
                                  int64_t width) {
+  wait_for_predecessor();
+  let_successor_begin();
   for (int64_t i = first_item(); i < rows * width; i += item_step()) {
     const int64_t m = i / width, c = i % width;
     const int64_t source = from != nullptr ? from[m] : m, target = to != nullptr ? to[m] : m;
@@ -38,24 +40,27 @@ __global__ void copy_rows_kernel(const T* x, int64_t x_stride, const int32_t* fr
 
 template <typename X, typename Y>
 __global__ void convert_kernel(const X* x, int64_t count, Y* y) {
+  wait_for_predecessor();
+  let_successor_begin();
   for (int64_t i = first_item(); i < count; i += item_step()) y[i] = from_float<Y>(to_float(x[i]));
 }
 
 __global__ void add_kernel(const float* a, const float* b, int64_t count, float* y) {
+  wait_for_predecessor();
+  let_successor_begin();
   for (int64_t i = first_item(); i < count; i += item_step()) y[i] = a[i] + b[i];
 }
 
-void copy_rows(const TensorView& x, const int32_t* from, const TensorView& y, const int32_t* to, int64_t rows, cudaStream_t stream) {
+void copy_rows(const TensorView& x, const int32_t* from, const TensorView& y, const int32_t* to, int64_t rows, const Stream& stream) {
   const int64_t width = x.cols();
   if (rows * width == 0) return;
   if (dtype_size(x.dtype) == 2) {
-    copy_rows_kernel<<<blocks_for(rows * width), kBlock, 0, stream>>>(elements<const uint16_t>(x), x.row_stride, from, elements<uint16_t>(y),
-                                                                      y.row_stride, to, rows, width);
+    launch_dependent(stream, {blocks_for(rows * width)}, "copy rows", copy_rows_kernel<uint16_t>, elements<const uint16_t>(x), x.row_stride, from,
+                     elements<uint16_t>(y), y.row_stride, to, rows, width);
   } else {
-    copy_rows_kernel<<<blocks_for(rows * width), kBlock, 0, stream>>>(elements<const uint32_t>(x), x.row_stride, from, elements<uint32_t>(y),
-                                                                      y.row_stride, to, rows, width);
+    launch_dependent(stream, {blocks_for(rows * width)}, "copy rows", copy_rows_kernel<uint32_t>, elements<const uint32_t>(x), x.row_stride, from,
+                     elements<uint32_t>(y), y.row_stride, to, rows, width);
   }
-  check_launch("copy rows");
 }
 
 }  // namespace
@@ -91,18 +96,18 @@ void CudaBackend::convert(const TensorView& x, const TensorView& y) {
   if (count == 0) return;
   visit_element(x.dtype, [&](auto from) {
     visit_element(y.dtype, [&](auto to) {
-      convert_kernel<<<blocks_for(count), kBlock, 0, stream_>>>(elements<decltype(from)>(x), count, elements<decltype(to)>(y));
+      using X = decltype(from);
+      using Y = decltype(to);
+      launch_dependent(stream_, {blocks_for(count)}, "convert", convert_kernel<X, Y>, elements<X>(x), count, elements<Y>(y));
     });
   });
-  check_launch("convert");
 }
 
 void CudaBackend::add(const TensorView& a, const TensorView& b, const TensorView& y) {
   op_checks::add(a, b, y);
   const int64_t count = y.shape.size();
   if (count == 0) return;
-  add_kernel<<<blocks_for(count), kBlock, 0, stream_>>>(floats(a), floats(b), count, floats(y));
-  check_launch("add");
+  launch_dependent(stream_, {blocks_for(count)}, "add", add_kernel, floats(a), floats(b), count, floats(y));
 }
 
 }  // namespace ardiff

@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/silu.cuh"
 #include "backend/op_checks.h"
 
@@ -11,6 +12,8 @@ namespace {
 
 template <typename T>
 __global__ void silu_mul_kernel(const float* gate_up, int64_t stride, int64_t rows, int64_t width, T* y, int64_t y_stride) {
+  wait_for_predecessor();
+  let_successor_begin();
   for (int64_t i = first_item(); i < rows * width; i += item_step()) {
     const int64_t m = i / width, c = i % width;
     const float* row = gate_up + m * stride;
@@ -31,6 +34,8 @@ struct SiluAdd {
 
 template <typename T>
 __global__ void silu_add_kernel(SiluAdd s, T* y, int64_t y_stride) {
+  wait_for_predecessor();
+  let_successor_begin();
   for (int64_t i = first_item(); i < s.rows * s.width; i += item_step()) {
     const int64_t m = i / s.width, c = i % s.width;
     y[m * y_stride + c] = from_float<T>(silu(s.a[s.a_index[m] * s.a_stride + c] + s.b[s.b_index[m] * s.b_stride + c]));
@@ -44,10 +49,10 @@ void CudaBackend::silu_mul(const TensorView& gate_up, const TensorView& y) {
   const int64_t items = y.rows() * y.cols();
   if (items == 0) return;
   visit_element(y.dtype, [&](auto type) {
-    silu_mul_kernel<<<blocks_for(items), kBlock, 0, stream_>>>(floats(gate_up), gate_up.row_stride, y.rows(), y.cols(), elements<decltype(type)>(y),
-                                                               y.row_stride);
+    using T = decltype(type);
+    launch_dependent(stream_, {blocks_for(items)}, "silu_mul", silu_mul_kernel<T>, floats(gate_up), gate_up.row_stride, y.rows(), y.cols(), elements<T>(y),
+                     y.row_stride);
   });
-  check_launch("silu_mul");
 }
 
 void CudaBackend::silu_add(const TensorView& a, const TensorView& a_index, const TensorView& b, const TensorView& b_index, const TensorView& y) {
@@ -56,9 +61,8 @@ void CudaBackend::silu_add(const TensorView& a, const TensorView& a_index, const
   if (items == 0) return;
   const SiluAdd s{floats(a), a.row_stride, indices(a_index), floats(b), b.row_stride, indices(b_index), y.rows(), y.cols()};
   visit_element(y.dtype, [&](auto type) {
-    silu_add_kernel<<<blocks_for(items), kBlock, 0, stream_>>>(s, elements<decltype(type)>(y), y.row_stride);
+    launch_dependent(stream_, {blocks_for(items)}, "silu_add", silu_add_kernel<decltype(type)>, s, elements<decltype(type)>(y), y.row_stride);
   });
-  check_launch("silu_add");
 }
 
 }  // namespace ardiff

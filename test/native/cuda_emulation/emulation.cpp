@@ -1,5 +1,7 @@
 #include "emulation.h"
 
+#include "dependencies.h"
+
 #include <sys/mman.h>
 
 #include <random>
@@ -42,11 +44,12 @@ constexpr size_t kSavedRegisters = 6;
 constexpr size_t kMostThreads = 1024, kMostSharedBytes = 227 << 10;
 constexpr unsigned kMostBlocksYZ = 65535;
 
-enum class State { kReady, kAtBlock, kAtWarp, kDone };
+enum class State { kReady, kAtBlock, kAtWarp, kAtPredecessor, kDone };
 
 struct Fiber {
   void* stack_pointer;
   State state;
+  bool has_waited;  // for the predecessor
   uint3 index;
   uint64_t value;  // brought to an exchange
 };
@@ -58,9 +61,11 @@ const std::function<void()>* job;
 void* scheduler;
 size_t current;
 uint64_t launches = 0;
+bool dependent_launch = false;  // of the launch that runs
 
 void enter() {
   (*job)();
+  if (!fibers[current].has_waited) stop("a thread of a dependent launch ends and has not waited for its predecessor");
   fibers[current].state = State::kDone;
   emulation_switch(&fibers[current].stack_pointer, scheduler);
   stop("a thread goes on after its end");
@@ -85,6 +90,7 @@ void start_block(dim3 block, size_t shared_bytes) {
     Fiber& fiber = fibers[i];
     const auto n = static_cast<unsigned>(i);
     fiber.state = State::kReady;
+    fiber.has_waited = !dependent_launch;
     fiber.index = {n % block.x, n / block.x % block.y, n / block.x / block.y};
     void** top = reinterpret_cast<void**>(stacks[i] + kStackBytes);
     *--top = nullptr;  // so that the stack is aligned as at a call
@@ -127,6 +133,13 @@ void run_block(std::vector<size_t>& order, std::mt19937& random, bool shuffled) 
       emulation_switch(&scheduler, fibers[i].stack_pointer);
     }
     if (release_warps() || count(0, fibers.size(), State::kReady) != 0) continue;
+    if (const size_t waiting = count(0, fibers.size(), State::kAtPredecessor); waiting != 0) {
+      // A device does not ask for it; here the predecessor's results arrive for all threads of a block at once.
+      if (waiting != fibers.size()) stop("a wait for the predecessor that not all threads of a block reach together");
+      predecessor_arrives();
+      for (Fiber& fiber : fibers) fiber.state = State::kReady;
+      continue;
+    }
     const size_t done = count(0, fibers.size(), State::kDone);
     if (done == fibers.size()) return;
     if (done != 0) stop("__syncthreads that not all threads reach");
@@ -159,12 +172,24 @@ uint64_t exchange(uint64_t value, int source_lane) {
   return out;
 }
 
+void wait_for_predecessor() {
+  if (fibers[current].has_waited) return;
+  fibers[current].has_waited = true;
+  wait(State::kAtPredecessor);
+}
+
+void let_successor_begin() {
+  if (!fibers[current].has_waited) stop("a successor may begin before its predecessor's predecessor has ended");
+}
+
 void* dynamic_shared() { return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(shared_memory.data()) + 63) / 64 * 64); }
 
 // CUDA_EMULATION_SEED: not set or 0, the threads run in order; else in an order of its own.
-void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+void run(bool dependent, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
   static const char* const seed = std::getenv("CUDA_EMULATION_SEED");
   ++launches;
+  dependent_launch = dependent;
+  begin_launch();
   gridDim = grid;
   blockDim = block;
   blockIdx = {0, 0, 0};
@@ -182,10 +207,12 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = {x, y, z};
         start_block(block, shared_bytes);
+        if (dependent) predecessor_is_under_way();
         run_block(order, random, seed != nullptr && std::strcmp(seed, "0") != 0);
       }
     }
   }
+  end_launch();
 }
 
 }  // namespace emulation

@@ -37,7 +37,10 @@ bool forbidden_in_capture() {
 }  // namespace emulation
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  static emulation_stream only = {[](std::function<void()> work) { emulation::is_capturing() ? emulation::capture(std::move(work)) : work(); }};
+  static emulation_stream only = {[](std::function<void()> work) {
+    const auto plain = [work = std::move(work)] { emulation::forget_predecessor(), work(); };
+    emulation::is_capturing() ? emulation::capture(plain) : plain();
+  }};
   *stream = &only;
   return cudaSuccess;
 }
@@ -76,6 +79,7 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* out, cudaGraph_t grap
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
   if (emulation::is_capturing()) emulation::stop("a graph launched while a stream is captured");
+  emulation::forget_predecessor();  // its first launch waits for all before the graph
   for (const auto& launch : graph->launches) launch();
   return cudaSuccess;
 }

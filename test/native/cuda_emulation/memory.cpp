@@ -3,6 +3,7 @@
 #include <map>
 
 #include "cuda_runtime.h"
+#include "dependencies.h"
 
 namespace {
 
@@ -20,6 +21,16 @@ std::map<void*, Mapping>& mappings() {
 }
 
 }  // namespace
+
+namespace emulation {
+
+std::vector<std::pair<std::byte*, size_t>> device_memory() {
+  std::vector<std::pair<std::byte*, size_t>> out;
+  for (const auto& [memory, mapping] : mappings()) out.emplace_back(static_cast<std::byte*>(memory), mapping.asked);
+  return out;
+}
+
+}  // namespace emulation
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (emulation::forbidden_in_capture()) return cudaErrorStreamCaptureUnsupported;
@@ -42,6 +53,7 @@ cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
   const auto found = mappings().find(memory);
   if (found == mappings().end()) emulation::stop("cudaFree of what was not allocated");
+  emulation::forget_predecessor();  // it waits for all launches
   used -= found->second.asked;
   munmap(found->second.begin, found->second.bytes);
   mappings().erase(found);

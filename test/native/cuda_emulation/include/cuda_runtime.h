@@ -19,7 +19,9 @@ struct cudaDeviceProp {
   int major = 9, minor = 0;
   size_t totalGlobalMem = size_t{1} << 33;
 };
-struct cudaFuncAttributes {};
+struct cudaFuncAttributes {
+  int ptxVersion = 0;
+};
 
 // Every allocation ends where a page begins that may not be touched, and is filled with what is not a number.
 cudaError_t cudaMalloc(void** memory, size_t bytes);
@@ -30,10 +32,12 @@ inline cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSu
 // A device would put copies into the graph, with the host address of the moment: here nothing may rely on that.
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
   if (emulation::is_capturing()) emulation::stop("a copy while a stream is captured");
+  emulation::forget_predecessor();
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
   if (emulation::is_capturing()) emulation::stop("memory cleared while a stream is captured");
+  emulation::forget_predecessor();
   return std::memset(to, value, bytes), cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
@@ -75,6 +79,28 @@ cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
   return cudaSuccess;
 }
 template <typename Kernel>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel*) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, Kernel*) {
+  return out->ptxVersion = 90, cudaSuccess;
+}
+
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
+  bool dependent = false;
+  for (unsigned i = 0; i < config->numAttrs; ++i) dependent = dependent || config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
+  emulation::launch_as(dependent, config->gridDim, config->blockDim, config->dynamicSmemBytes, kernel, arguments...);
   return cudaSuccess;
 }

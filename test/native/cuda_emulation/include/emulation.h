@@ -49,8 +49,9 @@ extern dim3 blockDim, gridDim;
 
 namespace emulation {
 
-// Runs body once for every thread of every block. Ends the process, saying why, at what would be undefined on a device.
-void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+// Runs body once for every thread of every block. Ends the process, saying why, at what would be undefined on a device. dependent: it may
+// begin before the launch before it has ended (dependencies.cpp).
+void run(bool dependent, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 // The number of the launch that runs; the dynamic shared memory of the block that runs.
 uint64_t launch_number();
 void* dynamic_shared();
@@ -60,6 +61,10 @@ inline int lane() { return thread() % 32; }
 void sync_threads();
 void sync_warp();
 uint64_t exchange(uint64_t value, int source_lane);
+// Of a kernel that is launched as dependent (native/backend/cuda/dependent_launch.cuh); no launch to wait for after a copy.
+void wait_for_predecessor();
+void let_successor_begin();
+void forget_predecessor();
 [[noreturn]] void stop(const char* why);
 
 // While a stream is captured, launches are kept instead of run (graphs.cpp).
@@ -70,9 +75,13 @@ bool forbidden_in_capture();
 
 // kernel(arguments...) in every thread; arguments are copied once, as a launch does: into the graph if one is captured.
 template <typename Kernel, typename... Arguments>
+void launch_as(bool dependent, dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel, Arguments... arguments) {
+  if (is_capturing()) return capture([=] { run(dependent, grid, block, shared_bytes, [&] { kernel(arguments...); }); });
+  run(dependent, grid, block, shared_bytes, [&] { kernel(arguments...); });
+}
+template <typename Kernel, typename... Arguments>
 void launch(dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel, Arguments... arguments) {
-  if (is_capturing()) return capture([=] { run(grid, block, shared_bytes, [&] { kernel(arguments...); }); });
-  run(grid, block, shared_bytes, [&] { kernel(arguments...); });
+  launch_as(false, grid, block, shared_bytes, kernel, arguments...);
 }
 
 template <typename T>

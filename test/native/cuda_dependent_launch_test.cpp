@@ -1,0 +1,238 @@
+// Kernels that begin before their predecessor's end (native/backend/cuda/dependent_launch.cuh): the same bytes as without, op by op and
+// as graphs. In emulation what a predecessor has written is not there until a kernel waits for it, and the emulation itself is tested
+// with kernels that break the rules.
+#include <gtest/gtest.h>
+
+#include "backend/scratch.h"
+#include "expect_error.h"
+#include "model/backbone.h"
+#include "model/flow_head.h"
+#include "support/op_fixture.h"
+#if ARDIFF_CUDA_EMULATION
+#include "emulated_dependencies.h"
+#include "include/cuda_runtime.h"
+#endif
+
+namespace ardiff::test {
+namespace {
+
+#if ARDIFF_WITH_CUDA
+
+struct Settings {
+  const char* dtype;
+  bool graphs;
+  int64_t rows;
+};
+
+class CudaDependentLaunch : public testing::TestWithParam<Settings> {
+ protected:
+  void SetUp() override {
+    try {
+      plain_ = make_backend({.name = "cuda", .dtype = GetParam().dtype, .graphs = false, .early_launches = false});
+      early_ = make_backend({.name = "cuda", .dtype = GetParam().dtype, .graphs = GetParam().graphs, .early_launches = true});
+    } catch (const Error& error) {
+      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
+      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
+      GTEST_SKIP() << "no CUDA device: " << error.what();
+    }
+    ASSERT_EQ(plain_->info().libraries.find("dependent launches"), std::string::npos);
+    // A device before 9.0 has none: then both are the same.
+    if (early_->info().libraries.find("dependent launches") == std::string::npos) GTEST_SKIP() << early_->info().isa << " has no dependent launches";
+#if ARDIFF_CUDA_EMULATION
+    emulation::watch_dependencies(true);
+#endif
+  }
+  void TearDown() override {
+#if ARDIFF_CUDA_EMULATION
+    emulation::watch_dependencies(false);
+#endif
+  }
+  // What run(backend, values) gives three times, the same numbers for both.
+  template <typename Run>
+  void expect_same(Run&& run) {
+    Values of_plain, of_early;
+    const auto expected = run(*plain_, of_plain), got = run(*early_, of_early);
+    ASSERT_EQ(expected.size(), got.size());
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], expected[i]) << "result " << i;
+    if (GetParam().graphs) {
+      EXPECT_GT(early_->stretch_counts().replayed, 0);
+    }
+  }
+
+  std::unique_ptr<Backend> plain_, early_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Settings, CudaDependentLaunch,
+                         testing::Values(Settings{"bfloat16", false, 3}, Settings{"bfloat16", true, 3}, Settings{"bfloat16", true, 20}, Settings{"bfloat16", false, 40},
+                                         Settings{"float32", true, 3}),
+                         [](const auto& of) { return std::string(of.param.dtype) + (of.param.graphs ? "_graphs_" : "_") + std::to_string(of.param.rows) + "_rows"; });
+
+std::unique_ptr<Linear> layer(Backend& backend, Values& values, int64_t in, int64_t out) {
+  const auto weight = values.normal(in * out, 0.1f), bias = values.normal(out);
+  const LinearPart part{host(weight, {out, in}), host(bias, {out})};
+  return backend.prepare_linear({&part, 1});
+}
+
+TEST_P(CudaDependentLaunch, BackboneHasTheSameBytes) {
+  expect_same([&](Backend& b, Values& values) {
+    constexpr int64_t kHidden = 96, kHeads = 2, kHeadDim = 32, kInner = 48, kLayers = 2, kBlockTokens = 4, kBlocks = 36;
+    const int64_t rows = GetParam().rows;
+    const BackboneConfig config{kHidden, kInner, kLayers, kHeads, 1, kHeadDim, 16, 4096, 1e-6f, 1e4f};
+    BackboneWeights weights;
+    std::vector<Tensor> storage;
+    std::vector<KvLayer> kv;
+    for (int64_t i = 0; i < kLayers; ++i) {
+      weights.layers.push_back({f32(b, {kHidden}, values.normal(kHidden)), layer(b, values, kHidden, (kHeads + 2) * kHeadDim), layer(b, values, kHeads * kHeadDim, kHidden),
+                                f32(b, {kHidden}, values.normal(kHidden)), layer(b, values, kHidden, 2 * kInner), layer(b, values, kInner, kHidden)});
+      const Shape cache{kBlocks + rows, 1, kBlockTokens, kHeadDim};
+      for (int part = 0; part < 2; ++part) storage.push_back(put(b, b.kv_dtype(), cache, values.normal(cache.size())));
+      kv.push_back({storage[storage.size() - 2], storage.back()});
+    }
+    const Backbone model(b, config, std::move(weights));
+    // Every row sees blocks of its own order and the slot that it writes, at the end of 141 positions: two groups of attention.
+    std::vector<int32_t> tables, slots;
+    for (int32_t m = 0; m < rows; ++m) {
+      for (int32_t i = 0; i < kBlocks - 1; ++i) tables.push_back((i * 5 + m) % static_cast<int32_t>(kBlocks));
+      tables.push_back(static_cast<int32_t>(kBlocks) + m);
+      slots.push_back((static_cast<int32_t>(kBlocks) + m) * static_cast<int32_t>(kBlockTokens));
+    }
+    std::vector<int32_t> own(static_cast<size_t>(rows)), lengths(static_cast<size_t>(rows), 141), positions(static_cast<size_t>(rows), 140);
+    for (size_t m = 0; m < own.size(); ++m) own[m] = static_cast<int32_t>(m);
+    const Tensor t = put(b, {rows, kBlocks}, tables), r = put(b, own), l = put(b, lengths), s = put(b, slots), p = put(b, positions);
+    const Tensor x = b.make(DType::kF32, {rows, kHidden});
+    Scratch scratch(b);
+    std::vector<std::vector<std::byte>> out;
+    for (int turn = 0; turn < 4; ++turn) {
+      const auto numbers = values.normal(rows * kHidden);
+      b.upload(x, numbers.data());
+      scratch.reset();
+      model.forward(x, {p, s, {t, r, l}}, kv, scratch);
+      out.push_back(bytes(b, x));
+    }
+    for (const KvLayer& of_layer : kv) out.push_back(bytes(b, of_layer.keys)), out.push_back(bytes(b, of_layer.values));
+    return out;
+  });
+}
+
+TEST_P(CudaDependentLaunch, FlowHeadHasTheSameBytes) {
+  expect_same([&](Backend& b, Values& values) {
+    constexpr int64_t kWidth = 64, kToken = 16, kHeadBlocks = 2, kTimesteps = 3;
+    const int64_t rows = GetParam().rows, states = (rows + 1) / 2;
+    FlowHeadWeights weights;
+    weights.width = kWidth;
+    weights.token_size = kToken;
+    weights.input = layer(b, values, kToken, kWidth);
+    for (int64_t i = 0; i < kHeadBlocks; ++i) {
+      weights.blocks.push_back({f32(b, {kWidth}, values.normal(kWidth)), f32(b, {kWidth}, values.normal(kWidth)), layer(b, values, kWidth, kWidth), layer(b, values, kWidth, kWidth)});
+    }
+    weights.output = layer(b, values, kWidth, kToken);
+    const FlowHead head(b, std::move(weights));
+    std::vector<int32_t> state_of, begins = {0}, own;
+    for (int32_t m = 0; m < rows; ++m) state_of.push_back(m / 2);
+    for (int32_t i = 0; i < states; ++i) own.push_back(i), begins.push_back(std::min<int32_t>(2 * i + 2, static_cast<int32_t>(rows)));
+    const Tensor row_of = put(b, state_of), begin = put(b, begins), index = put(b, own);
+    const int64_t modulations = (3 * kHeadBlocks + 2) * kWidth;
+    const Tensor modulation = f32(b, {kTimesteps * rows, modulations}, values.normal(kTimesteps * rows * modulations, 0.3f));
+    const Tensor coefficients = f32(b, {states, 5}, values.normal(states * 5)), noise = f32(b, {states, kToken}, values.normal(states * kToken));
+    const Tensor x = b.make(DType::kF32, {states, kToken}), v = b.make(DType::kF32, {rows, kToken});
+    Scratch scratch(b);
+    const StretchOwner owner;
+    std::vector<std::vector<std::byte>> out;
+    for (int turn = 0; turn < 3; ++turn) {
+      const auto numbers = values.normal(states * kToken);
+      b.upload(x, numbers.data());
+      b.run_stretch(StretchKey(owner), [&] {
+        for (int64_t n = 0; n < kTimesteps; ++n) {
+          head.velocity(x, row_of, modulation.view.row_slice(n * rows, (n + 1) * rows), v, scratch);
+          b.flow_step(x, v, begin, index, coefficients, noise, index);
+        }
+      });
+      out.push_back(bytes(b, x));
+    }
+    return out;
+  });
+}
+
+TEST(CudaDependentLaunches, AreSwitchedByTheEnvironment) {
+  const char* const before = std::getenv("ARDIFF_CUDA_PDL");
+  const std::string kept = before != nullptr ? before : "";
+  setenv("ARDIFF_CUDA_PDL", "1", 1);
+  try {
+    make_backend({"cuda", "float32", 0});
+  } catch (const Error& error) {
+    before != nullptr ? setenv("ARDIFF_CUDA_PDL", kept.c_str(), 1) : unsetenv("ARDIFF_CUDA_PDL");
+    GTEST_SKIP() << error.what();
+  }
+  const auto are_on = [] { return make_backend({"cuda", "float32", 0})->info().libraries.find("dependent launches") != std::string::npos; };
+#if ARDIFF_CUDA_EMULATION
+  EXPECT_TRUE(are_on());  // a device before 9.0 has none
+#endif
+  setenv("ARDIFF_CUDA_PDL", "0", 1);
+  EXPECT_FALSE(are_on());
+  setenv("ARDIFF_CUDA_PDL", "yes", 1);
+  expect_error([] { make_backend({"cuda", "float32", 0}); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_PDL");
+  unsetenv("ARDIFF_CUDA_PDL");
+  EXPECT_FALSE(are_on());
+  if (before != nullptr) setenv("ARDIFF_CUDA_PDL", kept.c_str(), 1);
+}
+
+#if ARDIFF_CUDA_EMULATION
+
+// One number on the emulated device, written by one launch and used by the next.
+class EmulatedDependencies : public testing::Test {
+ protected:
+  void SetUp() override {
+    void* memory = nullptr;
+    ASSERT_EQ(cudaMalloc(&memory, 2 * sizeof(float)), cudaSuccess);
+    numbers_ = static_cast<float*>(memory);
+    numbers_[0] = numbers_[1] = 0.0f;
+    emulation::watch_dependencies(true);
+    emulation::launch(1, 32, 0, [](float* to) { *to = 3.0f; }, numbers_);
+  }
+  void TearDown() override {
+    emulation::watch_dependencies(false);
+    cudaFree(numbers_);
+  }
+  float* numbers_ = nullptr;
+};
+
+TEST_F(EmulatedDependencies, ResultsAreThereAfterTheWaitAndNotBefore) {
+  static bool early_is_a_number, late_is_right;
+  const auto kernel = [](float* from) {
+    early_is_a_number = !std::isnan(from[0]);
+    emulation::wait_for_predecessor();
+    late_is_right = from[0] == 3.0f;
+  };
+  emulation::launch_as(true, 2, 32, 0, kernel, numbers_);
+  EXPECT_FALSE(early_is_a_number);
+  EXPECT_TRUE(late_is_right);
+  emulation::launch(1, 32, 0, [](float* to) { *to = 4.0f; }, numbers_);
+  emulation::launch(2, 32, 0, kernel, numbers_);  // in the plain way: all is there
+  EXPECT_TRUE(early_is_a_number);
+  emulation::launch(1, 32, 0, [](float* to) { *to = 5.0f; }, numbers_);
+  emulation::forget_predecessor();
+  emulation::launch_as(true, 2, 32, 0, kernel, numbers_);
+  EXPECT_TRUE(early_is_a_number) << "a copy in between waits for all launches";
+}
+
+using EmulatedDependenciesDeathTest = EmulatedDependencies;
+
+TEST_F(EmulatedDependenciesDeathTest, BrokenRulesEndTheProcess) {
+  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float* to) { to[1] = 1.0f, emulation::wait_for_predecessor(); }, numbers_), "writes before it has waited");
+  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float*) {}, numbers_), "has not waited for its predecessor");
+  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float*) { threadIdx.x < 5 ? emulation::wait_for_predecessor() : emulation::sync_threads(); }, numbers_),
+               "not all threads of a block reach together");
+  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float*) { emulation::let_successor_begin(), emulation::wait_for_predecessor(); }, numbers_),
+               "predecessor's predecessor");
+}
+
+#endif
+
+#else
+
+TEST(CudaDependentLaunch, IsNotPartOfThisBuild) { EXPECT_TRUE(cuda_devices().version.empty()); }
+
+#endif
+
+}  // namespace
+}  // namespace ardiff::test
