@@ -43,7 +43,7 @@ export interface WorkerContext {
 export function superviseWorkers(config: Config, { manifests, metrics, log, onState }: WorkerContext): StartedWorker {
   const { devices, dtype, threads, kvSequences, maxBatch, throughput, logLevel } = config;
   const modelDirectories = manifests.map(({ directory }) => directory);
-  const sharedBy = devices.filter((device) => !device.startsWith('cuda')).length;
+  const sharedBy = Math.max(1, devices.filter((device) => !device.startsWith('cuda')).length);
   const supervisor = new Supervisor({
     setups: devices.map((device, i) => ({ name: nameOf(i), modelDirectories, device, dtype, threads, sharedBy, kvSequences, maxBatch, throughput, logLevel })),
     spawn: (listener) => spawnWorker(HOST, listener),
