@@ -199,11 +199,12 @@ void head(Context& c) {
   c.graphs.download(c.graphs_probe, bytes.data());
   const double recorded = now() - begin;
   const size_t free_recorded = free_device_memory();
+  const StretchCounts kept = c.graphs.stretch_counts();
   std::printf("\nA graph of %ld launches: recorded, made and run once in %.2f ms, then %.2f ms; %.2f MB of device memory (its tensors %.2f MB). All graphs that "
-      "are kept, %ld launches: %.2f MB, priced at %.2f MB.\n",
-              c.graphs.stretch_counts().last_ops, recorded * 1e3, replay() * 1e3, static_cast<double>(free_plain - free_recorded) / 1e6,
-              static_cast<double>(free_before - free_plain) / 1e6, c.graphs.stretch_counts().kept_ops,
-              static_cast<double>(c.graphs.stretch_counts().kept_bytes) / 1e6, static_cast<double>(c.graphs.stretch_counts().kept_ops * (16 << 10)) / 1e6);
+      "are kept, %ld launches: %.2f MB, %.1f KiB a launch.\n",
+              kept.last_ops, recorded * 1e3, replay() * 1e3, static_cast<double>(free_plain - free_recorded) / 1e6,
+              static_cast<double>(free_before - free_plain) / 1e6, kept.kept_ops, static_cast<double>(kept.kept_bytes) / 1e6,
+              static_cast<double>(kept.kept_bytes) / 1024 / static_cast<double>(std::max<int64_t>(kept.kept_ops, 1)));
 }
 
 }  // namespace ardiff::bench
