@@ -1,7 +1,7 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', 'node_modules/', 'web/dist/', 'train/', 'native/', 'build-*/'] },
+  { ignores: ['dist/', 'build/', 'node_modules/', 'web/dist/', 'train/', 'native/', 'build-*/', '.*/'] },
   ...tseslint.configs.strict,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
