@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "backend/backend.h"
 #include "base/error.h"
@@ -28,16 +29,24 @@ std::vector<Setting> cuda_settings() {
   return out;
 }
 
-// No other memory of the device is left while it lives.
+// Holds all of the device's memory but `left` bytes, and at most kSmallest more, while it lives.
 class Scarcity {
  public:
-  Scarcity(Backend& backend, int64_t free) {
+  Scarcity(Backend& backend, int64_t left) {
 #if ARDIFF_CUDA_EMULATION
-    (void)backend;
-    emulation::limit_memory(emulation::used_memory() + static_cast<size_t>(free));
-#else
-    ballast_ = backend.allocate(static_cast<size_t>(backend.device_memory()->free - free));
+    emulation::limit_memory(emulation::used_memory() + static_cast<size_t>(left) + kBallast);  // its memory is the host's
 #endif
+    // In pieces: a device does not give in one all that it says is free.
+    for (int64_t most = std::numeric_limits<int64_t>::max();;) {
+      const int64_t piece = std::min(most, backend.device_memory()->free - left);
+      if (piece < kSmallest) return;
+      try {
+        ballast_.push_back(backend.allocate(static_cast<size_t>(piece)));
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kOutOfMemory) throw;
+        most = piece / 2;
+      }
+    }
   }
   ~Scarcity() {
 #if ARDIFF_CUDA_EMULATION
@@ -48,7 +57,10 @@ class Scarcity {
   Scarcity& operator=(const Scarcity&) = delete;
 
  private:
-  Storage ballast_;
+  static constexpr int64_t kSmallest = int64_t{1} << 20;
+  static constexpr size_t kBallast = size_t{24} << 20;
+
+  std::vector<Storage> ballast_;
 };
 
 class CudaMemory : public testing::TestWithParam<Setting> {
