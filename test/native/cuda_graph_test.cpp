@@ -260,7 +260,7 @@ TEST_P(CudaGraph, OneOfTooManyLaunchesIsNotKept) {
 }
 
 #if ARDIFF_CUDA_EMULATION
-constexpr size_t kBound = size_t{20000} * 16 << 10;
+constexpr size_t kBound = size_t{20000} * 4 << 10;
 
 // What a launch takes in the emulation, and the memory there is, until the end of the scope.
 class Device {
@@ -279,7 +279,7 @@ class Device {
 
 // As if launches took four times what they are taken to: fewer graphs, never more memory.
 TEST_P(CudaGraph, MemoryKeptIsBoundedWhateverALaunchTakes) {
-  const Device device(size_t{64} << 10, size_t{1} << 32);
+  const Device device(size_t{16} << 10, size_t{1} << 32);
   const Tensor a = make(), y = make();
   set(a, 1.0f);
   const size_t before = emulation::used_memory();
@@ -292,7 +292,7 @@ TEST_P(CudaGraph, MemoryKeptIsBoundedWhateverALaunchTakes) {
     EXPECT_LE(emulation::used_memory() - before, kBound) << n;
     EXPECT_EQ(static_cast<size_t>(counts().kept_bytes), emulation::used_memory() - before) << n;
   }
-  EXPECT_EQ(counts().kept, 5) << "of 62.5 MiB each";
+  EXPECT_EQ(counts().kept, 5) << "of 15.6 MiB each";
   EXPECT_EQ(counts().recorded, 12);
   // One that takes more than all may: run op by op from then on.
   for (int turn = 0; turn < 3; ++turn) {

@@ -144,10 +144,10 @@ TEST_P(CudaMemory, WhatFitsLoadsAndRunsItsWidestStep) {
 TEST_P(CudaMemory, GraphsAreWithinThePrice) {
   const auto with = make_backend({.name = GetParam().backend, .dtype = GetParam().dtype, .threads = 1, .graphs = true});
   const auto without = make_backend({.name = GetParam().backend, .dtype = GetParam().dtype, .threads = 1, .graphs = false});
-  EXPECT_EQ(with->op_memory_bytes(0) - without->op_memory_bytes(0), size_t{20000} * 16 << 10);
+  EXPECT_EQ(with->op_memory_bytes(0) - without->op_memory_bytes(0), size_t{20000} * 4 << 10);
   const auto load_on = [](Backend& backend) { return load_engine(backend, testing_support::golden_dir() / "nextstep-tiny", kOptions); };
   const MemoryPrice price = *load_on(*with)->info().memory;
-  EXPECT_EQ(price.workspace - load_on(*without)->info().memory->workspace, int64_t{20000} * 16 << 10);
+  EXPECT_EQ(price.workspace - load_on(*without)->info().memory->workspace, int64_t{20000} * 4 << 10);
   const int64_t total = price.weights + price.kv + price.workspace;
   {
     const Scarcity scarcity(*with, total - (int64_t{4} << 20));
@@ -161,7 +161,7 @@ TEST_P(CudaMemory, GraphsAreWithinThePrice) {
   const StretchCounts counts = with->stretch_counts();
   EXPECT_GT(counts.replayed, 0);
   EXPECT_GT(counts.kept, 0);
-  EXPECT_LE(counts.kept_bytes, int64_t{20000} * 16 << 10);
+  EXPECT_LE(counts.kept_bytes, int64_t{20000} * 4 << 10);
 }
 
 // More pictures than were priced: their rows need memory that is not there. The step is lost, the engine goes on.

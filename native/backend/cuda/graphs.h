@@ -9,6 +9,7 @@
 //
 // Graphs take memory of the device, how much the driver does not say. Together they may take kGraphMemory, which is part of a model's
 // price: each is taken to need kLaunchMemory for a launch, and what the device has less of since they were made counts where it is more.
+// Measured: 2945 launches took 4.19 MB, 1.4 KiB each (H100, CUDA 13.0, `cuda_bench head`); the driver takes it in whole pages of 2 MiB.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -21,8 +22,8 @@
 namespace ardiff::cuda {
 
 constexpr int64_t kMostGraphLaunches = 20000;
-constexpr int64_t kLaunchMemory = int64_t{16} << 10;
-constexpr int64_t kGraphMemory = kMostGraphLaunches * kLaunchMemory;  // 312.5 MiB
+constexpr int64_t kLaunchMemory = int64_t{4} << 10;
+constexpr int64_t kGraphMemory = kMostGraphLaunches * kLaunchMemory;  // 78.125 MiB
 
 class GraphCache {
  public:
