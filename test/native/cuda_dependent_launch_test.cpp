@@ -63,8 +63,8 @@ class CudaDependentLaunch : public testing::TestWithParam<Settings> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Settings, CudaDependentLaunch,
-                         testing::Values(Settings{"bfloat16", false, 3}, Settings{"bfloat16", true, 3}, Settings{"bfloat16", true, 20}, Settings{"bfloat16", false, 40},
-                                         Settings{"float32", true, 3}),
+                         testing::Values(Settings{"bfloat16", false, 2}, Settings{"bfloat16", true, 2}, Settings{"bfloat16", true, 3}, Settings{"bfloat16", true, 20},
+                                         Settings{"bfloat16", false, 40}, Settings{"float32", true, 3}),
                          [](const auto& of) { return std::string(of.param.dtype) + (of.param.graphs ? "_graphs_" : "_") + std::to_string(of.param.rows) + "_rows"; });
 
 std::unique_ptr<Linear> layer(Backend& backend, Values& values, int64_t in, int64_t out) {

@@ -1,6 +1,7 @@
 // How many kernels the cuda backend launches: for a layer of NextStep-1 14B and a timestep of its flow head, counted in the graphs that
-// they become, beside the same ops one by one. Which way a product takes follows from the rows and the width of its input; so widths are
-// the model's here, and heads, features and layers are few. Prints the table of docs/cuda.md.
+// they become, beside the same ops one by one. Which way a product takes follows from its rows, its outputs and, for rows much wider than
+// the model's, the width of its input (few_rows.h); so outputs and the flow head's width are the model's here, and the hidden width, heads
+// and layers are few. Prints the table of docs/cuda.md.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -16,8 +17,8 @@ namespace {
 
 #if ARDIFF_WITH_CUDA
 
-constexpr int64_t kHidden = 5120, kHeadDim = 128, kInner = 32, kModelLayers = 48;
-constexpr int64_t kHeadWidth = 1536, kTokenSize = 64, kModelBlocks = 12;
+constexpr int64_t kHidden = 64, kHeadDim = 128, kInner = 13824, kModelLayers = 48;
+constexpr int64_t kHeadWidth = 1536, kHeadInner = 32, kTokenSize = 64, kModelBlocks = 12;
 constexpr int64_t kBlockTokens = 16;
 
 struct Counts {
@@ -86,7 +87,7 @@ class CudaLaunches : public testing::Test {
       weights.width = kHeadWidth;
       weights.token_size = kTokenSize;
       weights.input = layer(kTokenSize, kHeadWidth);
-      for (int64_t i = 0; i < blocks; ++i) weights.blocks.push_back({ones(kHeadWidth), ones(kHeadWidth), layer(kHeadWidth, kInner), layer(kInner, kHeadWidth)});
+      for (int64_t i = 0; i < blocks; ++i) weights.blocks.push_back({ones(kHeadWidth), ones(kHeadWidth), layer(kHeadWidth, kHeadInner), layer(kHeadInner, kHeadWidth)});
       weights.output = layer(kHeadWidth, kTokenSize);
       return std::pair(FlowHead(backend, std::move(weights)), &backend);
     };
@@ -112,9 +113,9 @@ TEST_F(CudaLaunches, OfAStepOfTheBackbone) {
   struct Case {
     int64_t rows, length, apart, together;
   };
-  // Op by op: two norms, four products, rotation, SiLU and one or two kernels of attention. The norms of more than four rows are too large
-  // for the products to make them.
-  for (const auto& [rows, length, apart, together] : {Case{1, 100, 9, 5}, {2, 1024, 10, 6}, {4, 1024, 10, 6}, {5, 1024, 10, 8}, {16, 1024, 10, 8}, {32, 1024, 10, 8}}) {
+  // Op by op: two norms, four products, rotation, SiLU and one or two kernels of attention. Gate and up have too many blocks to make a
+  // norm, q k v make it for two rows.
+  for (const auto& [rows, length, apart, together] : {Case{1, 100, 9, 6}, {2, 1024, 10, 7}, {3, 1024, 10, 8}, {16, 1024, 10, 8}, {32, 1024, 10, 8}}) {
     const Counts one = backbone(1, rows, length), two = backbone(2, rows, length);
     EXPECT_EQ(two.apart - one.apart, apart) << rows << " rows";
     EXPECT_EQ(two.together - one.together, together) << rows << " rows";
@@ -137,7 +138,7 @@ TEST_F(CudaLaunches, OfATimestepOfTheFlowHead) {
   struct Case {
     int64_t rows, block;
   };
-  for (const auto& [rows, block] : {Case{1, 2}, {2, 2}, {8, 2}, {16, 2}, {17, 3}, {32, 3}}) {
+  for (const auto& [rows, block] : {Case{1, 2}, {2, 2}, {3, 3}, {16, 3}, {32, 3}}) {
     const Counts one = timestep(1, rows), two = timestep(2, rows);
     EXPECT_EQ(two.apart - one.apart, 3) << rows << " rows";
     EXPECT_EQ(two.together - one.together, block) << rows << " rows";

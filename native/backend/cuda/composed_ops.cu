@@ -1,5 +1,5 @@
-// Ops in a row around a product of few rows, in bf16, as one kernel (linear_few.cu), or two where the rows are too many or too large for
-// every block to norm them itself. All else is op by op.
+// Ops in a row around a product of few rows, in bf16, as one kernel (linear_few.cu), or two where it does not pay that every block norms
+// the rows itself (few_rows.h). All else is op by op.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/linear_layer.cuh"
@@ -29,7 +29,8 @@ void check_norm(const TensorView& x, const RowNorm& norm, const TensorView& norm
 }  // namespace
 
 void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed) {
-  task.own_rows = norms_own_rows(x.rows(), task.product.depth);
+  const bool pairs = task.after != FewRowsTask::After::kFinish;
+  task.own_rows = norms_own_rows(x.rows(), task.product.depth, norming_blocks(task.product.columns, pairs));
   if (task.own_rows) {
     task.norm = row_norm_task(x, norm);
     return;
@@ -47,7 +48,10 @@ void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const 
 void CudaBackend::norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
                               const Epilogue& epilogue) {
   const auto& layer = dynamic_cast<const CudaLinear&>(w);
-  if (!bf16() || !are_few(x, w) || !norms_own_rows(x.rows(), layer.depth)) return Backend::norm_linear(x, norm, normed, w, y, epilogue);
+  // The norm is all that could be made with it.
+  if (!bf16() || !are_few(x, w) || !norms_own_rows(x.rows(), layer.depth, norming_blocks(layer.out_features, false))) {
+    return Backend::norm_linear(x, norm, normed, w, y, epilogue);
+  }
   check_norm(x, norm, normed);
   op_checks::linear(normed, w, y, epilogue);
   FewRowsTask task{};
