@@ -111,6 +111,7 @@ void CudaBackend::convolve(const TensorView& x, const Conv2d& w, const TensorVie
   p.y = y.data;
   p.y_stride = w.out_channels;
   p.adds = adds;
+  p.wide_multiprocessors = wide_multiprocessors_;
   if (bf16()) {
     multiply<cuda::bf16>(p, stream_);
   } else {

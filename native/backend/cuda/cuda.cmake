@@ -24,6 +24,10 @@ file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS native/backend/cuda/*.cu)
 add_library(engine_cuda OBJECT ${CUDA_SOURCES})
 target_include_directories(engine_cuda PRIVATE native)
 target_compile_options(engine_cuda PRIVATE -lineinfo -Xfatbin=-compress-all --expt-relaxed-constexpr "-Xcompiler=-Wall,-Wextra,-Wshadow,-ffp-contract=off")
+# Kernels of warpgroup products are only there for 9.0a.
+if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "90a")
+  target_compile_definitions(engine_cuda PRIVATE ARDIFF_CUDA_90A=1)
+endif()
 # Sums as the host makes them: what a draft is judged by is then the same on every backend.
 set_source_files_properties(native/backend/cuda/verify_drafts.cu PROPERTIES COMPILE_OPTIONS "-fmad=false")
 target_sources(engine PRIVATE $<TARGET_OBJECTS:engine_cuda>)

@@ -53,22 +53,31 @@ std::string environment(const char* name) {
   return text != nullptr ? text : "";
 }
 
-// An environment variable that is 1, or 0 or not set.
-bool is_set(const char* name) {
+// An environment variable that is 1, 0 or not set.
+bool is_set(const char* name, bool otherwise) {
   const std::string value = environment(name);
   check(value.empty() || value == "0" || value == "1", ErrorCode::kInvalidArgument, name, ": expected 0 or 1, got ", value);
-  return value == "1";
+  return value.empty() ? otherwise : value == "1";
 }
 
-// Off until a device has run them: then this is where the default changes (docs/cuda.md, Launches).
-bool use_graphs(const BackendOptions& options) { return options.graphs ? *options.graphs : is_set("ARDIFF_CUDA_GRAPHS"); }
+bool use_graphs(const BackendOptions& options) { return options.graphs ? *options.graphs : is_set("ARDIFF_CUDA_GRAPHS", true); }
 
 // As graphs. Only where the code that runs has the instructions: an older device's would be wrong.
 bool use_early_launches(const BackendOptions& options) {
   cudaFuncAttributes code{};
   check_cuda(cudaFuncGetAttributes(&code, probe_kernel), "attributes of a kernel");
-  const bool wanted = options.early_launches ? *options.early_launches : is_set("ARDIFF_CUDA_PDL");
+  const bool wanted = options.early_launches ? *options.early_launches : is_set("ARDIFF_CUDA_PDL", true);
   return wanted && code.ptxVersion >= 90;
+}
+
+// Results are the same bits either way. 9.0a is for devices of 9.0 alone.
+bool use_warpgroups(const cudaDeviceProp& device, const BackendOptions& options) {
+#if defined(ARDIFF_CUDA_90A)
+  const bool possible = device.major == 9 && device.minor == 0;
+#else
+  const bool possible = false;
+#endif
+  return (options.warpgroups ? *options.warpgroups : is_set("ARDIFF_CUDA_WGMMA", true)) && possible && dtype_of(options) == DType::kBF16;
 }
 
 // Off until a device has run it, as above (docs/cuda.md, cuBLASLt). float32 has no use for it: own products are plain sums there.
@@ -91,6 +100,10 @@ CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLi
       graphs_(use_graphs(options), stream_) {
   if (stream_.launches_early()) info_.libraries += ", dependent launches";
   check_cuda(cudaDeviceGetAttribute(&sm_count_, cudaDevAttrMultiProcessorCount, device), "device attributes");
+  if (use_warpgroups(properties(device), options)) {
+    wide_multiprocessors_ = sm_count_;
+    info_.libraries += ", warpgroup products";
+  }
 }
 
 CudaBackend::~CudaBackend() { (void)cudaStreamSynchronize(stream_); }

@@ -112,6 +112,7 @@ class CudaBackend final : public Backend {
   void convolve(const TensorView& x, const Conv2d& w, const TensorView& y, bool doubled, bool adds);
 
   int sm_count_ = 0;
+  int wide_multiprocessors_ = 0;  // sm_count_ where kernels of warpgroup products are taken, else 0
   CudaLimits limits_;
   std::unique_ptr<cuda::CublasLt> cublas_lt_;  // where it was asked for
   BackendInfo info_;

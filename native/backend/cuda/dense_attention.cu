@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads) softmax_rows(float* scores, int64_t 
 
 // a (rows, depth) times b (columns, depth) transposed, both without gaps.
 template <typename T>
-Product matrix_product(const T* a, int64_t rows, const T* b, int64_t columns, int64_t depth) {
+Product matrix_product(const T* a, int64_t rows, const T* b, int64_t columns, int64_t depth, int wide_multiprocessors) {
   Product p{};
   p.a = a;
   p.shape = matrix_shape(rows, depth);
@@ -78,6 +78,7 @@ Product matrix_product(const T* a, int64_t rows, const T* b, int64_t columns, in
   p.b_stride = depth;
   p.tap_depth = static_cast<int>(depth);
   p.columns = static_cast<int>(columns);
+  p.wide_multiprocessors = wide_multiprocessors;
   return p;
 }
 
@@ -108,14 +109,14 @@ void CudaBackend::dense_attention(const TensorView& q, const TensorView& k, cons
 
     for (int64_t begin = 0; begin < tokens; begin += slice) {
       const int64_t rows = std::min(slice, tokens - begin);
-      Product score = matrix_product(packed_q + begin * depth, rows, packed_k, tokens, depth);
+      Product score = matrix_product(packed_q + begin * depth, rows, packed_k, tokens, depth, wide_multiprocessors_);
       score.y = scores;
       score.y_stride = tokens;
       multiply<T>(score, stream_);
       check_launch("dense_attention");
       softmax_rows<<<static_cast<unsigned>(rows), kThreads, 0, stream_>>>(scores, tokens, scale, keys, weights);
       check_launch("dense_attention");
-      Product mix = matrix_product(weights, rows, packed_v, width, keys);
+      Product mix = matrix_product(weights, rows, packed_v, width, keys, wide_multiprocessors_);
       mix.y = out.data + static_cast<size_t>(begin * out.row_stride) * dtype_size(out.dtype);
       mix.y_stride = out.row_stride;
       mix.y_bf16 = out.dtype == DType::kBF16;

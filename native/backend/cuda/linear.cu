@@ -137,6 +137,8 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
     launch_linear_pictures(task, *cublas_lt_, *layer.algorithm, limits_.product_sums, workspace_, stream_);
   } else if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
+  } else if (wide_multiprocessors_ > 0) {
+    launch_linear_wide(task, limits_.product_sums, workspace_, stream_);
   } else {
     launch_linear_many(task, sm_count_, limits_.product_sums, workspace_, stream_);
   }

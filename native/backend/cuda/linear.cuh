@@ -4,6 +4,7 @@
 #include "backend/cuda/cublas_lt_abi.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/silu.cuh"
+#include "backend/cuda/weight_layout.cuh"
 #include "backend/ops.h"
 
 namespace ardiff::cuda {
@@ -24,6 +25,15 @@ struct LinearTask {
   int64_t gate_stride;
   const int32_t* gate_rows;  // or null
 };
+
+// The sum of a result from those of its slices (weight_layout.cuh).
+template <typename SumOfSlice>
+__device__ float add_slices(const SumOfSlice& sum_of_slice) {
+  float halves[2] = {0.0f, 0.0f};
+#pragma unroll
+  for (int s = 0; s < kSlices; ++s) halves[s / kSlicesOfHalf] = __fadd_rn(halves[s / kSlicesOfHalf], sum_of_slice(s));
+  return __fadd_rn(halves[0], halves[1]);
+}
 
 // Rounded one by one: a multiply-add that the compiler fuses in one kernel and not in another would give other bits.
 __device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum) {
@@ -71,6 +81,8 @@ void launch_linear_few(const LinearTask& t, const class Stream& stream);
 // Any number of rows. In deep layers, and where there are fewer tiles than multiprocessors, the slices of the depth are computed
 // apart and their sums meet in `workspace`, at most partial_bytes of them at once (and those of a tile of rows at least).
 void launch_linear_many(const LinearTask& t, int multiprocessors, int64_t partial_bytes, class Workspace& workspace, cudaStream_t stream);
+// The same on compute capability 9.0a, where it is faster. At most row_bytes of rows at once (and those of a tile at least) in `workspace`.
+void launch_linear_wide(const LinearTask& t, int64_t row_bytes, class Workspace& workspace, cudaStream_t stream);
 
 // By cuBLASLt, weight (columns, depth): sums in turns of at most sums_bytes (and of one row at least), each finished as above.
 void launch_linear_pictures(const LinearTask& t, const class CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, class Workspace& workspace,

@@ -1,6 +1,6 @@
 // Linear layers of at most 32 rows in bf16: as fast as the weights come from memory. A block has 16 or 32 features and each of its eight
 // warps one slice of their depth; weights go from memory to registers some steps ahead of their products, without shared memory in
-// between. The slices' sums are added in order at the end.
+// between. The slices' sums are added at the end.
 //
 // Own rows: a block makes the rows itself, from the float32 rows in front of a norm, while its first weights are on their way. Pairs: it
 // has two feature tiles that belong together, gate and up or the halves of a head, and does what follows the product too.
@@ -146,12 +146,7 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
     }
   }
   __syncthreads();
-  const auto sum_of = [&](int m, int n) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int s = 0; s < kSlices; ++s) sum = __fadd_rn(sum, partial[s][m][n]);
-    return sum;
-  };
+  const auto sum_of = [&](int m, int n) { return add_slices([&](int s) { return partial[s][m][n]; }); };
   if constexpr (kPairs) {
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kTileFeatures; i += kBlock) {
       const int m = i / kTileFeatures, n = i % kTileFeatures;

@@ -1,6 +1,6 @@
 // Linear layers of many rows in bf16: tiles of weights and rows go through four stages of shared memory, each warp multiplies 64
 // features by 32 rows. The sums of a result are those of linear_few.cu in the same order: chains within the slices of the depth,
-// which are added in order, here in registers or, where the slices are blocks of their own, by a second kernel.
+// which are added here in registers or, where the slices are blocks of their own, by a second kernel.
 #include <algorithm>
 
 #include "backend/cuda/async_copy.cuh"
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kBlock, kApart ? 2 : 1) many_rows_kernel(Linea
   for (int i = 0; i < kStages - 1; ++i) load(begin + i);
 
   Sums sums = {};
-  Sums total = {};  // of whole slices; unused and not there if kApart
+  Sums total = {}, first_half = {};  // of whole slices, and of the first half's; unused and not there if kApart
   int slice = 0;
   for (int step = begin; step < end; ++step) {
     if constexpr (!kApart) {
@@ -110,6 +110,10 @@ __global__ void __launch_bounds__(kBlock, kApart ? 2 : 1) many_rows_kernel(Linea
             for (int e = 0; e < 4; ++e) {
               total[f][j][e] = __fadd_rn(total[f][j][e], sums[f][j][e]);
               sums[f][j][e] = 0.0f;
+              if (slice == kSlicesOfHalf) {
+                first_half[f][j][e] = total[f][j][e];
+                total[f][j][e] = 0.0f;
+              }
             }
           }
         }
@@ -136,19 +140,17 @@ __global__ void __launch_bounds__(kBlock, kApart ? 2 : 1) many_rows_kernel(Linea
         if constexpr (kApart) {
           partial[(blockIdx.z * t.rows + m) * t.columns + n] = sums[f][j][e];
         } else {
-          finish(t, m, n, __fadd_rn(total[f][j][e], sums[f][j][e]));
+          finish(t, m, n, __fadd_rn(first_half[f][j][e], __fadd_rn(total[f][j][e], sums[f][j][e])));
         }
       }
     }
   }
 }
 
-__global__ void add_slices_kernel(LinearTask t, const float* partial) {
+__global__ void finish_slices_kernel(LinearTask t, const float* partial) {
   const int64_t results = t.rows * t.columns;
   for (int64_t i = first_item(); i < results; i += item_step()) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int s = 0; s < kSlices; ++s) sum = __fadd_rn(sum, partial[s * results + i]);
+    const float sum = add_slices([&](int s) { return partial[s * results + i]; });
     finish(t, i / t.columns, static_cast<int>(i % t.columns), sum);
   }
 }
@@ -174,7 +176,7 @@ void launch(const LinearTask& t, int multiprocessors, int64_t partial_bytes, Wor
     grid.z = kSlices;
     kernel<<<grid, kBlock, S::kSharedBytes, stream>>>(part, partial);
     check_launch("linear");
-    add_slices_kernel<<<blocks_for(part.rows * part.columns), kBlock, 0, stream>>>(part, partial);
+    finish_slices_kernel<<<blocks_for(part.rows * part.columns), kBlock, 0, stream>>>(part, partial);
     check_launch("linear");
   }
 }

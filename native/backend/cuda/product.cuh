@@ -26,6 +26,7 @@ struct Product {
   int64_t y_stride;
   bool y_bf16;
   bool adds;  // y f32
+  int wide_multiprocessors;  // of a device that can take product_wide.h, and may; else 0
 };
 
 constexpr int kProductDepth = 32;  // numbers of a tap that the bf16 kernel takes at a time

@@ -2,7 +2,8 @@
 // m16n8k16 with float32 sums. Every result is one chain of sums over taps and channels, whatever the tile.
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/mma.cuh"
-#include "backend/cuda/product.cuh"
+#include "backend/cuda/product_result.cuh"
+#include "backend/cuda/product_wide.h"
 
 namespace ardiff::cuda {
 namespace {
@@ -44,17 +45,6 @@ __device__ void load_b(const Product& p, int64_t first_column, int tap, int chan
     const int64_t n = first_column + row;
     const bool valid = n < p.columns;
     copy_async_16(to + row * kRowStride + piece, b + (valid ? n * p.b_stride + static_cast<int64_t>(tap) * p.tap_depth + channel + piece : 0), valid);
-  }
-}
-
-__device__ void store(const Product& p, int64_t m, int n, float value) {
-  if (p.bias != nullptr) value += p.bias[n];
-  const int64_t at = m * p.y_stride + n;
-  if (p.y_bf16) {
-    static_cast<__nv_bfloat16*>(p.y)[at] = __float2bfloat16_rn(value);
-  } else {
-    float* y = static_cast<float*>(p.y);
-    y[at] = p.adds ? y[at] + value : value;
   }
 }
 
@@ -147,7 +137,9 @@ void launch(const Product& p, cudaStream_t stream) {
 template <>
 void multiply<__nv_bfloat16>(const Product& p, cudaStream_t stream) {
   if (p.rows == 0) return;
-  if (p.columns > 64) {
+  if (p.wide_multiprocessors > 0 && takes_wide_product(p)) {
+    multiply_wide(p, stream);
+  } else if (p.columns > 64) {
     launch<128, 128, 64, 32>(p, stream);
   } else {
     launch<128, 64, 32, 32>(p, stream);

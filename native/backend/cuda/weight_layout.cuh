@@ -17,9 +17,10 @@ constexpr int kTileFeatures = 16;
 constexpr int kStepDepth = 32;
 constexpr int kTileBytes = kTileFeatures * kStepDepth * 2;
 
-// The sums of a result are made in kSlices parts of the depth, each a chain of products in order, then added in order. The same
-// everywhere, whoever computes the parts.
+// The sums of a result are made in kSlices parts of the depth, each a chain of products in order. The parts of either half are added in
+// order, from zero on, then the halves. The same everywhere, whoever computes the parts.
 constexpr int kSlices = 8;
+constexpr int kSlicesOfHalf = kSlices / 2;
 
 // First step of a slice; slice == kSlices gives the end.
 ARDIFF_HD inline int slice_begin(int steps, int slice) { return static_cast<int>(static_cast<int64_t>(steps) * slice / kSlices); }

@@ -1,0 +1,109 @@
+// Copies of whole pieces to shared memory that one thread asks for (cp.async.bulk), the barriers that count their bytes and hand places
+// back (mbarrier), and clusters of two blocks that read each other's shared memory: compute capability 9.0 (PTX ISA, "Asynchronous
+// copies", "mbarrier", "barrier.cluster").
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cuda/wgmma.cuh"
+
+namespace ardiff::cuda {
+
+__device__ inline uint32_t shared_address(const void* shared) { return static_cast<uint32_t>(__cvta_generic_to_shared(shared)); }
+
+// One thread, before others use it: `arrivals` of a phase, beside the bytes that it expects.
+__device__ inline void init_barrier(uint64_t* barrier, int arrivals) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+#endif
+}
+// After the last init_barrier, by the thread that called it.
+__device__ inline void publish_barriers() {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+  publish_to_products();
+#endif
+}
+
+__device__ inline void arrive(uint64_t* barrier) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
+#endif
+}
+
+// Arrives, and the phase is not over before that many bytes are there.
+__device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+#endif
+}
+
+// Until the phase of that parity (0, 1, 0, ...) is over. Waiting for parity 1 of a barrier in its first phase returns at once.
+__device__ inline void wait_phase(uint64_t* barrier, uint32_t parity) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile(
+      "{.reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "bra again;\n"
+      "over:\n}\n" ::"r"(shared_address(barrier)),
+      "r"(parity)
+      : "memory");
+#endif
+}
+
+// `bytes` (a multiple of 16) from global to shared memory of this block, both 16-byte aligned; `barrier` counts them.
+__device__ inline void copy_bulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(shared_address(shared)), "l"(global), "r"(bytes),
+               "r"(shared_address(barrier))
+               : "memory");
+#endif
+}
+
+// The first kThreads threads of the block, while the others do something else.
+template <int kThreads>
+__device__ inline void sync_some() {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("bar.sync 1, %0;\n" ::"n"(kThreads) : "memory");
+#endif
+}
+
+// Registers of a thread from now on, for whole warpgroups: what some leave others can take.
+template <int kCount>
+__device__ inline void leave_registers() {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kCount));
+#endif
+}
+template <int kCount>
+__device__ inline void take_registers() {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kCount));
+#endif
+}
+
+// Every thread of every block of the cluster; what was written to shared memory before can be read by all after.
+__device__ inline void sync_cluster() {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::: "memory");
+#endif
+}
+
+// The float of another block of the cluster that lies where `shared` does in this one.
+__device__ inline float read_of_block(const float* shared, int block) {
+  float value = 0.0f;
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile(
+      "{.reg .u32 there;\n"
+      "mapa.shared::cluster.u32 there, %1, %2;\n"
+      "ld.shared::cluster.f32 %0, [there];\n}\n"
+      : "=f"(value)
+      : "r"(shared_address(shared)), "r"(block)
+      : "memory");
+#endif
+  return value;
+}
+
+}  // namespace ardiff::cuda

@@ -1,0 +1,29 @@
+// How linear_wide.cu takes its rows. Plain C++ too: cuda_index_test runs it on the host.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/host_device.h"
+
+namespace ardiff::cuda {
+
+// Rows lie tile by tile, step by step of 32 numbers, as the right operand of two products of 16 of depth: [tile][step][product][part of 8
+// numbers][row][8]. Which numbers of a row stand where follows from weight_layout.cuh: those of depths 2 t, 2 t + 1 (part 0) and
+// 2 t + 8, 2 t + 9 (part 1) of product h are numbers 8 t + 4 h + {0, 1} and 8 t + 4 h + {2, 3} of the step.
+constexpr int kMostTileRows = 160;  // twice as many sums in registers as rows / 2: those of the slice and those of all before
+
+// The tile that leaves least empty, the largest of them.
+ARDIFF_HD inline int wide_tile_rows(int64_t rows) {
+  int best = 64;
+  int64_t fewest = INT64_MAX;
+  for (const int tile : {64, 96, 128, kMostTileRows}) {
+    const int64_t padded = (rows + tile - 1) / tile * tile;
+    if (padded <= fewest) {
+      fewest = padded;
+      best = tile;
+    }
+  }
+  return best;
+}
+
+}  // namespace ardiff::cuda

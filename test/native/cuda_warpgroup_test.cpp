@@ -1,0 +1,157 @@
+// Kernels of warpgroup products (native/backend/cuda/wgmma.cuh): the same bits as those that they stand in for, whose results are compared
+// with the reference's elsewhere. Only a device of compute capability 9.0 has them; the emulation does not.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "expect_error.h"
+#include "support/op_fixture.h"
+
+namespace ardiff::test {
+namespace {
+
+#if ARDIFF_WITH_CUDA
+
+class CudaWarpgroup : public testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      plain_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = false});
+      wide_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = true});
+    } catch (const Error& error) {
+      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
+      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
+      GTEST_SKIP() << "no CUDA device: " << error.what();
+    }
+    ASSERT_EQ(plain_->info().libraries.find("warpgroup products"), std::string::npos);
+    if (wide_->info().libraries.find("warpgroup products") == std::string::npos) GTEST_SKIP() << wide_->info().isa << " has no warpgroup products";
+  }
+  // What run(backend) gives on both, which must not be all zeros either.
+  template <typename Run>
+  void expect_same(const std::string& what, Run&& run) {
+    const std::vector<float> expected = run(*plain_), got = run(*wide_);
+    ASSERT_EQ(expected.size(), got.size());
+    size_t different = 0, zeros = 0, first = 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+      if (std::memcmp(&got[i], &expected[i], sizeof(float)) != 0 && different++ == 0) first = i;
+      zeros += expected[i] == 0.0f ? 1 : 0;
+    }
+    EXPECT_EQ(different, 0u) << what << ": result " << first << " of " << got.size() << " is " << got[first] << ", expected " << expected[first];
+    EXPECT_LT(zeros, got.size() / 2 + 1) << what;
+  }
+
+  std::unique_ptr<Backend> plain_, wide_;
+  Values values_;
+};
+
+TEST_F(CudaWarpgroup, LinearLayersOfEveryShape) {
+  struct Layer {
+    int64_t in, out;
+  };
+  // Depths of one step, of fewer steps than slices, of slices of uneven length, and long; tiles of features that are not full.
+  for (const Layer& l : {Layer{32, 128}, {20, 40}, {64, 200}, {160, 128}, {288, 48}, {1536, 1536}, {2080, 300}, {13824, 384}}) {
+    const auto weight = values_.normal(l.in * l.out, 0.1f), bias = values_.normal(l.out);
+    const LinearPart part{host(weight, {l.out, l.in}), host(bias, {l.out})};
+    const auto of_plain = plain_->prepare_linear({&part, 1}), of_wide = wide_->prepare_linear({&part, 1});
+    for (const int64_t rows : {33, 64, 65, 96, 97, 128, 129, 160, 161, 200, 320, 321, 700}) {
+      const auto x = values_.normal(rows * l.in);
+      expect_same(std::to_string(l.in) + " to " + std::to_string(l.out) + ", " + std::to_string(rows) + " rows", [&](Backend& b) {
+        const Tensor y = b.make(DType::kF32, {rows, l.out});
+        b.linear(act(b, {rows, l.in}, x), &b == plain_.get() ? *of_plain : *of_wide, y, Epilogue::store());
+        return get(b, y);
+      });
+    }
+  }
+}
+
+TEST_F(CudaWarpgroup, RowsOfFewAndOfManyAreTheSame) {
+  const int64_t in = 1024, out = 640, rows = 480;
+  const auto weight = values_.normal(in * out, 0.1f), bias = values_.normal(out), x = values_.normal(rows * in);
+  const LinearPart part{host(weight, {out, in}), host(bias, {out})};
+  const auto layer = wide_->prepare_linear({&part, 1});
+  const auto run = [&](int64_t first, int64_t count) {
+    const Tensor y = wide_->make(DType::kF32, {count, out});
+    wide_->linear(act(*wide_, {count, in}, {x.begin() + first * in, x.begin() + (first + count) * in}), *layer, y, Epilogue::store());
+    return get(*wide_, y);
+  };
+  const auto all = run(0, rows);
+  for (const auto& [first, count] : {std::pair<int64_t, int64_t>{479, 1}, {3, 8}, {100, 32}, {7, 33}, {200, 64}, {11, 100}, {300, 160}, {1, 479}}) {
+    const auto some = run(first, count);
+    EXPECT_EQ(std::memcmp(some.data(), all.data() + first * out, some.size() * sizeof(float)), 0) << "rows " << first << " and " << count - 1 << " more";
+  }
+}
+
+TEST_F(CudaWarpgroup, EveryEpilogue) {
+  const int64_t in = 512, out = 264, rows = 100;
+  const auto weight = values_.normal(in * out, 0.1f), bias = values_.normal(out), x = values_.normal(rows * in), before = values_.normal(rows * out);
+  const auto gates = values_.normal(3 * out);
+  const LinearPart part{host(weight, {out, in}), host(bias, {out})};
+  const auto of_plain = plain_->prepare_linear({&part, 1}), of_wide = wide_->prepare_linear({&part, 1});
+  std::vector<int32_t> gate_rows(rows);
+  for (int64_t i = 0; i < rows; ++i) gate_rows[static_cast<size_t>(i)] = static_cast<int32_t>(i % 3);
+  for (const int kind : {0, 1, 2, 3, 4}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      if (kind >= 3 && dtype == DType::kBF16) continue;  // what adds does so in float32
+      expect_same("epilogue " + std::to_string(kind), [&](Backend& b) {
+        const Tensor gate = f32(b, {3, out}, gates), y = kind >= 3 ? f32(b, {rows, out}, before) : b.make(dtype, {rows, out});
+        const Tensor which = b.make(DType::kI32, {rows});
+        b.upload(which, gate_rows.data());
+        const Epilogue epilogues[] = {Epilogue::store(), Epilogue::silu(), Epilogue::gelu(), Epilogue::add(), Epilogue::gated_add(gate, which)};
+        b.linear(act(b, {rows, in}, x), &b == plain_.get() ? *of_plain : *of_wide, y, epilogues[kind]);
+        const Tensor result = b.make(DType::kF32, {rows, out});
+        b.convert(y, result);
+        return get(b, dtype == DType::kF32 ? y : result);
+      });
+    }
+  }
+}
+
+TEST_F(CudaWarpgroup, Convolutions) {
+  struct Picture {
+    int64_t batch, height, width, in, out, kernel;
+    ConvPadding padding;
+  };
+  const auto same = ConvPadding::kSame, down = ConvPadding::kDownsample;
+  for (const Picture& s : {Picture{1, 8, 8, 64, 128, 3, same}, {2, 5, 7, 128, 96, 3, same}, {1, 33, 18, 64, 256, 3, same}, {3, 17, 9, 192, 200, 1, same},
+                           {1, 48, 40, 128, 128, 3, same}, {1, 130, 128, 64, 128, 3, same}, {1, 96, 96, 64, 512, 3, same}, {2, 20, 14, 64, 320, 3, down}}) {
+    const auto weight = values_.normal(s.out * s.in * s.kernel * s.kernel, 0.1f), bias = values_.normal(s.out);
+    const auto x = values_.normal(s.batch * s.height * s.width * s.in);
+    const bool halves = s.padding == down;
+    const Shape result{s.batch, halves ? (s.height - 2) / 2 + 1 : s.height, halves ? (s.width - 2) / 2 + 1 : s.width, s.out};
+    const Shape doubled{s.batch, 2 * s.height, 2 * s.width, s.out};
+    const auto before = values_.normal(result.size());
+    const std::string name = std::to_string(s.in) + " to " + std::to_string(s.out) + " at " + std::to_string(s.height) + " x " + std::to_string(s.width);
+    for (const bool adds : {false, true}) {
+      expect_same(name, [&](Backend& b) {
+        const auto w = b.prepare_conv2d(host(weight, {s.out, s.in, s.kernel, s.kernel}), host(bias, {s.out}), s.padding);
+        const Tensor y = f32(b, result, before);
+        b.conv2d(act(b, {s.batch, s.height, s.width, s.in}, x), *w, y, adds ? Epilogue::add() : Epilogue::store());
+        return get(b, y);
+      });
+    }
+    if (halves) continue;
+    expect_same("doubled, " + name, [&](Backend& b) {
+      const auto w = b.prepare_conv2d(host(weight, {s.out, s.in, s.kernel, s.kernel}), host(bias, {s.out}), s.padding);
+      const Tensor y = b.make(DType::kF32, doubled);
+      b.upsample_conv2d(act(b, {s.batch, s.height, s.width, s.in}, x), *w, y);
+      return get(b, y);
+    });
+  }
+}
+
+TEST_F(CudaWarpgroup, AttentionOverPixels) {
+  for (const auto& [tokens, width] : {std::pair<int64_t, int64_t>{256, 128}, {1000, 64}, {4096, 512}, {130, 96}}) {
+    const auto q = values_.normal(tokens * width), k = values_.normal(tokens * width), v = values_.normal(tokens * width);
+    expect_same(std::to_string(tokens) + " of " + std::to_string(width), [&, tokens = tokens, width = width](Backend& b) {
+      const Tensor out = b.make(DType::kF32, {tokens, width});
+      b.dense_attention(f32(b, {tokens, width}, q), f32(b, {tokens, width}, k), f32(b, {tokens, width}, v), 0.1f, out);
+      return get(b, out);
+    });
+  }
+}
+
+#endif
+
+}  // namespace
+}  // namespace ardiff::test
