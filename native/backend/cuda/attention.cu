@@ -1,10 +1,12 @@
-// Attention over the paged cache: one block of threads folds up to kGroupKeys positions of one row and the query heads that share a
-// kv head into a partial softmax; a second kernel folds a row's groups in order. Groups begin at position 0 and at multiples of
-// kGroupKeys, so what a row gets depends on its own query, keys and length: decode, verification and prefill rows are treated alike.
+// Attention over the paged cache: blocks of threads fold up to kGroupKeys positions of a row into a partial softmax; another kernel folds a
+// row's groups in order. Groups begin at position 0 and at multiples of kGroupKeys, so what a row gets depends on its own query, keys
+// and length: decode, verification and prefill rows are treated alike. Here for any cache, one row and the query heads that share a kv
+// head at a time; attention_mma.cu has most caches in bf16.
 #include <algorithm>
 
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/attention_heads.cuh"
+#include "backend/cuda/attention_mma.cuh"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/workspace_plan.h"
@@ -16,26 +18,10 @@ using namespace cuda;
 
 namespace {
 
-constexpr int kGroupKeys = 128;  // keys of one block of threads
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxParts = 8;     // threads that share a column of the sums
 // In the softmax a head has a warp and a key a lane; a column of the sums has a thread, and so has an offset.
 static_assert(kTileKeys == 32 && kAttentionThreads / 32 >= kMaxHeads && kAttentionThreads >= kMaxHeadDim && kAttentionThreads >= kGroupKeys);
-
-// Partial softmax of (row, head, group): the weighted sum of values, and the largest score with the sum of the weights relative to it.
-struct Partials {
-  int groups;     // most groups of a row
-  float* sums;    // (rows, heads, groups, head_dim)
-  float2* stats;  // (rows, heads, groups): largest, sum
-  __device__ int64_t at(int64_t row, int heads, int head, int group) const { return (row * heads + head) * groups + group; }
-};
-
-struct Output {
-  void* data;
-  int64_t stride;
-  bool bf16;
-  __device__ void store(int64_t row, int64_t column, float value) const { store_element(data, bf16, row * stride + column, value); }
-};
 
 // Rows of one tile from the cache to shared memory, (kTileKeys, head_dim); offsets below 0 are zeros.
 template <typename Kv, int kVec>
@@ -186,6 +172,22 @@ __global__ void fold_groups(Partials partials, const int32_t* lengths, int heads
   }
 }
 
+void launch_groups(Queries a, const KvLayer& kv, int64_t rows, const Partials& partials, const Output& out, const Stream& stream) {
+  dispatch(kv, a.group_heads, [&](auto type, auto vec, auto heads) {
+    using Kv = decltype(type);
+    constexpr int kHeads = decltype(heads)::value;
+    const int d = a.cache.head_dim;
+    a.head_tiles = (a.group_heads + kHeads - 1) / kHeads;
+    const size_t shared = 2 * sizeof(Kv) * static_cast<size_t>(kTileKeys * d) +
+                          sizeof(float) * static_cast<size_t>(kHeads * d + std::min(kAttentionThreads / d, kMaxParts) * kHeads * d);
+    const auto kernel = attend_group<Kv, decltype(vec)::value, kHeads>;
+    allow_shared_memory(kernel, shared);
+    const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads * a.head_tiles), static_cast<unsigned>(partials.groups));
+    launch_dependent(stream, {grid, kAttentionThreads, shared}, "paged_attention", kernel, a, elements<const Kv>(kv.keys), elements<const Kv>(kv.values), partials,
+                     out);
+  });
+}
+
 }  // namespace
 
 void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const PagedContext& context, const TensorView& out) {
@@ -212,18 +214,11 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
     a.table_rows += begin;
     a.lengths += begin;
     const Output to{out.data + static_cast<size_t>(begin * out.row_stride) * dtype_size(out.dtype), out.row_stride, out.dtype == DType::kBF16};
-    dispatch(kv, a.group_heads, [&](auto type, auto vec, auto heads) {
-      using Kv = decltype(type);
-      constexpr int kHeads = decltype(heads)::value;
-      a.head_tiles = (a.group_heads + kHeads - 1) / kHeads;
-      const size_t shared = 2 * sizeof(Kv) * static_cast<size_t>(kTileKeys * d) +
-                            sizeof(float) * static_cast<size_t>(kHeads * d + std::min(kAttentionThreads / d, kMaxParts) * kHeads * d);
-      const auto kernel = attend_group<Kv, decltype(vec)::value, kHeads>;
-      allow_shared_memory(kernel, shared);
-      const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads * a.head_tiles), static_cast<unsigned>(most_groups));
-      launch_dependent(stream_, {grid, kAttentionThreads, shared}, "paged_attention", kernel, a, elements<const Kv>(kv.keys), elements<const Kv>(kv.values),
-                       partials, to);
-    });
+    if (takes_attention_mma(kv, a)) {
+      launch_attention_mma(a, kv, rows, context.block_tables.rows(), partials, to, stream_);
+    } else {
+      launch_groups(a, kv, rows, partials, to, stream_);
+    }
     if (most_groups == 1) continue;
     const auto columns = static_cast<unsigned>(std::min((d + 31) / 32 * 32, kAttentionThreads));
     launch_dependent(stream_, {static_cast<unsigned>(rows * a.heads), columns}, "paged_attention", fold_groups, partials, a.lengths, a.heads, d, to);

@@ -16,6 +16,15 @@ __device__ inline void load_matrices(const void* shared, uint32_t& r0, uint32_t&
                : "memory");
 }
 
+// The same of matrices whose rows and columns are exchanged: what a lane gets are two numbers one below the other.
+__device__ inline void load_matrices_transposed(const void* shared, uint32_t& r0, uint32_t& r1, uint32_t& r2, uint32_t& r3) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(r0), "=r"(r1), "=r"(r2), "=r"(r3)
+               : "r"(address)
+               : "memory");
+}
+
 // 16 rows by 16 of depth from `tile` on: lanes 0-15 name rows of the first 8 of depth, lanes 16-31 of the second.
 __device__ inline void load_a_fragment(const __nv_bfloat16* tile, int stride, int lane, uint32_t (&a)[4]) {
   load_matrices(tile + lane % 16 * stride + lane / 16 * 8, a[0], a[1], a[2], a[3]);

@@ -15,6 +15,18 @@ inline void load_matrices(const void* shared, uint32_t& r0, uint32_t& r1, uint32
   }
 }
 
+inline void load_matrices_transposed(const void* shared, uint32_t& r0, uint32_t& r1, uint32_t& r2, uint32_t& r3) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0) emulation::stop("ldmatrix of a row that is not aligned");
+  const int lane = emulation::lane();
+  uint32_t* const to[4] = {&r0, &r1, &r2, &r3};
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    for (int half = 0; half < 2; ++half) {
+      const auto* row = emulation::shuffle(static_cast<const std::byte*>(shared), matrix * 8 + lane % 4 * 2 + half);
+      std::memcpy(reinterpret_cast<std::byte*>(to[matrix]) + 2 * half, row + lane / 4 * 2, 2);
+    }
+  }
+}
+
 inline void load_a_fragment(const __nv_bfloat16* tile, int stride, int lane, uint32_t (&a)[4]) {
   load_matrices(tile + lane % 16 * stride + lane / 16 * 8, a[0], a[1], a[2], a[3]);
 }

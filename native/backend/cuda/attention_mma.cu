@@ -1,0 +1,257 @@
+// A block of threads has up to kGroupKeys positions of one kv head and the queries of rows that stand together and read the same cache:
+// columns (row, head), eight to a tile of tensor core products m16n8k16. Scores are keys times queries, results values times weights, both
+// transposed, so that few columns fill a product. Queries and weights are taken as the sum of two bf16 numbers, which keeps 16 bits
+// of them. A column's numbers do not depend on others: a row has the same bits alone, verified with its neighbours or in a prefill.
+#include <algorithm>
+
+#include "backend/cuda/async_copy.cuh"
+#include "backend/cuda/attention_mma.cuh"
+#include "backend/cuda/launch.cuh"
+#include "backend/cuda/mma.cuh"
+
+namespace ardiff::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+constexpr int kTile = 16;        // keys, or numbers of a head, of one product
+constexpr int kMostTiles = 5;    // of eight columns: eight rows of five query heads
+constexpr int kMostHeadDim = 128;
+constexpr int kPad = 8;          // bf16 behind each row in shared memory: ldmatrix meets no bank twice
+constexpr int kWeightStride = kGroupKeys + kPad;
+static_assert(kWarps * kTile == kGroupKeys);
+
+__host__ __device__ constexpr int stride_of(int head_dim) { return head_dim + kPad; }
+
+// bf16 for the keys of a group, and for the weights in their place once nobody reads them: (2, columns, kWeightStride).
+__host__ __device__ constexpr int key_room(int head_dim, int columns) {
+  const int keys = kGroupKeys * stride_of(head_dim), weights = 2 * columns * kWeightStride;
+  return keys > weights ? keys : weights;
+}
+
+// Rows and columns of a block.
+struct Run {
+  int64_t first;
+  int rows, columns, longest;
+};
+
+__device__ inline int warp_least(int value) {
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) value = min(value, __shfl_xor_sync(0xffffffffu, value, step));
+  return value;
+}
+
+// The rows from `row` on that share its table, up to the next multiple of block_rows; rows: 0 where the row belongs to one before it.
+__device__ inline Run run_of(const Queries& a, int64_t row, int64_t rows, int block_rows) {
+  if (block_rows == 1) return {row, 1, a.group_heads, a.lengths[row]};
+  const int lane = static_cast<int>(threadIdx.x) % 32, within = static_cast<int>(row % block_rows);
+  const int32_t table = a.table_rows[row];
+  if (within != 0 && a.table_rows[row - 1] == table) return {row, 0, 0, 0};
+  const bool shares = within + lane < block_rows && row + lane < rows && a.table_rows[row + lane] == table;
+  const int count = warp_least(shares ? 32 : lane);
+  const int longest = -warp_least(lane < count ? -a.lengths[row + lane] : 0);
+  return {row, count, count * a.group_heads, longest};
+}
+
+// A number as the sum of two bf16, the second what the first leaves.
+__device__ inline void split(float value, bf16* high, bf16* low) {
+  *high = __float2bfloat16_rn(value);
+  *low = __float2bfloat16_rn(value - __bfloat162float(*high));
+}
+
+// Fragments of both parts of eight columns at 16 of depth: parts lie as (columns, stride), the second `low` elements after the first.
+__device__ inline void load_split(const bf16* high, int low, int stride, int lane, uint32_t (&of_high)[2], uint32_t (&of_low)[2]) {
+  load_matrices(high + (lane / 16 != 0 ? low : 0) + lane % 8 * stride + lane / 8 % 2 * 8, of_high[0], of_high[1], of_low[0], of_low[1]);
+}
+
+// Sum or largest over the eight lanes with the same columns.
+template <typename Combine>
+__device__ float over_rows(float value, const Combine& combine) {
+#pragma unroll
+  for (int step = 4; step < 32; step *= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, step));
+  return value;
+}
+
+template <int kTiles>
+__global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
+    attend_group_mma(Queries a, const bf16* keys, const bf16* values, int64_t rows, int block_rows, Partials partials, Output out) {
+  constexpr int kColumns = kTiles * 8;
+  extern __shared__ __align__(16) unsigned char shared[];
+  __shared__ int64_t offsets[kGroupKeys];
+  __shared__ float largest_of[kWarps][kColumns], sum_of[kWarps][kColumns];
+  __shared__ int length_of[kColumns];
+
+  wait_for_predecessor();
+  let_successor_begin();
+  const int kv_head = static_cast<int>(blockIdx.x % static_cast<unsigned>(a.cache.kv_heads));
+  const Run run = run_of(a, static_cast<int64_t>(blockIdx.x) / a.cache.kv_heads, rows, block_rows);
+  const int begin = static_cast<int>(blockIdx.y) * kGroupKeys;
+  if (run.rows == 0 || begin >= run.longest) return;  // the whole block
+  const int count = min(run.longest - begin, kGroupKeys), padded = (count + kTile - 1) / kTile * kTile;
+  const int tiles = (run.columns + 7) / 8;
+  const int d = a.cache.head_dim, stride = stride_of(d);
+  bf16* const key_tile = reinterpret_cast<bf16*>(shared);
+  bf16* const value_tile = key_tile + key_room(d, kColumns);
+  bf16* const queries = value_tile + kGroupKeys * stride;  // (2, kColumns, stride)
+  bf16* const weights = key_tile;
+  const int low_query = kColumns * stride, low_weight = kColumns * kWeightStride;
+
+  const int32_t* table = a.tables + a.table_rows[run.first] * a.table_stride;
+  if (threadIdx.x < kGroupKeys) {
+    const int p = static_cast<int>(threadIdx.x);
+    offsets[p] = p < count ? position_offset(a.cache, table, begin + p, kv_head) : -1;
+  }
+  if (threadIdx.x < kColumns) {
+    const int column = static_cast<int>(threadIdx.x);
+    length_of[column] = column < run.columns ? a.lengths[run.first + column / a.group_heads] : 0;
+  }
+  __syncthreads();
+  const auto load = [&](const bf16* cache, bf16* to) {
+    const int pieces = d / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < padded * pieces; i += kThreads) {
+      const int64_t offset = offsets[i / pieces];
+      const int number = i % pieces * 8;
+      copy_async_16(to + i / pieces * stride + number, cache + (offset < 0 ? 0 : offset + number), offset >= 0);
+    }
+    commit_copies();
+  };
+  load(keys, key_tile);
+  load(values, value_tile);
+  for (int i = static_cast<int>(threadIdx.x); i < tiles * 8 * d; i += kThreads) {
+    const int column = i / d, c = i % d;
+    float value = 0.0f;
+    if (column < run.columns) {
+      value = a.q[(run.first + column / a.group_heads) * a.q_stride + (static_cast<int64_t>(kv_head) * a.group_heads + column % a.group_heads) * d + c];
+    }
+    split(value, queries + column * stride + c, queries + low_query + column * stride + c);
+  }
+  wait_copies<1>();
+  __syncthreads();  // keys and queries are there
+
+  // Scores of the warp's 16 keys: key lane / 4 (+ 8), columns 2 (lane % 4) and the next of each tile.
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int first_key = warp * kTile, my_key = begin + first_key + lane / 4, my_column = lane % 4 * 2;
+  float scores[kTiles][4] = {};
+  if (first_key < count) {
+    for (int k = 0; k < d; k += 16) {
+      uint32_t of_keys[4], high[2], low[2];
+      load_a_fragment(key_tile + first_key * stride + k, stride, lane, of_keys);
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+        if (j >= tiles) break;
+        load_split(queries + j * 8 * stride + k, low_query, stride, lane, high, low);
+        multiply_add(scores[j], of_keys, low);
+        multiply_add(scores[j], of_keys, high);
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kTiles; ++j) {
+    if (j >= tiles) break;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) scores[j][e] = my_key + e / 2 * 8 < length_of[j * 8 + my_column + e % 2] ? scores[j][e] * a.scale : -INFINITY;
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const float most = over_rows(fmaxf(scores[j][e], scores[j][e + 2]), [](float x, float y) { return fmaxf(x, y); });
+      if (lane < 4) largest_of[warp][j * 8 + my_column + e] = most;
+    }
+  }
+  __syncthreads();  // the largest of all warps, and nobody reads the keys any more
+
+#pragma unroll
+  for (int j = 0; j < kTiles; ++j) {
+    if (j >= tiles) break;
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int column = j * 8 + my_column + e;
+      float largest = largest_of[0][column];
+#pragma unroll
+      for (int w = 1; w < kWarps; ++w) largest = fmaxf(largest, largest_of[w][column]);
+      if (largest == -INFINITY) largest = 0.0f;  // a column without keys in this group: all weights are zero
+      const float first = expf(scores[j][e] - largest), second = expf(scores[j][e + 2] - largest);
+      bf16* const to = weights + column * kWeightStride + first_key + lane / 4;
+      split(first, to, to + low_weight);
+      split(second, to + 8, to + 8 + low_weight);
+      const float sum = over_rows(first + second, [](float x, float y) { return x + y; });
+      if (lane < 4) sum_of[warp][column] = sum;
+    }
+  }
+  wait_copies<0>();
+  __syncthreads();  // values and weights are there
+
+  for (int number = warp * kTile; number < d; number += kWarps * kTile) {
+    float sums[kTiles][4] = {};
+    for (int k = 0; k < padded; k += 16) {
+      uint32_t of_values[4], high[2], low[2];
+      load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0], of_values[1], of_values[2],
+                               of_values[3]);
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+        if (j >= tiles) break;
+        load_split(weights + j * 8 * kWeightStride + k, low_weight, kWeightStride, lane, high, low);
+        multiply_add(sums[j], of_values, low);
+        multiply_add(sums[j], of_values, high);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      if (j >= tiles) break;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int column = j * 8 + my_column + e, length = length_of[column];
+        if (column >= run.columns || length <= begin) continue;
+        const int64_t row = run.first + column / a.group_heads;
+        const int head = kv_head * a.group_heads + column % a.group_heads;
+        float sum = 0.0f, largest = -INFINITY;
+#pragma unroll
+        for (int w = 0; w < kWarps; ++w) {
+          sum += sum_of[w][column];
+          largest = fmaxf(largest, largest_of[w][column]);
+        }
+        const int c = number + lane / 4;
+        if (length <= kGroupKeys) {  // the only group of the row
+          out.store(row, static_cast<int64_t>(head) * d + c, sums[j][e] / sum);
+          out.store(row, static_cast<int64_t>(head) * d + c + 8, sums[j][e + 2] / sum);
+        } else {
+          const int64_t at = partials.at(row, a.heads, head, static_cast<int>(blockIdx.y));
+          partials.sums[at * d + c] = sums[j][e];
+          partials.sums[at * d + c + 8] = sums[j][e + 2];
+          if (c == 0) partials.stats[at] = make_float2(largest, sum);
+        }
+      }
+    }
+  }
+}
+
+template <int kTiles>
+void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, const Partials& partials, const Output& out, const Stream& stream) {
+  const int d = a.cache.head_dim;
+  const size_t shared = sizeof(bf16) * static_cast<size_t>(key_room(d, kTiles * 8) + (kGroupKeys + 2 * kTiles * 8) * stride_of(d));
+  const auto kernel = attend_group_mma<kTiles>;
+  allow_shared_memory(kernel, shared);
+  const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads), static_cast<unsigned>(partials.groups));
+  launch_dependent(stream, {grid, kThreads, shared}, "paged_attention", kernel, a, elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows,
+                   block_rows, partials, out);
+}
+
+}  // namespace
+
+bool takes_attention_mma(const KvLayer& kv, const Queries& a) {
+  const int d = a.cache.head_dim;
+  return kv.keys.dtype == DType::kBF16 && d % kTile == 0 && d <= kMostHeadDim && a.group_heads <= kMostTiles * 8;
+}
+
+void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, const Partials& partials, const Output& out, const Stream& stream) {
+  // The tables are on the device: as many as rows mean that each has its own.
+  int block_rows = 1;
+  if (rows > tables) {
+    while (block_rows < 32 && 2 * block_rows * a.group_heads <= kMostTiles * 8) block_rows *= 2;
+  }
+  if (block_rows == 1 && a.group_heads <= 8) {
+    launch<1>(a, kv, rows, block_rows, partials, out, stream);
+  } else {
+    launch<kMostTiles>(a, kv, rows, block_rows, partials, out, stream);
+  }
+}
+
+}  // namespace ardiff::cuda
