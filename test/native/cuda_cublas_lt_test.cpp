@@ -288,7 +288,7 @@ TEST_F(CudaCublasLt, AlgorithmsThatWouldNotKeepTheBitsAreLeftOut) {
   const LinearPart of = part(96, 40);
   const auto x = values_.normal(300 * 96);
   const auto expected = bytes(*backend_, product(*backend_, *layer(*backend_, of), 300, x));
-  for (const char* how : {"parts", "unsteady"}) {
+  for (const char* how : {"parts", "unsteady", "few-first"}) {
     const Environment mode("FAKE_CUBLASLT", how);
     const auto backend = make(kLibrary);
     const auto w = layer(*backend, of);
@@ -300,10 +300,16 @@ TEST_F(CudaCublasLt, AlgorithmsThatWouldNotKeepTheBitsAreLeftOut) {
   }
 }
 
+// Which rule turned down how many, and what was said of its last.
 TEST_F(CudaCublasLt, WithoutSuchAnAlgorithmTheLayerIsAnError) {
   const LinearPart of = part(96, 40);
-  const char* const unsteady = "for weights of 40 x 96 that gives a row the same bits in every batch, of 1 that it names";
-  for (const auto& [how, said] : {std::pair{"only-unsteady", unsteady}, {"refuses", "of 0 that"}}) {
+  const char* const unsteady = "for weights of 40 x 96 that gives a row the same bits in every batch, of 1 that it names; 1 with other bits in another batch, "
+                               "the last algorithm 2 tile 20 stages 15 cluster 3: seen with the layer's weights";
+  const char* const all = "of 5 that it names; 1 not for all numbers of rows, the last algorithm 3 tile 20 stages 15 cluster 3: 65536 rows "
+                          "CUBLAS_STATUS_NOT_SUPPORTED; 1 with a workspace, the last algorithm 6 tile 20 stages 15 cluster 3: 1024 bytes; 1 with other bits in "
+                          "another batch, the last algorithm 2 tile 20 stages 15 cluster 3: seen with the layer's weights; 2 with parts of the depth, the last algorithm 5 tile 20 "
+                          "stages 15 cluster 3: split-K 1, reduction scheme 2";
+  for (const auto& [how, said] : {std::pair{"only-unsteady", unsteady}, {"none-fits", all}, {"refuses", "of 0 that it names"}}) {
     const Environment mode("FAKE_CUBLASLT", how);
     const auto backend = make(kLibrary);
     expect_error([&] { layer(*backend, of); }, ErrorCode::kInvalidArgument, said);

@@ -1,7 +1,7 @@
 #include "backend/cuda/cublas_lt.h"
 
-#include <array>
-#include <span>
+#include <algorithm>
+#include <cstring>
 
 #include "backend/cuda/device.h"
 
@@ -14,7 +14,9 @@ namespace {
 constexpr int kCandidates = 32;
 constexpr uint32_t kAlignment = 16;
 // Small, odd and large: tiles that are not full, and more of them than a device holds at once.
-constexpr int64_t kRowsToTake[] = {1, 17, 64, 300, 4096, 65536};
+constexpr int64_t kRowsToTake[] = {1, 17, 64, 300, CublasLt::kCanonicalRows, 4096, 65536};
+// What the library names for many rows need not take few. The first that gives one decides.
+constexpr int64_t kRowsToAskFor[] = {CublasLt::kCanonicalRows, 4096, 64, 1};
 
 // A descriptor of the library, destroyed with its owner.
 template <typename T, Status (*Library::*kDestroy)(T)>
@@ -82,8 +84,7 @@ CublasLt::~CublasLt() {
   (void)library_->Destroy(handle_);
 }
 
-const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& steady) {
-  if (const auto known = algorithms_.find({depth, columns}); known != algorithms_.end()) return known->second;
+std::vector<HeuristicResult> CublasLt::candidates(int64_t depth, int64_t columns, int64_t rows) const {
   const Library& l = *library_;
   Owned<Preference, &Library::MatmulPreferenceDestroy> preference(l);
   l.check(l.MatmulPreferenceCreate(&preference.it), "describe what is preferred");
@@ -96,41 +97,89 @@ const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& st
                            PreferenceAttribute::kMinAlignmentD}) {
     prefer(which, kAlignment);
   }
-  const Layouts layouts = packed(l, depth, columns, kCanonicalRows);
-  std::array<HeuristicResult, kCandidates> candidates{};
+  const Layouts layouts = packed(l, depth, columns, rows);
+  std::vector<HeuristicResult> named(kCandidates);
   int found = 0;
   const Status status = l.MatmulAlgoGetHeuristic(handle_, product_, layouts.weight(), layouts.x(), layouts.sums(), layouts.sums(), preference.it,
-                                                 kCandidates, candidates.data(), &found);
-  if (status != kNotSupported) l.check(status, "choose an algorithm");  // that is the word for: none
-  for (const HeuristicResult& candidate : std::span(candidates).first(static_cast<size_t>(found))) {
-    const Algo& algo = candidate.algo;
-    if (candidate.state != kSuccess || candidate.workspace_size != 0 || !sums_in_one_piece(algo)) continue;
-    if (!takes_any_rows(algo, depth, columns) || !steady(algo)) continue;
-    return algorithms_.emplace(std::pair{depth, columns}, algo).first->second;
-  }
-  fail(ErrorCode::kInvalidArgument, "cuBLASLt ", version(), " (ARDIFF_CUDA_BLASLT) has no algorithm for weights of ", columns, " x ", depth,
-       " that gives a row the same bits in every batch, of ", found, " that it names");
+                                                 kCandidates, named.data(), &found);
+  if (status == kNotSupported) return {};  // the word for: none
+  l.check(status, "choose an algorithm");
+  named.resize(static_cast<size_t>(found));
+  return named;
 }
 
-bool CublasLt::sums_in_one_piece(const Algo& algorithm) const {
+const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& steady) {
+  if (const auto known = algorithms_.find({depth, columns}); known != algorithms_.end()) return known->second;
+  std::vector<Algo> seen;
+  struct Refused {
+    int count = 0;
+    std::string last;
+  };
+  std::map<std::string, Refused> refused;  // of each rule
+  for (const int64_t rows : kRowsToAskFor) {
+    for (const HeuristicResult& candidate : candidates(depth, columns, rows)) {
+      const Algo& algo = candidate.algo;
+      if (std::any_of(seen.begin(), seen.end(), [&](const Algo& other) { return std::memcmp(&other, &algo, sizeof algo) == 0; })) continue;
+      seen.push_back(algo);
+      const std::optional<Refusal> refusal = judge(candidate, depth, columns, steady);
+      if (!refusal) return algorithms_.emplace(std::pair{depth, columns}, algo).first->second;
+      Refused& of_rule = refused[refusal->rule];
+      ++of_rule.count;
+      of_rule.last = settings(algo) + ": " + refusal->said;
+    }
+  }
+  std::string why;
+  for (const auto& [rule, of_rule] : refused) why += "; " + std::to_string(of_rule.count) + " " + rule + ", the last " + of_rule.last;
+  fail(ErrorCode::kInvalidArgument, "cuBLASLt ", version(), " (ARDIFF_CUDA_BLASLT) has no algorithm for weights of ", columns, " x ", depth,
+       " that gives a row the same bits in every batch, of ", seen.size(), " that it names", why);
+}
+
+std::optional<CublasLt::Refusal> CublasLt::judge(const HeuristicResult& candidate, int64_t depth, int64_t columns, const Steady& steady) const {
+  if (candidate.state != kSuccess) return Refusal{"not to be used", library_->GetStatusName(candidate.state)};
+  if (candidate.workspace_size != 0) return Refusal{"with a workspace", std::to_string(candidate.workspace_size) + " bytes"};
+  if (std::string parts = parts_of_sums(candidate.algo); !parts.empty()) return Refusal{"with parts of the depth", std::move(parts)};
+  if (std::string rows = rows_not_taken(candidate.algo, depth, columns); !rows.empty()) return Refusal{"not for all numbers of rows", std::move(rows)};
+  if (!steady(candidate.algo)) return Refusal{"with other bits in another batch", "seen with the layer's weights"};
+  return std::nullopt;
+}
+
+// Empty: none.
+std::string CublasLt::parts_of_sums(const Algo& algorithm) const {
   int32_t split = 0;
   uint32_t reduction = 0;
   size_t written = 0;
   const Library& l = *library_;
   l.check(l.MatmulAlgoConfigGetAttribute(&algorithm, AlgoAttribute::kSplitK, &split, sizeof split, &written), "ask an algorithm");
   l.check(l.MatmulAlgoConfigGetAttribute(&algorithm, AlgoAttribute::kReductionScheme, &reduction, sizeof reduction, &written), "ask an algorithm");
-  return split <= 1 && reduction == kNoReduction;
+  if (split <= 1 && reduction == kNoReduction) return "";
+  return "split-K " + std::to_string(split) + ", reduction scheme " + std::to_string(reduction);
 }
 
-bool CublasLt::takes_any_rows(const Algo& algorithm, int64_t depth, int64_t columns) const {
+// Empty: it takes all that are asked for.
+std::string CublasLt::rows_not_taken(const Algo& algorithm, int64_t depth, int64_t columns) const {
   const Library& l = *library_;
+  std::string out;
   for (const int64_t rows : kRowsToTake) {
     const Layouts layouts = packed(l, depth, columns, rows);
     HeuristicResult result{};
     const Status status = l.MatmulAlgoCheck(handle_, product_, layouts.weight(), layouts.x(), layouts.sums(), layouts.sums(), &algorithm, &result);
-    if (status != kSuccess || result.workspace_size != 0) return false;
+    if (status == kSuccess && result.workspace_size == 0) continue;
+    out += (out.empty() ? "" : ", ") + std::to_string(rows) + " rows ";
+    out += status != kSuccess ? l.GetStatusName(status) : std::to_string(result.workspace_size) + " bytes of workspace";
   }
-  return true;
+  return out;
+}
+
+// As numbers of the library's enumerations; what it does not tell of this one is left out.
+std::string CublasLt::settings(const Algo& algorithm) const {
+  const auto told = [&](const char* name, AlgoAttribute which, auto value) {
+    size_t written = 0;
+    const bool known = library_->MatmulAlgoConfigGetAttribute(&algorithm, which, &value, sizeof value, &written) == kSuccess;
+    return known ? std::string(name) + std::to_string(value) : "";
+  };
+  return told("algorithm ", AlgoAttribute::kId, int32_t{}) + told(" tile ", AlgoAttribute::kTile, uint32_t{}) +
+         told(" stages ", AlgoAttribute::kStages, uint32_t{}) + told(" cluster ", AlgoAttribute::kClusterShape, uint16_t{}) +
+         told(" option ", AlgoAttribute::kCustomOption, uint32_t{});
 }
 
 void CublasLt::multiply(const LtTask& t, const Algo& algorithm, cudaStream_t stream) const {

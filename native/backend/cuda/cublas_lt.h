@@ -1,8 +1,8 @@
 // Products of layers whose rows come in whole pictures (Ops::prepare_picture_linear) by cuBLASLt: sums in float32, which our kernels
 // finish. Off unless it is asked for; docs/cuda.md, cuBLASLt, says why it may be used there and nowhere else.
 //
-// One algorithm for every shape of weights, whatever the number of rows: the library's first choice for kCanonicalRows rows among those
-// that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could meet), that the library takes for
+// One algorithm for every shape of weights, whatever the number of rows: the library's first choice for kCanonicalRows rows, or else for
+// other numbers of rows, among those that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could meet), that the library takes for
 // every other number of rows as well, and whose rows have been seen to keep their bits in batches of all kinds.
 #pragma once
 
@@ -11,8 +11,10 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "backend/cuda/cublas_lt_library.h"
 
@@ -42,16 +44,24 @@ class CublasLt {
 
   std::string version() const { return library_->version(); }
 
-  // The algorithm of a shape; `steady` says of a candidate whether rows keep their bits with it, and is asked once a shape. Throws
-  // kInvalidArgument where there is none.
+  // The algorithm of a shape; `steady` says of a candidate whether rows keep their bits with it, and is not asked again once a shape has
+  // its algorithm. Throws kInvalidArgument where there is none, with how many candidates each rule turned down.
   using Steady = std::function<bool(const lt::Algo&)>;
   const lt::Algo& algorithm(int64_t depth, int64_t columns, const Steady& steady);
 
   void multiply(const LtTask& task, const lt::Algo& algorithm, cudaStream_t stream) const;
 
  private:
-  bool sums_in_one_piece(const lt::Algo& algorithm) const;
-  bool takes_any_rows(const lt::Algo& algorithm, int64_t depth, int64_t columns) const;
+  // Why a candidate is not taken: the rule, and what the library said.
+  struct Refusal {
+    const char* rule;
+    std::string said;
+  };
+  std::vector<lt::HeuristicResult> candidates(int64_t depth, int64_t columns, int64_t rows) const;
+  std::optional<Refusal> judge(const lt::HeuristicResult& candidate, int64_t depth, int64_t columns, const Steady& steady) const;
+  std::string parts_of_sums(const lt::Algo& algorithm) const;
+  std::string rows_not_taken(const lt::Algo& algorithm, int64_t depth, int64_t columns) const;
+  std::string settings(const lt::Algo& algorithm) const;
 
   std::shared_ptr<const lt::Library> library_;
   lt::Handle handle_ = nullptr;

@@ -27,9 +27,13 @@ enum class PreferenceAttribute : int {
   kMinAlignmentD = 8,
 };
 enum class AlgoAttribute : int {
-  kId = 0,               // int32
-  kSplitK = 2,           // int32
+  kId = 0,               // int32, and so all four bytes of those without a word
+  kTile = 1,
+  kSplitK = 2,
   kReductionScheme = 3,  // uint32
+  kCustomOption = 5,
+  kStages = 6,
+  kClusterShape = 8,  // uint16
 };
 
 // Of the library; only pointers are passed.

@@ -23,6 +23,8 @@ static_assert(int(PreferenceAttribute::kMinAlignmentC) == CUBLASLT_MATMUL_PREF_M
 static_assert(int(PreferenceAttribute::kMinAlignmentD) == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
 static_assert(int(AlgoAttribute::kId) == CUBLASLT_ALGO_CONFIG_ID && int(AlgoAttribute::kSplitK) == CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
 static_assert(int(AlgoAttribute::kReductionScheme) == CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
+static_assert(int(AlgoAttribute::kTile) == CUBLASLT_ALGO_CONFIG_TILE_ID && int(AlgoAttribute::kStages) == CUBLASLT_ALGO_CONFIG_STAGES_ID);
+static_assert(int(AlgoAttribute::kCustomOption) == CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION && int(AlgoAttribute::kClusterShape) == CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID);
 static_assert(sizeof(Algo) == sizeof(cublasLtMatmulAlgo_t) && sizeof(HeuristicResult) == sizeof(cublasLtMatmulHeuristicResult_t));
 static_assert(offsetof(HeuristicResult, workspace_size) == offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize));
 static_assert(offsetof(HeuristicResult, state) == offsetof(cublasLtMatmulHeuristicResult_t, state));

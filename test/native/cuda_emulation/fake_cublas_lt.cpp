@@ -8,6 +8,8 @@
 //   parts                 names algorithms first that add parts of the depth, or want a workspace, against what was asked for
 //   unsteady              names one first whose sums depend on the number of rows, then one, of other sums, that takes no more than 4096
 //   only-unsteady         names no other
+//   none-fits             names all of these and none that could be used
+//   few-first             names what takes no more than 4096 rows, for 512 rows, and the one that could be used for others alone
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -89,11 +91,13 @@ float value(const void* matrix, int64_t at) {
   return out;
 }
 
-std::vector<Id> named() {
+std::vector<Id> named(uint64_t rows) {
   const std::string how = mode();
+  if (how == "few-first") return rows == 512 ? std::vector{kFewRows} : std::vector{kFewRows, kSteady};
   if (how == "parts") return {kSplit, kReduces, kWorkspace, kSteady};
   if (how == "unsteady") return {kUnsteady, kFewRows, kSteady};
   if (how == "only-unsteady") return {kUnsteady};
+  if (how == "none-fits") return {kSplit, kReduces, kWorkspace, kUnsteady, kFewRows};
   return {kSteady};
 }
 
@@ -155,7 +159,7 @@ int cublasLtMatmulAlgoGetHeuristic(void*, Desc* desc, Layout* a, Layout* b, Layo
     if (alignment != 16) return kInvalidValue;  // what is not said would be taken to be 256
   }
   if (preference->workspace != 0 || preference->reductions != 0 || !fits(desc, a, b, c, d)) return kInvalidValue;
-  for (const Id id : named()) {
+  for (const Id id : named(b->columns)) {
     if (*found == wanted) break;
     out[(*found)++] = {{kMagic, id, {}}, id == kWorkspace ? size_t{1024} : 0, kSuccess, 1.0f, {}};
   }
@@ -168,10 +172,18 @@ int cublasLtMatmulAlgoCheck(void*, Desc* desc, Layout* a, Layout* b, Layout* c, 
   return kSuccess;
 }
 int cublasLtMatmulAlgoConfigGetAttribute(const Algo* algo, int which, void* to, size_t bytes, size_t* written) {
-  if (bytes != 4) return kInvalidValue;
-  const int32_t answer = which == 0 ? static_cast<int32_t>(algo->id) : which == 2 ? (algo->id == kSplit ? 2 : 1) : which == 3 ? (algo->id == kReduces ? 2 : 0) : -1;
-  if (answer < 0) return kInvalidValue;
-  std::memcpy(to, &answer, bytes);
+  if (bytes != (which == 7 || which == 8 ? 2 : 4)) return kInvalidValue;
+  int32_t answer = 0;
+  switch (which) {
+    case 0: answer = static_cast<int32_t>(algo->id); break;
+    case 1: answer = 20; break;
+    case 2: answer = algo->id == kSplit ? 2 : 1; break;
+    case 3: answer = algo->id == kReduces ? 2 : 0; break;
+    case 6: answer = 15; break;
+    case 8: answer = 3; break;
+    default: return kInvalidValue;  // as the library says of what an algorithm does not have
+  }
+  std::memcpy(to, &answer, bytes);  // little-endian
   *written = bytes;
   return kSuccess;
 }
