@@ -336,7 +336,7 @@ TEST(CudaGraphs, AreSwitchedByTheEnvironment) {
   } catch (const Error& error) {
     GTEST_SKIP() << error.what();
   }
-  for (const auto& [value, expected] : {std::pair("1", true), {"0", false}, {"", false}}) {
+  for (const auto& [value, expected] : {std::pair("1", true), {"0", false}, {"", true}}) {
     setenv("ARDIFF_CUDA_GRAPHS", value, 1);
     EXPECT_EQ(make_backend({"cuda", "float32", 0})->keeps_stretches(), expected) << value;
   }
