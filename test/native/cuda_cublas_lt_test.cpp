@@ -188,18 +188,19 @@ TEST_F(CudaCublasLt, IsPartOfAGraph) {
   const LinearPart of = part(64, 48);
   const auto w = layer(*graphs, of), plain = layer(*backend_, of);
   const StretchOwner owner;
-  const int64_t rows = 70;
-  const Tensor x = graphs->make(DType::kBF16, {rows, 64}), y = graphs->make(DType::kF32, {rows, 48});
-  for (int turn = 0; turn < 4; ++turn) {
-    const auto numbers = values_.normal(rows * 64);
-    std::vector<bf16_t> rounded;
-    for (const float value : numbers) rounded.push_back(f32_to_bf16(value));
-    graphs->upload(x, rounded.data());
-    graphs->run_stretch(StretchKey(owner).add(x.view).add(y.view), [&] { graphs->linear(x, *w, y, Epilogue::silu()); });
-    EXPECT_EQ(bytes(*graphs, y), bytes(*backend_, product(*backend_, *plain, rows, numbers, Epilogue::silu()))) << turn;
+  for (const int64_t rows : {70, 4200}) {  // 4200: with a workspace
+    const Tensor x = graphs->make(DType::kBF16, {rows, 64}), y = graphs->make(DType::kF32, {rows, 48});
+    for (int turn = 0; turn < 4; ++turn) {
+      const auto numbers = values_.normal(rows * 64);
+      std::vector<bf16_t> rounded;
+      for (const float value : numbers) rounded.push_back(f32_to_bf16(value));
+      graphs->upload(x, rounded.data());
+      graphs->run_stretch(StretchKey(owner).add(x.view).add(y.view), [&] { graphs->linear(x, *w, y, Epilogue::silu()); });
+      EXPECT_EQ(bytes(*graphs, y), bytes(*backend_, product(*backend_, *plain, rows, numbers, Epilogue::silu()))) << rows << ", " << turn;
+    }
   }
-  EXPECT_EQ(graphs->stretch_counts().recorded, 1);
-  EXPECT_EQ(graphs->stretch_counts().replayed, 3);
+  EXPECT_EQ(graphs->stretch_counts().recorded, 2);
+  EXPECT_EQ(graphs->stretch_counts().replayed, 6);
 }
 
 TEST_F(CudaCublasLt, IsSwitchedByTheEnvironment) {
@@ -283,6 +284,29 @@ TEST_F(CudaCublasLt, LayersOfWholePicturesAreTransDiffsAndTheAutoencoders) {
   EXPECT_EQ(shapes("nextstep-tiny"), 1);
 }
 
+// What may be used wants 4 bytes for many rows, and has them; it takes them from 300 rows on.
+TEST_F(CudaCublasLt, ManyRowsHaveAWorkspace) {
+  const auto w = layer(*backend_, part(64, 32));
+  const auto x = values_.normal(600 * 64);
+  calls("count rows");
+  const auto all = bytes(*backend_, product(*backend_, *w, 600, x));
+  EXPECT_EQ(calls("count rows"), 1);
+  const auto some = bytes(*backend_, product(*backend_, *w, 299, x));
+  EXPECT_EQ(calls("count rows"), 0);
+  EXPECT_EQ(0, std::memcmp(some.data(), all.data(), some.size()));
+}
+
+// There when the backend is, and priced to the byte.
+TEST_F(CudaCublasLt, ItsWorkspaceIsPriced) {
+  const size_t empty = emulation::used_memory();
+  const auto without = make("0");
+  const size_t used_without = emulation::used_memory() - empty;
+  const auto with = make(kLibrary);
+  const size_t used_with = emulation::used_memory() - empty - used_without;
+  EXPECT_EQ(used_with - used_without, size_t{256});
+  EXPECT_EQ(with->op_memory_bytes(0) - without->op_memory_bytes(0), size_t{256});
+}
+
 // Whatever else the library names first, the one whose bits do not depend on the batch is taken: those of the run without the others.
 TEST_F(CudaCublasLt, AlgorithmsThatWouldNotKeepTheBitsAreLeftOut) {
   const LinearPart of = part(96, 40);
@@ -306,10 +330,15 @@ TEST_F(CudaCublasLt, WithoutSuchAnAlgorithmTheLayerIsAnError) {
   const char* const unsteady = "for weights of 40 x 96 that gives a row the same bits in every batch, of 1 that it names; 1 with other bits in another batch, "
                                "the last algorithm 2 tile 20 stages 15 cluster 3: seen with the layer's weights";
   const char* const all = "of 5 that it names; 1 not for all numbers of rows, the last algorithm 3 tile 20 stages 15 cluster 3: 65536 rows "
-                          "CUBLAS_STATUS_NOT_SUPPORTED; 1 with a workspace, the last algorithm 6 tile 20 stages 15 cluster 3: 1024 bytes; 1 with other bits in "
+                          "CUBLAS_STATUS_NOT_SUPPORTED; 1 with a large workspace, the last algorithm 6 tile 20 stages 15 cluster 3: 1024 bytes; 1 with other bits in "
                           "another batch, the last algorithm 2 tile 20 stages 15 cluster 3: seen with the layer's weights; 2 with parts of the depth, the last algorithm 5 tile 20 "
                           "stages 15 cluster 3: split-K 1, reduction scheme 2";
-  for (const auto& [how, said] : {std::pair{"only-unsteady", unsteady}, {"none-fits", all}, {"refuses", "of 0 that it names"}}) {
+  for (const auto& [how, said] : {std::pair{"only-unsteady", unsteady},
+                                 {"only-unsteady-many", "of 1 that it names; 1 with other bits in another batch, the last algorithm 8 tile 20 stages 15 cluster 3"},
+                                 {"only-grows", "of 1 that it names; 1 not for all numbers of rows, the last algorithm 7 tile 20 stages 15 cluster 3: 4096 rows 1024 "
+                                                "bytes of workspace, 65536 rows 1024 bytes of workspace"},
+                                 {"none-fits", all},
+                                 {"refuses", "of 0 that it names"}}) {
     const Environment mode("FAKE_CUBLASLT", how);
     const auto backend = make(kLibrary);
     expect_error([&] { layer(*backend, of); }, ErrorCode::kInvalidArgument, said);

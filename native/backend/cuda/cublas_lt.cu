@@ -64,6 +64,12 @@ Layouts packed(const Library& library, int64_t depth, int64_t columns, int64_t r
 }  // namespace
 
 CublasLt::CublasLt(const std::string& path) : library_(load_library(path)) {
+  void* workspace = nullptr;
+  check_cuda(cudaMalloc(&workspace, kWorkspaceBytes), "allocate cuBLASLt's workspace");
+  workspace_.reset(workspace);
+  // What lies there at first is not documented to matter; this way it is the same in every run.
+  check_cuda(cudaMemsetAsync(workspace, 0, kWorkspaceBytes, nullptr), "clear memory");
+  check_cuda(cudaStreamSynchronize(nullptr), "clear memory");
   const Library& l = *library_;
   try {
     l.check(l.Create(&handle_), "create a handle");
@@ -91,7 +97,7 @@ std::vector<HeuristicResult> CublasLt::candidates(int64_t depth, int64_t columns
   const auto prefer = [&](PreferenceAttribute which, auto value) {
     l.check(l.MatmulPreferenceSetAttribute(preference.it, which, &value, sizeof value), "describe what is preferred");
   };
-  prefer(PreferenceAttribute::kMaxWorkspaceBytes, uint64_t{0});
+  prefer(PreferenceAttribute::kMaxWorkspaceBytes, uint64_t{kWorkspaceBytes});
   prefer(PreferenceAttribute::kReductionSchemeMask, uint32_t{kNoReduction});
   for (const auto which : {PreferenceAttribute::kMinAlignmentA, PreferenceAttribute::kMinAlignmentB, PreferenceAttribute::kMinAlignmentC,
                            PreferenceAttribute::kMinAlignmentD}) {
@@ -136,7 +142,7 @@ const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& st
 
 std::optional<CublasLt::Refusal> CublasLt::judge(const HeuristicResult& candidate, int64_t depth, int64_t columns, const Steady& steady) const {
   if (candidate.state != kSuccess) return Refusal{"not to be used", library_->GetStatusName(candidate.state)};
-  if (candidate.workspace_size != 0) return Refusal{"with a workspace", std::to_string(candidate.workspace_size) + " bytes"};
+  if (candidate.workspace_size > kWorkspaceBytes) return Refusal{"with a large workspace", std::to_string(candidate.workspace_size) + " bytes"};
   if (std::string parts = parts_of_sums(candidate.algo); !parts.empty()) return Refusal{"with parts of the depth", std::move(parts)};
   if (std::string rows = rows_not_taken(candidate.algo, depth, columns); !rows.empty()) return Refusal{"not for all numbers of rows", std::move(rows)};
   if (!steady(candidate.algo)) return Refusal{"with other bits in another batch", "seen with the layer's weights"};
@@ -163,7 +169,7 @@ std::string CublasLt::rows_not_taken(const Algo& algorithm, int64_t depth, int64
     const Layouts layouts = packed(l, depth, columns, rows);
     HeuristicResult result{};
     const Status status = l.MatmulAlgoCheck(handle_, product_, layouts.weight(), layouts.x(), layouts.sums(), layouts.sums(), &algorithm, &result);
-    if (status == kSuccess && result.workspace_size == 0) continue;
+    if (status == kSuccess && result.workspace_size <= kWorkspaceBytes) continue;
     out += (out.empty() ? "" : ", ") + std::to_string(rows) + " rows ";
     out += status != kSuccess ? l.GetStatusName(status) : std::to_string(result.workspace_size) + " bytes of workspace";
   }
@@ -186,7 +192,7 @@ void CublasLt::multiply(const LtTask& t, const Algo& algorithm, cudaStream_t str
   const Layouts layouts(*library_, t.depth, t.columns, t.rows, t.x_stride, t.sums_stride);
   const float one = 1.0f, zero = 0.0f;
   library_->check(library_->Matmul(handle_, product_, &one, t.weight, layouts.weight(), t.x, layouts.x(), &zero, t.sums, layouts.sums(), t.sums,
-                                   layouts.sums(), &algorithm, nullptr, 0, stream),
+                                   layouts.sums(), &algorithm, workspace_.get(), kWorkspaceBytes, stream),
                   "multiply");
 }
 

@@ -2,8 +2,9 @@
 // finish. Off unless it is asked for; docs/cuda.md, cuBLASLt, says why it may be used there and nowhere else.
 //
 // One algorithm for every shape of weights, whatever the number of rows: the library's first choice for kCanonicalRows rows, or else for
-// other numbers of rows, among those that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could meet), that the library takes for
-// every other number of rows as well, and whose rows have been seen to keep their bits in batches of all kinds.
+// other numbers of rows, among those that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could
+// meet), that the library takes for every other number of rows as well, and whose rows have been seen to keep their bits in batches of all
+// kinds.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -35,6 +36,10 @@ struct LtTask {
 class CublasLt {
  public:
   static constexpr int64_t kCanonicalRows = 512;
+  // Of device memory, for all products. Hopper's kernels want 4 bytes where there are more tiles than fit at once: a counter, from which
+  // their scheduler takes the next tile. The sums of the smallest tile of their products, 64 x 8 floats, are 2048 bytes: parts of such sums
+  // cannot meet in 256. (Counters for parts that meet in the result itself could lie there: a reduction scheme, which is asked about.)
+  static constexpr size_t kWorkspaceBytes = 256;
 
   // path: as load_library takes it. The current device's.
   explicit CublasLt(const std::string& path);
@@ -49,6 +54,7 @@ class CublasLt {
   using Steady = std::function<bool(const lt::Algo&)>;
   const lt::Algo& algorithm(int64_t depth, int64_t columns, const Steady& steady);
 
+  // On one stream only, since products share the workspace. A graph that takes the product up uses it too: *this must outlive it.
   void multiply(const LtTask& task, const lt::Algo& algorithm, cudaStream_t stream) const;
 
  private:
@@ -63,7 +69,12 @@ class CublasLt {
   std::string rows_not_taken(const lt::Algo& algorithm, int64_t depth, int64_t columns) const;
   std::string settings(const lt::Algo& algorithm) const;
 
+  struct Free {
+    void operator()(void* memory) const { (void)cudaFree(memory); }
+  };
+
   std::shared_ptr<const lt::Library> library_;
+  std::unique_ptr<void, Free> workspace_;  // kWorkspaceBytes
   lt::Handle handle_ = nullptr;
   lt::MatmulDesc product_ = nullptr;
   std::map<std::pair<int64_t, int64_t>, lt::Algo> algorithms_;  // of depth, columns

@@ -36,26 +36,42 @@ __global__ void compare_kernel(const float* a, const float* b, int64_t rows, int
   }
 }
 
+// More tiles than a device holds at once (132 multiprocessors, tiles of 128 x 256 and less), so that what a kernel does from the second
+// on is compared too; for wide layers, which have as many tiles sooner, as many rows as the memory takes that is priced whatever the
+// layers and limits are (memory_price.cu): dense_attention.cu's scores for sums, linear.cu's uploads for inputs.
+constexpr int64_t kManyRows = 4096;
+constexpr int64_t kSumBytes = int64_t{128} << 20, kInputBytes = int64_t{32} << 20;
+
+int64_t rows_to_compare_with(int64_t depth, int64_t stride) {
+  constexpr int64_t kRows = CublasLt::kCanonicalRows;
+  const int64_t of_sums = kSumBytes / (stride * static_cast<int64_t>(sizeof(float))) - kRows - 1;  // those of the products compared, and the answer
+  const int64_t of_inputs = kInputBytes / (depth * static_cast<int64_t>(sizeof(bf16)));
+  return std::clamp(std::min(of_sums, of_inputs), kRows, kManyRows);
+}
+
 }  // namespace
 
 bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns, Workspace& inputs,
                           Workspace& workspace, cudaStream_t stream) {
   constexpr int64_t kRows = CublasLt::kCanonicalRows;
-  const int64_t stride = round_up(columns, 4);
+  const int64_t stride = round_up(columns, 4), many = rows_to_compare_with(depth, stride);
   WorkspacePlan plan;
-  const size_t all_at = plan.add<float>(kRows * stride), some_at = plan.add<float>(kRows * stride), differs_at = plan.add<int>(1);
+  const size_t all_at = plan.add<float>(many * stride), some_at = plan.add<float>(kRows * stride), differs_at = plan.add<int>(1);
   auto* const base = workspace.get<std::byte>(static_cast<int64_t>(plan.bytes()));
   auto *const all = reinterpret_cast<float*>(base + all_at), *const some = reinterpret_cast<float*>(base + some_at);
   auto* const differs = reinterpret_cast<int*>(base + differs_at);
-  auto* const x = inputs.get<bf16>(kRows * depth);
-  pattern_kernel<<<blocks_for(kRows * depth), kBlock, 0, stream>>>(x, kRows * depth);
+  auto* const x = inputs.get<bf16>(many * depth);
+  pattern_kernel<<<blocks_for(many * depth), kBlock, 0, stream>>>(x, many * depth);
   check_launch("cuBLASLt's check");
   check_cuda(cudaMemsetAsync(differs, 0, sizeof(int), stream), "clear memory");
-  LtTask task{x, depth, kRows, depth, columns, weight, all, stride};
+  LtTask task{x, depth, many, depth, columns, weight, all, stride};
   lt.multiply(task, algorithm, stream);
-  // Some of the last rows, so that a row also stands at another place of its tile.
-  for (const int64_t rows : {int64_t{1}, int64_t{17}, int64_t{64}, int64_t{200}, kRows - 1}) {
-    const int64_t first = kRows - rows;
+  struct Rows {
+    int64_t first, count;
+  };
+  // Those that end with the canonical ones, so that a row also stands at another place of its tile; and the last.
+  const Rows parts[] = {{kRows - 1, 1}, {kRows - 17, 17}, {kRows - 64, 64}, {kRows - 200, 200}, {1, kRows - 1}, {0, kRows}, {many - kRows, kRows}};
+  for (const auto [first, rows] : parts) {
     task.x = x + first * depth;
     task.rows = rows;
     task.sums = some;

@@ -1,4 +1,5 @@
 // What the backend's memory holds, told by shapes: of prepared weights as linear.cu and conv2d.cu lay them out, and of what ops keep.
+#include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/product.cuh"
@@ -38,12 +39,13 @@ size_t CudaBackend::conv2d_bytes(int64_t in, int64_t out, int64_t kernel) const 
   return static_cast<size_t>(out * kernel * kernel * depth) * dtype_size(info_.dtype) + static_cast<size_t>(out) * sizeof(float);
 }
 
-// A workspace that grows takes half as much again (memory.cu). cuBLASLt's products have their sums in it too, as many at once, and are
-// given no other memory.
+// A workspace that grows takes half as much again (memory.cu). cuBLASLt's products have their sums in it too, as many at once; their
+// own workspace does not grow.
 size_t CudaBackend::op_memory_bytes(size_t largest_input) const {
   const auto most = static_cast<size_t>(std::max({limits_.product_sums, limits_.attention_sums, kDenseAttention}));
   const size_t together = most + std::max(largest_input, kUpload);
-  return together + together / 2 + static_cast<size_t>(graphs_.most_memory());
+  const size_t of_cublas_lt = cublas_lt_ != nullptr ? CublasLt::kWorkspaceBytes : 0;
+  return together + together / 2 + of_cublas_lt + static_cast<size_t>(graphs_.most_memory());
 }
 
 }  // namespace ardiff

@@ -5,9 +5,11 @@
 //
 // FAKE_CUBLASLT, looked at in every call, makes it misbehave:
 //   fail-create, fail-multiply, no-memory, refuses   a call answers with an error; refuses: no algorithm
-//   parts                 names algorithms first that add parts of the depth, or want a workspace, against what was asked for
+//   parts                 names algorithms first that add parts of the depth, or want a large workspace, against what was asked for
 //   unsteady              names one first whose sums depend on the number of rows, then one, of other sums, that takes no more than 4096
 //   only-unsteady         names no other
+//   only-unsteady-many    names one whose sums are others from 1000 rows on
+//   only-grows            names one that wants a large workspace from 4096 rows on
 //   none-fits             names all of these and none that could be used
 //   few-first             names what takes no more than 4096 rows, for 512 rows, and the one that could be used for others alone
 #include <cmath>
@@ -40,7 +42,7 @@ struct Preference {
   uint32_t reductions = 7;             // all of them
   uint32_t alignment[4] = {256, 256, 256, 256};
 };
-enum Id : uint64_t { kSteady = 1, kUnsteady, kFewRows, kSplit, kReduces, kWorkspace };
+enum Id : uint64_t { kSteady = 1, kUnsteady, kFewRows, kSplit, kReduces, kWorkspace, kGrows, kUnsteadyMany };
 struct Algo {
   uint64_t magic, id, rest[6];
 };
@@ -52,6 +54,12 @@ struct Result {
   int reserved[4];
 };
 constexpr uint64_t kMagic = 0x1f4c0b1a5;
+
+// What may be used wants 4 bytes from 300 rows on, as an H100's kernels do for wide layers: a counter of rows, as theirs is of tiles.
+size_t wanted_workspace(uint64_t id, uint64_t rows) {
+  if (id == kWorkspace || (id == kGrows && rows >= 4096)) return 1024;
+  return rows >= 300 ? 4 : 0;
+}
 
 std::map<std::string, int>& counts() {
   static std::map<std::string, int> all;
@@ -82,7 +90,7 @@ bool fits(const Desc* desc, const Layout* a, const Layout* b, const Layout* c, c
   return types && shapes;
 }
 
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+bool aligned(const void* pointer, uintptr_t to = 16) { return reinterpret_cast<uintptr_t>(pointer) % to == 0; }
 
 float value(const void* matrix, int64_t at) {
   const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(matrix)[at]) << 16;
@@ -97,6 +105,8 @@ std::vector<Id> named(uint64_t rows) {
   if (how == "parts") return {kSplit, kReduces, kWorkspace, kSteady};
   if (how == "unsteady") return {kUnsteady, kFewRows, kSteady};
   if (how == "only-unsteady") return {kUnsteady};
+  if (how == "only-unsteady-many") return {kUnsteadyMany};
+  if (how == "only-grows") return {kGrows};
   if (how == "none-fits") return {kSplit, kReduces, kWorkspace, kUnsteady, kFewRows};
   return {kSteady};
 }
@@ -158,17 +168,17 @@ int cublasLtMatmulAlgoGetHeuristic(void*, Desc* desc, Layout* a, Layout* b, Layo
   for (const uint32_t alignment : preference->alignment) {
     if (alignment != 16) return kInvalidValue;  // what is not said would be taken to be 256
   }
-  if (preference->workspace != 0 || preference->reductions != 0 || !fits(desc, a, b, c, d)) return kInvalidValue;
+  if (preference->workspace != 256 || preference->reductions != 0 || !fits(desc, a, b, c, d)) return kInvalidValue;
   for (const Id id : named(b->columns)) {
     if (*found == wanted) break;
-    out[(*found)++] = {{kMagic, id, {}}, id == kWorkspace ? size_t{1024} : 0, kSuccess, 1.0f, {}};
+    out[(*found)++] = {{kMagic, id, {}}, wanted_workspace(id, b->columns), kSuccess, 1.0f, {}};
   }
   return kSuccess;
 }
 int cublasLtMatmulAlgoCheck(void*, Desc* desc, Layout* a, Layout* b, Layout* c, Layout* d, const Algo* algo, Result* out) {
   if (algo->magic != kMagic || !fits(desc, a, b, c, d)) return kInvalidValue;
   if (algo->id == kFewRows && b->columns > 4096) return kNotSupported;
-  *out = {*algo, algo->id == kWorkspace ? size_t{1024} : 0, kSuccess, 1.0f, {}};
+  *out = {*algo, wanted_workspace(algo->id, b->columns), kSuccess, 1.0f, {}};
   return kSuccess;
 }
 int cublasLtMatmulAlgoConfigGetAttribute(const Algo* algo, int which, void* to, size_t bytes, size_t* written) {
@@ -189,21 +199,27 @@ int cublasLtMatmulAlgoConfigGetAttribute(const Algo* algo, int which, void* to, 
 }
 
 int cublasLtMatmul(void*, Desc* desc, const void* alpha, const void* a, Layout* a_layout, const void* b, Layout* b_layout, const void* beta, const void* c,
-                   Layout* c_layout, void* d, Layout* d_layout, const Algo* algo, void*, size_t workspace, emulation_stream* stream) {
+                   Layout* c_layout, void* d, Layout* d_layout, const Algo* algo, void* workspace, size_t workspace_size, emulation_stream* stream) {
   ++counts()["multiply"];
   if (mode() == "fail-multiply") return kExecutionFailed;
   if (mode() == "no-memory") return kAllocFailed;
   float scale = 0, kept = 1;
   std::memcpy(&scale, alpha, sizeof scale);
   std::memcpy(&kept, beta, sizeof kept);
-  if (!fits(desc, a_layout, b_layout, c_layout, d_layout) || !aligned(a) || !aligned(b) || !aligned(d) || c != d || algo->magic != kMagic || workspace != 0 ||
+  if (!fits(desc, a_layout, b_layout, c_layout, d_layout) || !aligned(a) || !aligned(b) || !aligned(d) || c != d || algo->magic != kMagic ||
       scale != 1.0f || kept != 0.0f || algo->id == kSplit || algo->id == kReduces || algo->id == kWorkspace) {
     return kInvalidValue;
   }
+  const size_t wanted = wanted_workspace(algo->id, b_layout->columns);
+  if (wanted > workspace_size || (workspace_size > 0 && (workspace == nullptr || !aligned(workspace, 256)))) return kInvalidValue;
+  if (wanted > 0) ++counts()["count rows"];
   stream->enqueue([=, la = *a_layout, lb = *b_layout, ld = *d_layout, id = algo->id] {
     const auto depth = static_cast<int64_t>(la.rows);
-    const bool backwards = id == kFewRows || (id == kUnsteady && lb.columns < 100);
-    for (int64_t m = 0; m < static_cast<int64_t>(ld.columns); ++m) {
+    const bool backwards = id == kFewRows || (id == kUnsteady && lb.columns < 100) || (id == kUnsteadyMany && lb.columns >= 1000);
+    uint32_t own = 0;
+    // Begins and ends as zero: where another writes into it, or nobody cleared it, rows are missing.
+    uint32_t& next = wanted > 0 ? *static_cast<uint32_t*>(workspace) : own;
+    for (int64_t m = next++; m < static_cast<int64_t>(ld.columns); m = next++) {
       for (int64_t n = 0; n < static_cast<int64_t>(ld.rows); ++n) {
         float sum = 0.0f;
         for (int64_t i = 0; i < depth; ++i) {
@@ -213,6 +229,7 @@ int cublasLtMatmul(void*, Desc* desc, const void* alpha, const void* a, Layout* 
         static_cast<float*>(d)[m * ld.stride + n] = sum;
       }
     }
+    next = 0;
   });
   return kSuccess;
 }
