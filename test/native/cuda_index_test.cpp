@@ -7,6 +7,7 @@
 #include "backend/cuda/cache_index.cuh"
 #include "backend/cuda/conv_index.cuh"
 #include "backend/cuda/few_rows.h"
+#include "backend/cuda/wide_rows.h"
 #include "backend/cuda/patch_index.cuh"
 #include "backend/patches.h"
 
@@ -134,6 +135,16 @@ TEST(CudaIndex, PatchesAreThoseOfTheHost) {
       EXPECT_EQ(found.column, column);
     });
     EXPECT_EQ(next, height * width * channels);
+  }
+}
+
+TEST(CudaIndex, WideTilesLeaveAsLittleEmptyAsAnyOfThem) {
+  for (int64_t rows = 33; rows <= 2000; ++rows) {
+    const int64_t tile = cuda::wide_tile_rows(rows), empty = (rows + tile - 1) / tile * tile - rows;
+    for (const int64_t other : {64, 96, 128, 160}) {
+      const int64_t of_other = (rows + other - 1) / other * other - rows;
+      EXPECT_TRUE(empty < of_other || (empty == of_other && tile >= other)) << rows << " rows in tiles of " << tile << " and of " << other;
+    }
   }
 }
 

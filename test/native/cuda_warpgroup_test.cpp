@@ -134,7 +134,7 @@ TEST_F(CudaWarpgroup, Convolutions) {
     expect_same("doubled, " + name, [&](Backend& b) {
       const auto w = b.prepare_conv2d(host(weight, {s.out, s.in, s.kernel, s.kernel}), host(bias, {s.out}), s.padding);
       const Tensor y = b.make(DType::kF32, doubled);
-      b.upsample_conv2d(act(b, {s.batch, s.height, s.width, s.in}, x), *w, y);
+      b.upsample_conv2d(f32(b, {s.batch, s.height, s.width, s.in}, x), *w, y);
       return get(b, y);
     });
   }

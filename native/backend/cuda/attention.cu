@@ -18,6 +18,8 @@ using namespace cuda;
 
 namespace {
 
+// Blocks that may begin before attention's end (attention_mma.cu).
+constexpr unsigned kMostEarlyFolds = 400;
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxParts = 8;     // threads that share a column of the sums
 // In the softmax a head has a warp and a key a lane; a column of the sums has a thread, and so has an offset.
@@ -159,9 +161,11 @@ __global__ void fold_groups(Partials partials, const int32_t* lengths, int heads
   const int groups = (length + kGroupKeys - 1) / kGroupKeys;
   const int64_t first = partials.at(row, heads, head, 0);
   float largest = -INFINITY;
+#pragma unroll 8
   for (int g = 0; g < groups; ++g) largest = fmaxf(largest, partials.stats[first + g].x);
   for (int c = threadIdx.x; c < head_dim; c += blockDim.x) {
     float sum = 0.0f, total = 0.0f;
+#pragma unroll 8
     for (int g = 0; g < groups; ++g) {
       const float2 stats = partials.stats[first + g];
       const float factor = expf(stats.x - largest);
@@ -221,7 +225,8 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
     }
     if (most_groups == 1) continue;
     const auto columns = static_cast<unsigned>(std::min((d + 31) / 32 * 32, kAttentionThreads));
-    launch_dependent(stream_, {static_cast<unsigned>(rows * a.heads), columns}, "paged_attention", fold_groups, partials, a.lengths, a.heads, d, to);
+    const auto blocks = static_cast<unsigned>(rows * a.heads);
+    launch_dependent(stream_, {blocks, columns, 0, blocks <= kMostEarlyFolds}, "paged_attention", fold_groups, partials, a.lengths, a.heads, d, to);
   }
 }
 

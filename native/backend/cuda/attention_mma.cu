@@ -17,6 +17,9 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 16;        // keys, or numbers of a head, of one product
 constexpr int kMostTiles = 5;    // of eight columns: eight rows of five query heads
 constexpr int kMostHeadDim = 128;
+// Blocks that may begin before their predecessor's end. Measured on an H100: steps of the 14B gain by it with 640 blocks and lose 30 us a
+// layer with 1024.
+constexpr unsigned kMostEarly = 640;
 constexpr int kPad = 8;          // bf16 behind each row in shared memory: ldmatrix meets no bank twice
 constexpr int kWeightStride = kGroupKeys + kPad;
 static_assert(kWarps * kTile == kGroupKeys);
@@ -230,7 +233,7 @@ void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, c
   const auto kernel = attend_group_mma<kTiles>;
   allow_shared_memory(kernel, shared);
   const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads), static_cast<unsigned>(partials.groups));
-  launch_dependent(stream, {grid, kThreads, shared}, "paged_attention", kernel, a, elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows,
+  launch_dependent(stream, {grid, kThreads, shared, grid.x * grid.y <= kMostEarly}, "paged_attention", kernel, a, elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows,
                    block_rows, partials, out);
 }
 

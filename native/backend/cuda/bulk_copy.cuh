@@ -91,19 +91,37 @@ __device__ inline void sync_cluster() {
 #endif
 }
 
-// The float of another block of the cluster that lies where `shared` does in this one.
-__device__ inline float read_of_block(const float* shared, int block) {
-  float value = 0.0f;
+// Where another block of the cluster has what lies at `shared` in this one, for the functions below.
+__device__ inline uint32_t address_in_block(const void* shared, int block) {
+  uint32_t there = 0;
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;\n" : "=r"(there) : "r"(shared_address(shared)), "r"(block));
+#endif
+  return there;
+}
+__device__ inline void write_to_block(uint32_t there, float value) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("st.shared::cluster.f32 [%0], %1;\n" ::"r"(there), "f"(value) : "memory");
+#endif
+}
+// What this thread wrote there before is there for whoever waits for the phase with wait_phase_of_cluster.
+__device__ inline void arrive_in_block(uint32_t there) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];\n" ::"r"(there) : "memory");
+#endif
+}
+__device__ inline void wait_phase_of_cluster(uint64_t* barrier, uint32_t parity) {
 #if defined(ARDIFF_WGMMA_CODE)
   asm volatile(
-      "{.reg .u32 there;\n"
-      "mapa.shared::cluster.u32 there, %1, %2;\n"
-      "ld.shared::cluster.f32 %0, [there];\n}\n"
-      : "=f"(value)
-      : "r"(shared_address(shared)), "r"(block)
+      "{.reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "bra again;\n"
+      "over:\n}\n" ::"r"(shared_address(barrier)),
+      "r"(parity)
       : "memory");
 #endif
-  return value;
 }
 
 }  // namespace ardiff::cuda

@@ -63,7 +63,7 @@ Layouts packed(const Library& library, int64_t depth, int64_t columns, int64_t r
 
 }  // namespace
 
-CublasLt::CublasLt(const std::string& path) : library_(load_library(path)) {
+CublasLt::CublasLt(const std::string& path, bool required) : required_(required), library_(load_library(path)) {
   void* workspace = nullptr;
   check_cuda(cudaMalloc(&workspace, kWorkspaceBytes), "allocate cuBLASLt's workspace");
   workspace_.reset(workspace);

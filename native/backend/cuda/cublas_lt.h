@@ -41,13 +41,15 @@ class CublasLt {
   // cannot meet in 256. (Counters for parts that meet in the result itself could lie there: a reduction scheme, which is asked about.)
   static constexpr size_t kWorkspaceBytes = 256;
 
-  // path: as load_library takes it. The current device's.
-  explicit CublasLt(const std::string& path);
+  // path: as load_library takes it. The current device's. required: a shape that it has no algorithm for is an error, and not left to
+  // our kernels.
+  CublasLt(const std::string& path, bool required);
   ~CublasLt();
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
 
   std::string version() const { return library_->version(); }
+  bool required() const { return required_; }
 
   // The algorithm of a shape; `steady` says of a candidate whether rows keep their bits with it, and is not asked again once a shape has
   // its algorithm. Throws kInvalidArgument where there is none, with how many candidates each rule turned down.
@@ -69,6 +71,7 @@ class CublasLt {
   std::string rows_not_taken(const lt::Algo& algorithm, int64_t depth, int64_t columns) const;
   std::string settings(const lt::Algo& algorithm) const;
 
+  bool required_;
   struct Free {
     void operator()(void* memory) const { (void)cudaFree(memory); }
   };

@@ -21,14 +21,14 @@ std::vector<std::string> usual_names() {
   return names;
 }
 
-void* open(const std::string& path) {
-  std::string problem;
+// Null where there is none, and problem what the linker says.
+void* open(const std::string& path, std::string& problem) {
   for (const std::string& name : path.empty() ? usual_names() : std::vector{path}) {
     if (void* const handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
     const char* const said = dlerror();
     problem += (problem.empty() ? "" : "; ") + std::string(said != nullptr ? said : name.c_str());
   }
-  fail(ErrorCode::kInvalidArgument, "cuBLASLt was asked for (ARDIFF_CUDA_BLASLT) and cannot be loaded: ", problem);
+  return nullptr;
 }
 
 }  // namespace
@@ -43,8 +43,19 @@ void Library::check(Status status, const char* what) const {
   fail(status == kAllocFailed ? ErrorCode::kOutOfMemory : ErrorCode::kInternal, "cuBLASLt: ", what, ": ", GetStatusName(status));
 }
 
+bool is_there() {
+#if defined(ARDIFF_CUDA_EMULATION)
+  return false;  // a real one would ask for a real device
+#else
+  std::string problem;
+  return open("", problem) != nullptr;
+#endif
+}
+
 std::shared_ptr<const Library> load_library(const std::string& path) {
-  void* const handle = open(path);
+  std::string problem;
+  void* const handle = open(path, problem);
+  ardiff::check(handle != nullptr, ErrorCode::kInvalidArgument, "cuBLASLt was asked for (ARDIFF_CUDA_BLASLT) and cannot be loaded: ", problem);
   auto library = std::make_shared<Library>();
   const auto find = [&](const char* name) {
     void* const symbol = dlsym(handle, name);

@@ -18,6 +18,9 @@ struct Library {
   void check(Status status, const char* what) const;
 };
 
+// Whether the dynamic linker finds one by its names.
+bool is_there();
+
 // path: empty, or where the library lies. Empty: by its names, that of the toolkit's version first, in the folders of the dynamic
 // linker. Stays loaded. Throws kInvalidArgument with what the linker says, or with the function that it lacks.
 std::shared_ptr<const Library> load_library(const std::string& path);

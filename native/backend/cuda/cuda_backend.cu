@@ -80,14 +80,16 @@ bool use_warpgroups(const cudaDeviceProp& device, const BackendOptions& options)
   return (options.warpgroups ? *options.warpgroups : is_set("ARDIFF_CUDA_WGMMA", true)) && possible && dtype_of(options) == DType::kBF16;
 }
 
-// Off until a device has run it, as above (docs/cuda.md, cuBLASLt). float32 has no use for it: own products are plain sums there.
+// Where it is found, unless asked otherwise; found or not where it was asked for. float32 has no use for it: own products are plain sums
+// there.
 std::unique_ptr<CublasLt> use_cublas_lt(const BackendOptions& options) {
   const std::string value = options.cublas_lt ? *options.cublas_lt : environment("ARDIFF_CUDA_BLASLT");
   const bool path = value.starts_with('/');
   check(value.empty() || value == "0" || value == "1" || path, ErrorCode::kInvalidArgument,
         "ARDIFF_CUDA_BLASLT: expected 0, 1 or the path of the library, got ", value);
-  if (value.empty() || value == "0" || dtype_of(options) == DType::kF32) return nullptr;
-  return std::make_unique<CublasLt>(path ? value : "");
+  if (value == "0" || dtype_of(options) == DType::kF32) return nullptr;
+  if (value.empty() && !lt::is_there()) return nullptr;
+  return std::make_unique<CublasLt>(path ? value : "", /*required=*/!value.empty());
 }
 
 }  // namespace

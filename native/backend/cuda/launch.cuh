@@ -11,6 +11,7 @@ struct LaunchShape {
   dim3 grid;
   unsigned block = kBlock;
   size_t shared_bytes = 0;
+  bool early = true;  // may begin before its predecessor's end where the stream says so
 };
 
 // kernel<<<...>>>(arguments...), which may begin before its predecessor's end where the stream says so. The kernel begins with
@@ -26,7 +27,7 @@ void launch_dependent(const Stream& stream, const LaunchShape& shape, const char
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
   config.attrs = &early;
-  config.numAttrs = stream.launches_early() ? 1 : 0;
+  config.numAttrs = stream.launches_early() && shape.early ? 1 : 0;
   (void)cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);  // the last error, too
   check_launch(op);
 }

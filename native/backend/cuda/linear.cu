@@ -97,10 +97,15 @@ std::unique_ptr<Linear> CudaBackend::place_linear(std::span<const LinearPart> pa
     feature += rows;
   }
   staging_.upload(layer->bias.get(), bias.data(), bias.size() * sizeof(float), stream_);
-  if (lt != nullptr) {
+  if (lt == nullptr) return layer;
+  try {
     layer->algorithm = &lt->algorithm(layer->depth, out, [&](const lt::Algo& candidate) {
       return rows_keep_their_bits(*lt, candidate, layer->weight.get(), layer->depth, out, activations_, workspace_, stream_);
     });
+  } catch (const Error& error) {
+    if (lt->required() || error.code() != ErrorCode::kInvalidArgument) throw;
+    layer.reset();
+    return place_linear(parts, nullptr);
   }
   return layer;
 }
@@ -138,7 +143,7 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
   } else if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
   } else if (wide_multiprocessors_ > 0) {
-    launch_linear_wide(task, limits_.product_sums, workspace_, stream_);
+    launch_linear_wide(task, wide_multiprocessors_, limits_.product_sums, workspace_, stream_);
   } else {
     launch_linear_many(task, sm_count_, limits_.product_sums, workspace_, stream_);
   }

@@ -35,18 +35,23 @@ __device__ float add_slices(const SumOfSlice& sum_of_slice) {
   return __fadd_rn(halves[0], halves[1]);
 }
 
+// What y has where a result is added to it, else 0.
+__device__ inline float before(const LinearTask& t, int64_t m, int n) {
+  return t.kind == Epilogue::Kind::kAdd || t.kind == Epilogue::Kind::kGatedAdd ? static_cast<const float*>(t.y)[m * t.y_stride + n] : 0.0f;
+}
+
 // Rounded one by one: a multiply-add that the compiler fuses in one kernel and not in another would give other bits.
-__device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum) {
-  float r = __fadd_rn(sum, t.bias[n]);
+__device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum, float bias, float y_before) {
+  float r = __fadd_rn(sum, bias);
   float* y = static_cast<float*>(t.y) + m * t.y_stride + n;
   switch (t.kind) {
     case Epilogue::Kind::kStore: break;
     case Epilogue::Kind::kSilu: r = silu(r); break;
     case Epilogue::Kind::kGelu: r = __fmul_rn(__fmul_rn(0.5f, r), erfcf(__fmul_rn(r, -0.70710678f))); break;  // 1 + erf(v) without cancellation
-    case Epilogue::Kind::kAdd: *y = __fadd_rn(*y, r); return;
+    case Epilogue::Kind::kAdd: *y = __fadd_rn(y_before, r); return;
     case Epilogue::Kind::kGatedAdd: {
-      const int64_t row = t.gate_rows != nullptr ? t.gate_rows[m] : m;
-      *y = __fmaf_rn(t.gate[row * t.gate_stride + n], r, *y);
+      const int64_t row = t.gate_rows != nullptr ? __ldg(t.gate_rows + m) : m;
+      *y = __fmaf_rn(__ldg(t.gate + row * t.gate_stride + n), r, y_before);
       return;
     }
   }
@@ -56,6 +61,8 @@ __device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum) 
     *y = r;
   }
 }
+
+__device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum) { finish(t, m, n, sum, t.bias[n], before(t, m, n)); }
 
 // Rows first to first + count of a task whose x is in bf16.
 inline LinearTask rows_of(LinearTask t, int64_t first, int64_t count) {
@@ -82,12 +89,12 @@ void launch_linear_few(const LinearTask& t, const class Stream& stream);
 // apart and their sums meet in `workspace`, at most partial_bytes of them at once (and those of a tile of rows at least).
 void launch_linear_many(const LinearTask& t, int multiprocessors, int64_t partial_bytes, class Workspace& workspace, cudaStream_t stream);
 // The same on compute capability 9.0a, where it is faster. At most row_bytes of rows at once (and those of a tile at least) in `workspace`.
-void launch_linear_wide(const LinearTask& t, int64_t row_bytes, class Workspace& workspace, cudaStream_t stream);
+void launch_linear_wide(const LinearTask& t, int multiprocessors, int64_t row_bytes, class Workspace& workspace, cudaStream_t stream);
 
 // By cuBLASLt, weight (columns, depth): sums in turns of at most sums_bytes (and of one row at least), each finished as above.
 void launch_linear_pictures(const LinearTask& t, const class CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, class Workspace& workspace,
                             cudaStream_t stream);
-// Whether that gives rows of a fixed pattern the same bits by themselves, some of them at a time, as among CublasLt::kCanonicalRows.
+// Whether that gives rows of a fixed pattern the same bits by themselves, some of them at a time, as among more.
 // Waits for the device.
 bool rows_keep_their_bits(const class CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns,
                           class Workspace& inputs, class Workspace& workspace, cudaStream_t stream);

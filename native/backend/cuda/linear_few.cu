@@ -163,6 +163,13 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
   }
 }
 
+// Whether a product may begin before its predecessor's end. Measured on an H100: steps of the 14B gain 2 to 4 % by it with up to 10 rows and
+// take a tenth to a quarter longer with 16 and 32; the flow head, whose layers are small, gains with all.
+bool begins_early(const LinearTask& t) {
+  constexpr int64_t kRows = 10, kSmallWeights = int64_t{16} << 20;
+  return t.rows <= kRows || static_cast<int64_t>(t.columns) * t.depth * 2 <= kSmallWeights;
+}
+
 template <int kRowTiles, int kTiles, int kAhead, bool kOwnRows, bool kPairs>
 void launch(const FewRowsTask& task, const Stream& stream) {
   const LinearTask& t = task.product;
@@ -170,7 +177,7 @@ void launch(const FewRowsTask& task, const Stream& stream) {
   const auto shared = static_cast<size_t>(kOwnRows ? own_rows_bytes(t.rows, t.depth) : 0);
   const auto kernel = few_rows_kernel<kRowTiles, kTiles, kAhead, kOwnRows, kPairs>;
   allow_shared_memory(kernel, shared);
-  launch_dependent(stream, {blocks, kBlock, shared}, "linear", kernel, task);
+  launch_dependent(stream, {blocks, kBlock, shared, begins_early(t)}, "linear", kernel, task);
 }
 
 // Tiles and steps in flight as measured on an H100: within 2 % of the best for every layer of NextStep-1 14B. Pairs need two tiles; with

@@ -1,11 +1,12 @@
-// product.cuh in bf16 on compute capability 9.0a: tiles of both operands, 64 of depth at a time, through four stages of shared memory; each
-// of two warpgroups multiplies its rows by all columns of the block. Rows are gathered 16 bytes at a time, so by all threads and not by
-// the copy engine.
+// product.cuh in bf16 on compute capability 9.0a: tiles of both operands, 64 of depth at a time, through four stages of shared memory. Rows are
+// gathered 16 bytes at a time, so by threads and not by the copy engine: one warpgroup loads, some stages ahead, two multiply, each its
+// rows by all columns of the tile. Blocks stay for all of their tiles, so that a tile's first stages come while the last one is stored.
 #include "backend/cuda/product_wide.h"
 
 #include <algorithm>
 
 #include "backend/cuda/async_copy.cuh"
+#include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/device.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/product_result.cuh"
@@ -16,14 +17,18 @@ namespace {
 
 using bf16 = __nv_bfloat16;
 
-constexpr int kGroups = 2;  // warpgroups
-constexpr int kThreads = kGroups * 128;
+constexpr int kGroups = 2;  // warpgroups that multiply
+constexpr int kMultiplying = kGroups * 128, kLoading = 128;
+constexpr int kThreads = kMultiplying + kLoading;
+constexpr int kRegisters = 200, kLoadRegisters = 104;
 constexpr int kGroupRows = 64;
-constexpr int kPiece = 8;                         // bf16 of one copy
-constexpr int kPieces = kWideDepth / kPiece;      // of a row of a tile: 128 bytes
-constexpr int kRowsAtOnce = kThreads / kPieces;   // rows of a tile that all threads copy in one turn
+constexpr int kPiece = 8;                        // bf16 of one copy
+constexpr int kPieces = kWideDepth / kPiece;     // of a row of a tile: 128 bytes
+constexpr int kRowsAtOnce = kLoading / kPieces;  // rows of a tile that the loading threads copy in one turn
 constexpr int kStages = 4;
-constexpr int kAhead = kStages - 2;  // one stage is multiplied by, one may still be
+constexpr int kAtOnce = 8;    // pairs of results that are stored together
+constexpr int kInFlight = 2;  // stages that a loading thread asks for before it waits for the first
+static_assert(kRowsAtOnce % 8 == 0);
 
 // kRowTiles of 64 rows for a warpgroup.
 template <int kRowTiles, int kColumns>
@@ -34,117 +39,206 @@ struct Tile {
   static constexpr int kRowsOfThread = kRows / kRowsAtOnce, kColumnsOfThread = kColumns / kRowsAtOnce;
 };
 
-// Where piece c of row r of a tile lies, as swizzled_operand expects.
-__device__ inline int place(int r, int c) { return r * kPieces + (c ^ r % 8); }
-
-// The rows that a thread copies pieces of: where their windows begin. valid: bit i for row i.
-template <int kCount>
-struct RowWindows {
-  int64_t image_pixels[kCount];
-  int corner[kCount];  // row and column, 16 bits each
-  unsigned valid;
-
-  __device__ void set(const Product& p, int64_t first_row) {
-    valid = 0;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const int64_t m = first_row + i * kRowsAtOnce;
-      const bool exists = m < p.rows;
-      const Window w = conv_window(p.shape, exists ? m : 0);
-      image_pixels[i] = w.image_pixels;
-      corner[i] = static_cast<int>(static_cast<unsigned>(w.row) << 16 | (static_cast<unsigned>(w.column) & 0xffffu));
-      valid |= static_cast<unsigned>(exists) << i;
-    }
-  }
-  __device__ Window window(int i) const { return {image_pixels[i], corner[i] >> 16, static_cast<int>(static_cast<int16_t>(corner[i] & 0xffff))}; }
+struct Tiles {
+  int columns, count;  // tiles beside each other, and all; those of the same rows come one after the other
 };
 
-template <int kRowTiles, int kColumns>
-__global__ void __launch_bounds__(kThreads, 1) wide_product_kernel(Product p) {
-  using T = Tile<kRowTiles, kColumns>;
-  extern __shared__ __align__(1024) uint4 stages[];
-  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * T::kRows, first_column = static_cast<int64_t>(blockIdx.y) * kColumns;
-  const int piece = static_cast<int>(threadIdx.x) % kPieces, thread_row = static_cast<int>(threadIdx.x) / kPieces;
-  RowWindows<T::kRowsOfThread> rows;
-  rows.set(p, first_row + thread_row);
+// The rows of a tile that a loading thread copies pieces of.
+template <int kCount>
+struct Rows {
+  int image[kCount];   // pixels before the image
+  int corner[kCount];  // row and column where the window begins, 16 bits each
+  int pixel[kCount];   // that the tap of the moment reads; below 0: none
 
-  const int steps_per_tap = p.tap_depth / kWideDepth;
-  const int steps = p.shape.kernel * p.shape.kernel * steps_per_tap;
-  int load_tap = 0, load_channel = 0, loaded = 0;  // the next step to be loaded
-  const auto load_step = [&] {
-    if (loaded < steps) {
-      uint4* const stage = stages + loaded % kStages * T::kStagePieces;
-      const auto* a = static_cast<const bf16*>(p.a);
-      const auto* b = static_cast<const bf16*>(p.b);
-      const int c = load_channel + piece * kPiece, tap_row = load_tap / p.shape.kernel, tap_column = load_tap % p.shape.kernel;
+  // The first of them, kRowsAtOnce apart.
+  __device__ void set(const Product& p, int64_t first) {
 #pragma unroll
-      for (int i = 0; i < T::kRowsOfThread; ++i) {
-        const bool exists = (rows.valid >> i & 1) != 0 && c < p.depth;
-        const int64_t offset = exists ? tap_offset(p.shape, rows.window(i), tap_row, tap_column) : -1;
-        copy_async_16(stage + place(thread_row + i * kRowsAtOnce, piece), a + (offset < 0 ? 0 : offset + c), offset >= 0);
-      }
-      uint4* const columns = stage + T::kRows * kPieces;
-#pragma unroll
-      for (int i = 0; i < T::kColumnsOfThread; ++i) {
-        const int64_t n = first_column + thread_row + i * kRowsAtOnce;
-        const bool exists = n < p.columns;
-        copy_async_16(columns + place(thread_row + i * kRowsAtOnce, piece), b + (exists ? n * p.b_stride + static_cast<int64_t>(load_tap) * p.tap_depth + c : 0),
-                      exists);
-      }
-      load_channel += kWideDepth;
-      if (load_channel == p.tap_depth) {
-        load_channel = 0;
-        ++load_tap;
-      }
-      ++loaded;
+    for (int i = 0; i < kCount; ++i) {
+      const int64_t m = first + i * kRowsAtOnce;
+      const bool exists = m < p.rows;
+      const Window w = conv_window(p.shape, exists ? m : 0);
+      image[i] = exists ? static_cast<int>(w.image_pixels) : -1;
+      corner[i] = static_cast<int>(static_cast<unsigned>(w.row) << 16 | (static_cast<unsigned>(w.column) & 0xffffu));
     }
-    commit_copies();
-  };
-  for (int i = 0; i < kAhead; ++i) load_step();
-
-  const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
-  float sums[kRowTiles][kColumns / 2] = {};
-  for (int step = 0; step < steps; ++step) {
-    wait_copies<kAhead - 1>();
-    publish_to_products();
-    __syncthreads();  // this step's tiles are there, and all products but those of the step before are done
-    const uint4* a = stages + step % kStages * T::kStagePieces + group * kRowTiles * kGroupRows * kPieces;
-    const uint4* b = stages + step % kStages * T::kStagePieces + T::kRows * kPieces;
-    begin_products();
-#pragma unroll
-    for (int k = 0; k < kWideDepth / 16; ++k) {
-#pragma unroll
-      for (int i = 0; i < kRowTiles; ++i) {
-        multiply_async(sums[i], swizzled_operand(a + i * kGroupRows * kPieces) + static_cast<uint64_t>(k) * kSwizzledDepth,
-                       swizzled_operand(b) + static_cast<uint64_t>(k) * kSwizzledDepth, 1);
-      }
-    }
-    commit_products();
-    load_step();  // into the place of the step before the last
-    wait_products<1>();
   }
-  wait_products<0>();
+  __device__ void set_tap(const ConvShape& s, int tap) {
+    const int a = tap / s.kernel, b = tap % s.kernel;
 #pragma unroll
-  for (int i = 0; i < kRowTiles; ++i) keep_in_order(sums[i]);
-
-#pragma unroll
-  for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-    for (int s = 0; s < kColumns / 2; ++s) {
-      const int64_t m = first_row + (group * kRowTiles + i) * kGroupRows + warp * 16 + lane / 4 + s % 4 / 2 * 8;
-      const int64_t n = first_column + s / 4 * 8 + lane % 4 * 2 + s % 2;
-      if (m < p.rows && n < p.columns) store(p, m, static_cast<int>(n), sums[i][s]);
+    for (int i = 0; i < kCount; ++i) {
+      const int row = (corner[i] >> 16) + a, column = static_cast<int16_t>(corner[i] & 0xffff) + b;
+      const bool inside = image[i] >= 0 && row >= 0 && column >= 0 && row < s.height << s.doubling && column < s.width << s.doubling;
+      pixel[i] = inside ? image[i] + (row >> s.doubling) * s.width + (column >> s.doubling) : -1;
     }
+  }
+};
+
+// A stage's pieces are there; all multiplying warps are done with them.
+struct Barriers {
+  uint64_t full[kStages], empty[kStages];
+};
+
+// A row of a tile is 128 bytes, its piece c at place c ^ row % 8 of them, as swizzled_operand expects. A thread's rows are a multiple of
+// eight apart, so its place in a row stays.
+template <typename T>
+__device__ void load_tiles(const Product& p, const Tiles& tiles, uint4* stages, Barriers& barriers) {
+  const int thread = static_cast<int>(threadIdx.x) - kMultiplying, piece = thread % kPieces, thread_row = thread / kPieces;
+  const int place = thread_row * kPieces + (piece ^ thread_row % 8);
+  const int steps_per_tap = p.tap_depth / kWideDepth, taps = p.shape.kernel * p.shape.kernel;
+  const auto* const a = static_cast<const bf16*>(p.a);
+  int loaded = 0;  // stages, of all tiles
+  const auto hand_over = [&](int stage) {
+    publish_to_products();
+    arrive(barriers.full + stage % kStages);
+  };
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles.count; tile += static_cast<int>(gridDim.x)) {
+    const int64_t first_column = static_cast<int64_t>(tile % tiles.columns) * (T::kColumnsOfThread * kRowsAtOnce) + thread_row;
+    Rows<T::kRowsOfThread> rows;
+    rows.set(p, static_cast<int64_t>(tile / tiles.columns) * T::kRows + thread_row);
+    const bf16* column = static_cast<const bf16*>(p.b) + first_column * p.b_stride + piece * kPiece;
+    for (int tap = 0; tap < taps; ++tap) {
+      rows.set_tap(p.shape, tap);
+      for (int step = 0; step < steps_per_tap; ++step, ++loaded, column += kWideDepth) {
+        wait_phase(barriers.empty + loaded % kStages, (loaded / kStages + 1) % 2);
+        uint4* const to = stages + loaded % kStages * T::kStagePieces + place;
+        const int channel = step * kWideDepth + piece * kPiece;
+        const bf16* const from = a + channel;
+#pragma unroll
+        for (int i = 0; i < T::kRowsOfThread; ++i) {
+          const bool exists = rows.pixel[i] >= 0 && channel < p.depth;
+          copy_async_16(to + i * kRowsAtOnce * kPieces, exists ? from + rows.pixel[i] * p.shape.channels : a, exists);
+        }
+#pragma unroll
+        for (int i = 0; i < T::kColumnsOfThread; ++i) {
+          const bool exists = first_column + i * kRowsAtOnce < p.columns;
+          copy_async_16(to + (T::kRows + i * kRowsAtOnce) * kPieces, exists ? column + i * kRowsAtOnce * p.b_stride : static_cast<const bf16*>(p.b), exists);
+        }
+        commit_copies();
+        if (loaded >= kInFlight) {
+          wait_copies<kInFlight>();
+          hand_over(loaded - kInFlight);
+        }
+      }
+    }
+  }
+  wait_copies<0>();
+  for (int stage = max(loaded - kInFlight, 0); stage < loaded; ++stage) hand_over(stage);
+}
+
+// Whether results (m, n) and (m, n + 1), n even, can be stored together.
+__device__ inline bool can_store_pairs(const Product& p) {
+  return p.columns % 2 == 0 && p.y_stride % 2 == 0 && reinterpret_cast<uintptr_t>(p.y) % 8 == 0 && reinterpret_cast<uintptr_t>(p.bias) % 8 == 0;
+}
+
+__device__ inline float2* pair_at(const Product& p, int64_t m, int n) { return reinterpret_cast<float2*>(static_cast<float*>(p.y) + m * p.y_stride + n); }
+
+// before: what y has there, if p adds.
+__device__ inline void store_pair(const Product& p, int64_t m, int n, float first, float second, float2 before) {
+  if (p.bias != nullptr) {
+    const float2 bias = __ldg(reinterpret_cast<const float2*>(p.bias + n));
+    first += bias.x;
+    second += bias.y;
+  }
+  if (p.y_bf16) {
+    *reinterpret_cast<__nv_bfloat162*>(static_cast<__nv_bfloat16*>(p.y) + m * p.y_stride + n) = __floats2bfloat162_rn(first, second);
+  } else {
+    *pair_at(p, m, n) = p.adds ? make_float2(before.x + first, before.y + second) : make_float2(first, second);
+  }
+}
+
+template <int kRowTiles, int kColumns>
+__device__ void multiply_tiles(const Product& p, const Tiles& tiles, const uint4* stages, Barriers& barriers) {
+  using T = Tile<kRowTiles, kColumns>;
+  const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  const int steps = p.shape.kernel * p.shape.kernel * (p.tap_depth / kWideDepth);
+  const bool pairs = can_store_pairs(p);
+  int done = 0;  // stages, of all tiles
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles.count; tile += static_cast<int>(gridDim.x)) {
+    float sums[kRowTiles][kColumns / 2] = {};
+    for (int step = 0; step < steps; ++step, ++done) {
+      const int stage = done % kStages;
+      wait_phase(barriers.full + stage, done / kStages % 2);
+      const uint4* const a = stages + stage * T::kStagePieces + group * kRowTiles * kGroupRows * kPieces;
+      const uint4* const b = stages + stage * T::kStagePieces + T::kRows * kPieces;
+      begin_products();
+#pragma unroll
+      for (int k = 0; k < kWideDepth / 16; ++k) {
+#pragma unroll
+        for (int i = 0; i < kRowTiles; ++i) {
+          multiply_async(sums[i], swizzled_operand(a + i * kGroupRows * kPieces) + static_cast<uint64_t>(k) * kSwizzledDepth,
+                         swizzled_operand(b) + static_cast<uint64_t>(k) * kSwizzledDepth, 1);
+        }
+      }
+      commit_products();
+      wait_products<1>();  // those of the stage before are done
+      if (step > 0 && lane == 0) arrive(barriers.empty + (done - 1) % kStages);
+    }
+    wait_products<0>();
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i) keep_in_order(sums[i]);
+    if (lane == 0) arrive(barriers.empty + (done - 1) % kStages);
+
+    const int64_t first_row = static_cast<int64_t>(tile / tiles.columns) * T::kRows + group * kRowTiles * kGroupRows + warp * 16 + lane / 4;
+    const int first_column = tile % tiles.columns * kColumns + lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i) {
+#pragma unroll
+      for (int first = 0; first < kColumns / 2; first += 2 * kAtOnce) {
+        float2 befores[kAtOnce];  // asked for together: behind a store of the one before, each would be waited for
+#pragma unroll
+        for (int at = 0; at < kAtOnce; ++at) {
+          const int s = first + 2 * at;
+          const int64_t m = first_row + i * kGroupRows + s % 4 / 2 * 8;
+          const int n = first_column + s / 4 * 8;
+          befores[at] = pairs && p.adds && m < p.rows && n < p.columns ? *pair_at(p, m, n) : make_float2(0.0f, 0.0f);
+        }
+#pragma unroll
+        for (int at = 0; at < kAtOnce; ++at) {
+          const int s = first + 2 * at;
+          const int64_t m = first_row + i * kGroupRows + s % 4 / 2 * 8;
+          const int n = first_column + s / 4 * 8;
+          if (m >= p.rows || n >= p.columns) continue;
+          if (pairs) {
+            store_pair(p, m, n, sums[i][s], sums[i][s + 1], befores[at]);
+          } else {
+            store(p, m, n, sums[i][s]);
+            if (n + 1 < p.columns) store(p, m, n + 1, sums[i][s + 1]);
+          }
+        }
+      }
+    }
+  }
+}
+
+template <int kRowTiles, int kColumns>
+__global__ void __launch_bounds__(kThreads, 1) wide_product_kernel(Product p, Tiles tiles) {
+  extern __shared__ __align__(1024) uint4 stages[];
+  __shared__ Barriers barriers;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) {
+      init_barrier(barriers.full + i, kLoading);
+      init_barrier(barriers.empty + i, kMultiplying / 32);
+    }
+    publish_barriers();
+  }
+  __syncthreads();
+  if (threadIdx.x >= kMultiplying) {
+    leave_registers<kLoadRegisters>();
+    load_tiles<Tile<kRowTiles, kColumns>>(p, tiles, stages, barriers);
+  } else {
+    take_registers<kRegisters>();
+    multiply_tiles<kRowTiles, kColumns>(p, tiles, stages, barriers);
   }
 }
 
 template <int kRowTiles, int kColumns>
 void launch(const Product& p, cudaStream_t stream) {
   using T = Tile<kRowTiles, kColumns>;
+  Tiles tiles{};
+  tiles.columns = static_cast<int>(ceil_div(p.columns, kColumns));
+  tiles.count = static_cast<int>(ceil_div(p.rows, T::kRows)) * tiles.columns;
   const auto kernel = wide_product_kernel<kRowTiles, kColumns>;
   allow_shared_memory(kernel, T::kBytes);
-  const dim3 grid(static_cast<unsigned>((p.rows + T::kRows - 1) / T::kRows), static_cast<unsigned>((p.columns + kColumns - 1) / kColumns));
-  kernel<<<grid, kThreads, T::kBytes, stream>>>(p);
+  kernel<<<static_cast<unsigned>(std::min(tiles.count, p.wide_multiprocessors)), kThreads, T::kBytes, stream>>>(p, tiles);
 }
 
 // Rows x columns that a device of so many multiprocessors computes, the last turn's idle ones and tiles' empty parts included.

@@ -8,12 +8,11 @@ namespace ardiff::cuda {
 constexpr int kWideDepth = 64;  // numbers of a tap at a time
 
 constexpr int kWideSide = 1 << 15;  // pixels: places in a picture are kept in 16 bits
+constexpr int64_t kWideRows = int64_t{1} << 28;  // and pixels of memory, at most four times as many, in 32
 
-// Whatever the number of rows.
 inline bool takes_wide_product(const Product& p) {
   const ConvShape& s = p.shape;
-  const bool matrix = s.kernel == 1 && s.height == 1;
-  return p.tap_depth % kWideDepth == 0 && p.columns > 64 && s.height << s.doubling < kWideSide && (matrix || s.width << s.doubling < kWideSide);
+  return p.tap_depth % kWideDepth == 0 && p.columns > 64 && s.height << s.doubling < kWideSide && s.width << s.doubling < kWideSide && p.rows < kWideRows;
 }
 
 // Where takes_wide_product, on a device that has the instructions. Errors of the launch are the next cudaGetLastError's.

@@ -16,6 +16,7 @@ file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/cuda_emulation)
 add_library(engine_cuda OBJECT ${TRANSLATED} ${EMULATION}/emulation.cpp ${EMULATION}/memory.cpp ${EMULATION}/graphs.cpp ${EMULATION}/dependencies.cpp
             ${EMULATION}/no_warpgroups.cpp)
 target_include_directories(engine_cuda BEFORE PRIVATE ${EMULATION}/include native)
+target_compile_definitions(engine_cuda PRIVATE ARDIFF_CUDA_EMULATION=1)
 target_compile_options(engine_cuda PRIVATE -Wno-unknown-pragmas -Wno-shadow)
 target_sources(engine PRIVATE $<TARGET_OBJECTS:engine_cuda>)
 target_compile_definitions(engine PUBLIC ARDIFF_WITH_CUDA=1 ARDIFF_CUDA_EMULATION=1)

@@ -6,7 +6,7 @@
 
 namespace ardiff::cuda {
 
-void launch_linear_wide(const LinearTask&, int64_t, Workspace&, cudaStream_t) { emulation::stop("a warpgroup product"); }
+void launch_linear_wide(const LinearTask&, int, int64_t, Workspace&, cudaStream_t) { emulation::stop("a warpgroup product"); }
 void multiply_wide(const Product&, cudaStream_t) { emulation::stop("a warpgroup product"); }
 
 }  // namespace ardiff::cuda

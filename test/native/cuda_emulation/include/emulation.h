@@ -126,3 +126,7 @@ template <typename T>
 T __ldcs(const T* from) {
   return *from;
 }
+template <typename T>
+T __ldg(const T* from) {
+  return *from;
+}
