@@ -14,6 +14,7 @@
 
 namespace ardiff::bench {
 
+constexpr double kEnough = 0.02;  // seconds of each of three timings: hundreds of runs of what takes microseconds
 constexpr int64_t kColdBytes = int64_t{256} << 20;  // weights in turns: more than any level of cache holds
 
 // Made-up weights, small enough that nothing overflows. One buffer is behind all of them: values do not matter to time.
@@ -39,9 +40,15 @@ class Weights {
   }
 
  private:
+  // The first million is drawn, up to a prime, what follows repeats it: drawing hundreds of millions takes longer than timing with them.
   void grow(int64_t count) {
-    std::minstd_rand random(static_cast<unsigned>(values_.size()) + 1);
-    while (static_cast<int64_t>(values_.size()) < count) values_.push_back(f32_to_bf16(0.02f * (static_cast<float>(random() % 2001) / 1000.0f - 1.0f)));
+    constexpr size_t kDrawn = 1000003;
+    const size_t begin = values_.size(), size = std::max(begin, static_cast<size_t>(count));
+    std::minstd_rand random(static_cast<unsigned>(begin) + 1);
+    values_.resize(size);
+    for (size_t i = begin; i < size; ++i) {
+      values_[i] = i < kDrawn ? f32_to_bf16(0.02f * (static_cast<float>(random() % 2001) / 1000.0f - 1.0f)) : values_[i - kDrawn];
+    }
   }
   Backend& backend_;
   std::vector<bf16_t> values_;
@@ -65,7 +72,7 @@ struct Cost {
 };
 
 template <typename Run>
-Cost cost_of(Backend& backend, const Tensor& probe, Run&& run, double enough = 0.03) {
+Cost cost_of(Backend& backend, const Tensor& probe, Run&& run, double enough = kEnough) {
   std::vector<std::byte> bytes(probe.view.bytes());
   const auto wait = [&] { backend.download(probe, bytes.data()); };
   const auto timed = [&](int count) {
@@ -87,7 +94,7 @@ Cost cost_of(Backend& backend, const Tensor& probe, Run&& run, double enough = 0
 }
 
 template <typename Run>
-double seconds(Backend& backend, const Tensor& probe, Run&& run, double enough = 0.03) {
+double seconds(Backend& backend, const Tensor& probe, Run&& run, double enough = kEnough) {
   return cost_of(backend, probe, run, enough).device;
 }
 
@@ -109,7 +116,7 @@ struct Compared {
   int64_t launches;  // op by op; 0: it is more than one stretch
 };
 template <typename Make>
-Compared compare(Context& c, Make&& make, double enough = 0.03) {
+Compared compare(Context& c, Make&& make, double enough = kEnough) {
   Compared out{};
   {
     auto&& run = make(c.backend);
