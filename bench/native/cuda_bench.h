@@ -40,7 +40,7 @@ class Weights {
   }
 
  private:
-  // The first million is drawn, up to a prime, what follows repeats it: drawing hundreds of millions takes longer than timing with them.
+  // A million, up to a prime, are drawn, what follows repeats them: drawing hundreds of millions takes longer than what is timed.
   void grow(int64_t count) {
     constexpr size_t kDrawn = 1000003;
     const size_t begin = values_.size(), size = std::max(begin, static_cast<size_t>(count));
