@@ -4,7 +4,8 @@
 //
 //   cuda_bench [products|together|pictures|attention|decode|head|classes ...]      default: everything
 //
-// ARDIFF_CUDA_BLASLT=1: TransDiff with cuBLASLt (docs/cuda.md). The products of whole pictures are timed with and without it in any case.
+// TransDiff is with cuBLASLt where that is found, unless ARDIFF_CUDA_BLASLT=0 (docs/cuda.md). The products of whole pictures are timed with
+// and without it in any case.
 #include <cstdlib>
 #include <set>
 #include <string>
