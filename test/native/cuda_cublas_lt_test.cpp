@@ -210,9 +210,18 @@ TEST_F(CudaCublasLt, IsSwitchedByTheEnvironment) {
     EXPECT_TRUE(named("bfloat16"));
     EXPECT_FALSE(named("float32")) << "float32 has its own products alone";
   }
-  for (const char* off : {"0", "", static_cast<const char*>(nullptr)}) {
-    const Environment is("ARDIFF_CUDA_BLASLT", off);
-    EXPECT_FALSE(named("bfloat16")) << (off != nullptr ? off : "not set");
+  {
+    const Environment off("ARDIFF_CUDA_BLASLT", "0");
+    EXPECT_FALSE(named("bfloat16"));
+  }
+  // Not asked for: where the linker finds one by its names, which the emulation does not look for.
+  bool found = false;
+#if !ARDIFF_CUDA_EMULATION
+  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}) found = found || dlopen(name, RTLD_NOW | RTLD_LOCAL) != nullptr;
+#endif
+  for (const char* open : {"", static_cast<const char*>(nullptr)}) {
+    const Environment is("ARDIFF_CUDA_BLASLT", open);
+    EXPECT_EQ(named("bfloat16"), found) << (open != nullptr ? "empty" : "not set");
   }
   const Environment wrong("ARDIFF_CUDA_BLASLT", "yes");
   expect_error([] { make_backend({"cuda", "bfloat16", 0}); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_BLASLT: expected 0, 1 or the path");

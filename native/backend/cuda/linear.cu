@@ -7,6 +7,7 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/linear_layer.cuh"
 #include "backend/cuda/weight_layout.cuh"
+#include "backend/cuda/wide_rows.h"
 #include "backend/host_memory.h"
 #include "backend/op_checks.h"
 
@@ -142,7 +143,7 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
     launch_linear_pictures(task, *cublas_lt_, *layer.algorithm, limits_.product_sums, workspace_, stream_);
   } else if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
-  } else if (wide_multiprocessors_ > 0) {
+  } else if (wide_multiprocessors_ > 0 && wide_pays(x.rows(), layer.depth, layer.out_features)) {
     launch_linear_wide(task, wide_multiprocessors_, limits_.product_sums, workspace_, stream_);
   } else {
     launch_linear_many(task, sm_count_, limits_.product_sums, workspace_, stream_);
