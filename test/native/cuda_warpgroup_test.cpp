@@ -25,7 +25,8 @@ class CudaWarpgroup : public testing::Test {
       GTEST_SKIP() << "no CUDA device: " << error.what();
     }
     ASSERT_EQ(plain_->info().libraries.find("warpgroup products"), std::string::npos);
-    if (wide_->info().libraries.find("warpgroup products") == std::string::npos) GTEST_SKIP() << wide_->info().isa << " has no warpgroup products";
+    if (wide_->info().libraries.find("warpgroup products") == std::string::npos)
+      GTEST_SKIP() << wide_->info().isa << " has no warpgroup products";
   }
   // What run(backend) gives on both, which must not be all zeros either.
   template <typename Run>
@@ -37,7 +38,8 @@ class CudaWarpgroup : public testing::Test {
       if (std::memcmp(&got[i], &expected[i], sizeof(float)) != 0 && different++ == 0) first = i;
       zeros += expected[i] == 0.0f ? 1 : 0;
     }
-    EXPECT_EQ(different, 0u) << what << ": result " << first << " of " << got.size() << " is " << got[first] << ", expected " << expected[first];
+    EXPECT_EQ(different, 0u) << what << ": result " << first << " of " << got.size() << " is " << got[first] << ", expected "
+                             << expected[first];
     EXPECT_LT(zeros, got.size() / 2 + 1) << what;
   }
 
@@ -76,15 +78,18 @@ TEST_F(CudaWarpgroup, RowsOfFewAndOfManyAreTheSame) {
     return get(*wide_, y);
   };
   const auto all = run(0, rows);
-  for (const auto& [first, count] : {std::pair<int64_t, int64_t>{479, 1}, {3, 8}, {100, 32}, {7, 33}, {200, 64}, {11, 100}, {300, 160}, {1, 479}}) {
+  for (const auto& [first, count] :
+       {std::pair<int64_t, int64_t>{479, 1}, {3, 8}, {100, 32}, {7, 33}, {200, 64}, {11, 100}, {300, 160}, {1, 479}}) {
     const auto some = run(first, count);
-    EXPECT_EQ(std::memcmp(some.data(), all.data() + first * out, some.size() * sizeof(float)), 0) << "rows " << first << " and " << count - 1 << " more";
+    EXPECT_EQ(std::memcmp(some.data(), all.data() + first * out, some.size() * sizeof(float)), 0)
+        << "rows " << first << " and " << count - 1 << " more";
   }
 }
 
 TEST_F(CudaWarpgroup, EveryEpilogue) {
   const int64_t in = 512, out = 264, rows = 100;
-  const auto weight = values_.normal(in * out, 0.1f), bias = values_.normal(out), x = values_.normal(rows * in), before = values_.normal(rows * out);
+  const auto weight = values_.normal(in * out, 0.1f), bias = values_.normal(out), x = values_.normal(rows * in),
+             before = values_.normal(rows * out);
   const auto gates = values_.normal(3 * out);
   const LinearPart part{host(weight, {out, in}), host(bias, {out})};
   const auto of_plain = plain_->prepare_linear({&part, 1}), of_wide = wide_->prepare_linear({&part, 1});
@@ -97,7 +102,8 @@ TEST_F(CudaWarpgroup, EveryEpilogue) {
         const Tensor gate = f32(b, {3, out}, gates), y = kind >= 3 ? f32(b, {rows, out}, before) : b.make(dtype, {rows, out});
         const Tensor which = b.make(DType::kI32, {rows});
         b.upload(which, gate_rows.data());
-        const Epilogue epilogues[] = {Epilogue::store(), Epilogue::silu(), Epilogue::gelu(), Epilogue::add(), Epilogue::gated_add(gate, which)};
+        const Epilogue epilogues[] = {Epilogue::store(), Epilogue::silu(), Epilogue::gelu(), Epilogue::add(),
+                                      Epilogue::gated_add(gate, which)};
         b.linear(act(b, {rows, in}, x), &b == plain_.get() ? *of_plain : *of_wide, y, epilogues[kind]);
         const Tensor result = b.make(DType::kF32, {rows, out});
         b.convert(y, result);
@@ -113,15 +119,22 @@ TEST_F(CudaWarpgroup, Convolutions) {
     ConvPadding padding;
   };
   const auto same = ConvPadding::kSame, down = ConvPadding::kDownsample;
-  for (const Picture& s : {Picture{1, 8, 8, 64, 128, 3, same}, {2, 5, 7, 128, 96, 3, same}, {1, 33, 18, 64, 256, 3, same}, {3, 17, 9, 192, 200, 1, same},
-                           {1, 48, 40, 128, 128, 3, same}, {1, 130, 128, 64, 128, 3, same}, {1, 96, 96, 64, 512, 3, same}, {2, 20, 14, 64, 320, 3, down}}) {
+  for (const Picture& s : {Picture{1, 8, 8, 64, 128, 3, same},
+                           {2, 5, 7, 128, 96, 3, same},
+                           {1, 33, 18, 64, 256, 3, same},
+                           {3, 17, 9, 192, 200, 1, same},
+                           {1, 48, 40, 128, 128, 3, same},
+                           {1, 130, 128, 64, 128, 3, same},
+                           {1, 96, 96, 64, 512, 3, same},
+                           {2, 20, 14, 64, 320, 3, down}}) {
     const auto weight = values_.normal(s.out * s.in * s.kernel * s.kernel, 0.1f), bias = values_.normal(s.out);
     const auto x = values_.normal(s.batch * s.height * s.width * s.in);
     const bool halves = s.padding == down;
     const Shape result{s.batch, halves ? (s.height - 2) / 2 + 1 : s.height, halves ? (s.width - 2) / 2 + 1 : s.width, s.out};
     const Shape doubled{s.batch, 2 * s.height, 2 * s.width, s.out};
     const auto before = values_.normal(result.size());
-    const std::string name = std::to_string(s.in) + " to " + std::to_string(s.out) + " at " + std::to_string(s.height) + " x " + std::to_string(s.width);
+    const std::string name =
+        std::to_string(s.in) + " to " + std::to_string(s.out) + " at " + std::to_string(s.height) + " x " + std::to_string(s.width);
     for (const bool adds : {false, true}) {
       expect_same(name, [&](Backend& b) {
         const auto w = b.prepare_conv2d(host(weight, {s.out, s.in, s.kernel, s.kernel}), host(bias, {s.out}), s.padding);

@@ -14,13 +14,13 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kTile = 16;        // keys, or numbers of a head, of one product
-constexpr int kMostTiles = 5;    // of eight columns: eight rows of five query heads
+constexpr int kTile = 16;      // keys, or numbers of a head, of one product
+constexpr int kMostTiles = 5;  // of eight columns: eight rows of five query heads
 constexpr int kMostHeadDim = 128;
 // Blocks that may begin before their predecessor's end. Measured on an H100: steps of the 14B gain by it with 640 blocks and lose 30 us a
 // layer with 1024.
 constexpr unsigned kMostEarly = 640;
-constexpr int kPad = 8;          // bf16 behind each row in shared memory: ldmatrix meets no bank twice
+constexpr int kPad = 8;  // bf16 behind each row in shared memory: ldmatrix meets no bank twice
 constexpr int kWeightStride = kGroupKeys + kPad;
 static_assert(kWarps * kTile == kGroupKeys);
 
@@ -124,7 +124,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     const int column = i / d, c = i % d;
     float value = 0.0f;
     if (column < run.columns) {
-      value = a.q[(run.first + column / a.group_heads) * a.q_stride + (static_cast<int64_t>(kv_head) * a.group_heads + column % a.group_heads) * d + c];
+      value = a.q[(run.first + column / a.group_heads) * a.q_stride +
+                  (static_cast<int64_t>(kv_head) * a.group_heads + column % a.group_heads) * d + c];
     }
     split(value, queries + column * stride + c, queries + low_query + column * stride + c);
   }
@@ -152,7 +153,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   for (int j = 0; j < kTiles; ++j) {
     if (j >= tiles) break;
 #pragma unroll
-    for (int e = 0; e < 4; ++e) scores[j][e] = my_key + e / 2 * 8 < length_of[j * 8 + my_column + e % 2] ? scores[j][e] * a.scale : -INFINITY;
+    for (int e = 0; e < 4; ++e)
+      scores[j][e] = my_key + e / 2 * 8 < length_of[j * 8 + my_column + e % 2] ? scores[j][e] * a.scale : -INFINITY;
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       const float most = over_rows(fmaxf(scores[j][e], scores[j][e + 2]), [](float x, float y) { return fmaxf(x, y); });
@@ -186,8 +188,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     float sums[kTiles][4] = {};
     for (int k = 0; k < padded; k += 16) {
       uint32_t of_values[4], high[2], low[2];
-      load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0], of_values[1], of_values[2],
-                               of_values[3]);
+      load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0], of_values[1],
+                               of_values[2], of_values[3]);
 #pragma unroll
       for (int j = 0; j < kTiles; ++j) {
         if (j >= tiles) break;
@@ -227,14 +229,15 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
 }
 
 template <int kTiles>
-void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, const Partials& partials, const Output& out, const Stream& stream) {
+void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, const Partials& partials, const Output& out,
+            const Stream& stream) {
   const int d = a.cache.head_dim;
   const size_t shared = sizeof(bf16) * static_cast<size_t>(key_room(d, kTiles * 8) + (kGroupKeys + 2 * kTiles * 8) * stride_of(d));
   const auto kernel = attend_group_mma<kTiles>;
   allow_shared_memory(kernel, shared);
   const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads), static_cast<unsigned>(partials.groups));
-  launch_dependent(stream, {grid, kThreads, shared, grid.x * grid.y <= kMostEarly}, "paged_attention", kernel, a, elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows,
-                   block_rows, partials, out);
+  launch_dependent(stream, {grid, kThreads, shared, grid.x * grid.y <= kMostEarly}, "paged_attention", kernel, a,
+                   elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows, block_rows, partials, out);
 }
 
 }  // namespace
@@ -244,7 +247,8 @@ bool takes_attention_mma(const KvLayer& kv, const Queries& a) {
   return kv.keys.dtype == DType::kBF16 && d % kTile == 0 && d <= kMostHeadDim && a.group_heads <= kMostTiles * 8;
 }
 
-void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, const Partials& partials, const Output& out, const Stream& stream) {
+void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, const Partials& partials, const Output& out,
+                          const Stream& stream) {
   // The tables are on the device: as many as rows mean that each has its own.
   int block_rows = 1;
   if (rows > tables) {

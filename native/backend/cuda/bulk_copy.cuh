@@ -56,8 +56,8 @@ __device__ inline void wait_phase(uint64_t* barrier, uint32_t parity) {
 // `bytes` (a multiple of 16) from global to shared memory of this block, both 16-byte aligned; `barrier` counts them.
 __device__ inline void copy_bulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
 #if defined(ARDIFF_WGMMA_CODE)
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(shared_address(shared)), "l"(global), "r"(bytes),
-               "r"(shared_address(barrier))
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(shared_address(shared)),
+               "l"(global), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 #endif
 }

@@ -1,6 +1,6 @@
-// Linear layers of more than 32 rows in bf16 on compute capability 9.0a. Weights, in the layout that linear_few.cu reads, and up to 160 rows,
-// which a kernel in front puts in order (arrange_rows_kernel), come to shared memory as whole pieces, several stages ahead; weights are
-// the left operand of warpgroup products, by way of registers, and are read once for all rows of a tile.
+// Linear layers of more than 32 rows in bf16 on compute capability 9.0a. Weights, in the layout that linear_few.cu reads, and up to 160
+// rows, which a kernel in front puts in order (arrange_rows_kernel), come to shared memory as whole pieces, several stages ahead; weights
+// are the left operand of warpgroup products, by way of registers, and are read once for all rows of a tile.
 //
 // A block has 128 features, 64 for each of two warpgroups, and one half of the depth; the two blocks of a cluster have the halves and
 // exchange their sums. They stay for all of their tiles, so that a tile's first pieces come while the last one is finished. Sums of a
@@ -21,7 +21,7 @@ constexpr int kGroupFeatures = 64;
 constexpr int kBlockFeatures = kGroups * kGroupFeatures;
 constexpr int kBlockTiles = kBlockFeatures / kTileFeatures;
 constexpr int kMultiplying = kGroups * 128;  // threads
-constexpr int kAsking = 4;                    // warps that ask for pieces: a warpgroup, as registers are given to whole ones
+constexpr int kAsking = 4;                   // warps that ask for pieces: a warpgroup, as registers are given to whole ones
 constexpr int kThreads = kMultiplying + kAsking * 32;
 constexpr int kRegisters = 232, kFewRegisters = 40;
 constexpr int kHalves = 2;
@@ -32,8 +32,8 @@ constexpr int kMostShared = 227 << 10;
 // kRows of a tile.
 template <int kRows>
 struct Shape {
-  static constexpr int kSums = kRows / 2;  // of a thread
-  static constexpr int kShare = kSums / 2;  // of them, those that this block finishes, and those that it sends
+  static constexpr int kSums = kRows / 2;                    // of a thread
+  static constexpr int kShare = kSums / 2;                   // of them, those that this block finishes, and those that it sends
   static constexpr int kStepBytes = kRows * kStepDepth * 2;  // of rows
   static constexpr int kStageBytes = kStageWeights + kStageSteps * kStepBytes;
   static constexpr int kExchangeBytes = kShare * kMultiplying * 4;
@@ -67,9 +67,9 @@ template <int kRows>
 struct Block {
   using S = Shape<kRows>;
   unsigned char* stages;
-  float* exchange;         // (kShare, kMultiplying), written by the other block
-  uint64_t *full, *empty;  // kStages of each: a stage's pieces are there; all warps are done with them
-  uint64_t *given, *taken;  // the other block's sums are in exchange; the other has read its own
+  float* exchange;              // (kShare, kMultiplying), written by the other block
+  uint64_t *full, *empty;       // kStages of each: a stage's pieces are there; all warps are done with them
+  uint64_t *given, *taken;      // the other block's sums are in exchange; the other has read its own
   int half, begin, end, steps;  // steps of this half of the depth; all
 
   // One thread of each of kAsking warps: the pieces of every tile, stage by stage, each thread two feature tiles' and the first the rows
@@ -89,10 +89,12 @@ struct Block {
         for (int f = asking; f < kBlockTiles; f += kAsking) {
           // A tile that is not there: the first one, and nobody stores what comes of it.
           const int feature_tile = first + f < feature_tiles ? first + f : 0;
-          copy_bulk(to + f * kStageSteps * kTileBytes, static_cast<const unsigned char*>(t.weight) + (static_cast<int64_t>(feature_tile) * steps + step) * kTileBytes,
+          copy_bulk(to + f * kStageSteps * kTileBytes,
+                    static_cast<const unsigned char*>(t.weight) + (static_cast<int64_t>(feature_tile) * steps + step) * kTileBytes,
                     count * kTileBytes, full + stage);
         }
-        if (asking == 0) copy_bulk(to + kStageWeights, rows_at + static_cast<int64_t>(step) * S::kStepBytes, count * S::kStepBytes, full + stage);
+        if (asking == 0)
+          copy_bulk(to + kStageWeights, rows_at + static_cast<int64_t>(step) * S::kStepBytes, count * S::kStepBytes, full + stage);
       }
     }
   }
@@ -270,13 +272,22 @@ void launch_linear_wide(const LinearTask& t, int multiprocessors, int64_t row_by
     const int tile_rows = wide_tile_rows(part.rows);
     const int64_t padded = round_up(part.rows, tile_rows);
     auto* const rows = workspace.get<uint4>(padded * t.depth / 8);
-    arrange_rows_kernel<<<blocks_for(padded * steps), kBlock, 0, stream>>>(static_cast<const bf16*>(part.x), part.x_stride, part.rows, tile_rows, steps, rows);
+    arrange_rows_kernel<<<blocks_for(padded * steps), kBlock, 0, stream>>>(static_cast<const bf16*>(part.x), part.x_stride, part.rows,
+                                                                           tile_rows, steps, rows);
     check_launch("linear");
     switch (tile_rows) {
-      case 64: launch<64>(part, rows, multiprocessors, stream); break;
-      case 96: launch<96>(part, rows, multiprocessors, stream); break;
-      case 128: launch<128>(part, rows, multiprocessors, stream); break;
-      default: launch<160>(part, rows, multiprocessors, stream); break;
+      case 64:
+        launch<64>(part, rows, multiprocessors, stream);
+        break;
+      case 96:
+        launch<96>(part, rows, multiprocessors, stream);
+        break;
+      case 128:
+        launch<128>(part, rows, multiprocessors, stream);
+        break;
+      default:
+        launch<160>(part, rows, multiprocessors, stream);
+        break;
     }
   }
 }

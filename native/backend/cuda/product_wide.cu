@@ -1,8 +1,6 @@
-// product.cuh in bf16 on compute capability 9.0a: tiles of both operands, 64 of depth at a time, through four stages of shared memory. Rows are
-// gathered 16 bytes at a time, so by threads and not by the copy engine: one warpgroup loads, some stages ahead, two multiply, each its
+// product.cuh in bf16 on compute capability 9.0a: tiles of both operands, 64 of depth at a time, through four stages of shared memory. Rows
+// are gathered 16 bytes at a time, so by threads and not by the copy engine: one warpgroup loads, some stages ahead, two multiply, each its
 // rows by all columns of the tile. Blocks stay for all of their tiles, so that a tile's first stages come while the last one is stored.
-#include "backend/cuda/product_wide.h"
-
 #include <algorithm>
 
 #include "backend/cuda/async_copy.cuh"
@@ -10,6 +8,7 @@
 #include "backend/cuda/device.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/product_result.cuh"
+#include "backend/cuda/product_wide.h"
 #include "backend/cuda/wgmma.cuh"
 
 namespace ardiff::cuda {
@@ -110,7 +109,8 @@ __device__ void load_tiles(const Product& p, const Tiles& tiles, uint4* stages, 
 #pragma unroll
         for (int i = 0; i < T::kColumnsOfThread; ++i) {
           const bool exists = first_column + i * kRowsAtOnce < p.columns;
-          copy_async_16(to + (T::kRows + i * kRowsAtOnce) * kPieces, exists ? column + i * kRowsAtOnce * p.b_stride : static_cast<const bf16*>(p.b), exists);
+          copy_async_16(to + (T::kRows + i * kRowsAtOnce) * kPieces,
+                        exists ? column + i * kRowsAtOnce * p.b_stride : static_cast<const bf16*>(p.b), exists);
         }
         commit_copies();
         if (loaded >= kInFlight) {
@@ -126,10 +126,13 @@ __device__ void load_tiles(const Product& p, const Tiles& tiles, uint4* stages, 
 
 // Whether results (m, n) and (m, n + 1), n even, can be stored together.
 __device__ inline bool can_store_pairs(const Product& p) {
-  return p.columns % 2 == 0 && p.y_stride % 2 == 0 && reinterpret_cast<uintptr_t>(p.y) % 8 == 0 && reinterpret_cast<uintptr_t>(p.bias) % 8 == 0;
+  return p.columns % 2 == 0 && p.y_stride % 2 == 0 && reinterpret_cast<uintptr_t>(p.y) % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(p.bias) % 8 == 0;
 }
 
-__device__ inline float2* pair_at(const Product& p, int64_t m, int n) { return reinterpret_cast<float2*>(static_cast<float*>(p.y) + m * p.y_stride + n); }
+__device__ inline float2* pair_at(const Product& p, int64_t m, int n) {
+  return reinterpret_cast<float2*>(static_cast<float*>(p.y) + m * p.y_stride + n);
+}
 
 // before: what y has there, if p adds.
 __device__ inline void store_pair(const Product& p, int64_t m, int n, float first, float second, float2 before) {
@@ -148,7 +151,8 @@ __device__ inline void store_pair(const Product& p, int64_t m, int n, float firs
 template <int kRowTiles, int kColumns>
 __device__ void multiply_tiles(const Product& p, const Tiles& tiles, const uint4* stages, Barriers& barriers) {
   using T = Tile<kRowTiles, kColumns>;
-  const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = static_cast<int>(threadIdx.x) / 128, warp = static_cast<int>(threadIdx.x) / 32 % 4,
+            lane = static_cast<int>(threadIdx.x) % 32;
   const int steps = p.shape.kernel * p.shape.kernel * (p.tap_depth / kWideDepth);
   const bool pairs = can_store_pairs(p);
   int done = 0;  // stages, of all tiles

@@ -7,12 +7,13 @@ namespace ardiff::cuda {
 
 constexpr int kWideDepth = 64;  // numbers of a tap at a time
 
-constexpr int kWideSide = 1 << 15;  // pixels: places in a picture are kept in 16 bits
+constexpr int kWideSide = 1 << 15;               // pixels: places in a picture are kept in 16 bits
 constexpr int64_t kWideRows = int64_t{1} << 28;  // and pixels of memory, at most four times as many, in 32
 
 inline bool takes_wide_product(const Product& p) {
   const ConvShape& s = p.shape;
-  return p.tap_depth % kWideDepth == 0 && p.columns > 64 && s.height << s.doubling < kWideSide && s.width << s.doubling < kWideSide && p.rows < kWideRows;
+  return p.tap_depth % kWideDepth == 0 && p.columns > 64 && s.height << s.doubling < kWideSide && s.width << s.doubling < kWideSide &&
+         p.rows < kWideRows;
 }
 
 // Where takes_wide_product, on a device that has the instructions. Errors of the launch are the next cudaGetLastError's.
