@@ -116,10 +116,9 @@ struct Block {
         const unsigned char* const at = stages + stage * S::kStageBytes;
         const auto* const mine = reinterpret_cast<const uint4*>(at + static_cast<int>(threadIdx.x) / 32 * kStageSteps * kTileBytes) + lane;
 #pragma unroll
-        for (int p = 0; p < 2 * kStageSteps; ++p) {
-          weights[u][p] = mine[p * 32];
-          keep_in_order(weights[u][p]);
-        }
+        for (int p = 0; p < 2 * kStageSteps; ++p) weights[u][p] = mine[p * 32];
+#pragma unroll
+        for (int p = 0; p < 2 * kStageSteps; ++p) keep_in_order(weights[u][p]);
         begin_products();
 #pragma unroll
         for (int s = 0; s < kStageSteps; ++s) {
