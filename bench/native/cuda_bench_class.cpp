@@ -133,7 +133,8 @@ class Pictures {
                                          x.row_slice(r * count, (r + 1) * count), scratch_);
       }
     }
-    const PagedContext context{scratch_.index(all).reshape({rows_, blocks_each_}), scratch_.index(table_rows), scratch_.index(lengths)};
+    const PagedContext context{scratch_.index(all).reshape({rows_, blocks_each_}), scratch_.index(table_rows), scratch_.index(lengths),
+                               true};
     m_.transformer().forward(x, scratch_.index(slots), context, std::span(kv_).first(static_cast<size_t>(c_.transformer_blocks)), out, scratch_);
     const auto m = static_cast<int64_t>(kept.size());
     const TensorView picked = scratch_.take(DType::kF32, {m, c_.width}), condition = scratch_.take(DType::kF32, {m, c_.width});

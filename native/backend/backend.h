@@ -98,8 +98,9 @@ struct BackendOptions {
   std::optional<bool> graphs = {};  // cuda: stretches as graphs (docs/cuda.md); not set: as ARDIFF_CUDA_GRAPHS says, 1 or 0
   // cuda: products of whole pictures by cuBLASLt (docs/cuda.md): "0" no, "1" yes, or the library's path; not set: as ARDIFF_CUDA_BLASLT says.
   std::optional<std::string> cublas_lt = {};
-  std::optional<bool> warpgroups = {};      // cuda: kernels of warpgroup products where there are; not set: as ARDIFF_CUDA_WGMMA says
-  std::optional<bool> early_launches = {};  // cuda: kernels that begin before their predecessor's end; not set: as ARDIFF_CUDA_PDL says
+  std::optional<bool> warpgroups = {};       // cuda: kernels of warpgroup products where there are; not set: as ARDIFF_CUDA_WGMMA says
+  std::optional<bool> tiled_attention = {};  // cuda: attention_tiled.cu for tiled contexts; not set: as ARDIFF_CUDA_TILED says
+  std::optional<bool> early_launches = {};   // cuda: kernels that begin before their predecessor's end; not set: as ARDIFF_CUDA_PDL says
 };
 
 // Throws kInvalidArgument when the named backend is not compiled in or cannot do what was asked; there is no

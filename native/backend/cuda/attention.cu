@@ -7,6 +7,7 @@
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/attention_heads.cuh"
 #include "backend/cuda/attention_mma.cuh"
+#include "backend/cuda/attention_tiled.cuh"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/workspace_plan.h"
@@ -200,6 +201,10 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
   const Queries all = queries_of(q, kv, context);
   const int d = all.cache.head_dim;
   check(d <= kMaxHeadDim, ErrorCode::kInternal, "paged_attention: heads of at most ", kMaxHeadDim, " numbers, got ", d);
+  if (tiled_attention_ && context.tiled && takes_attention_tiled(kv, all)) {
+    launch_attention_tiled(all, kv, q.rows(), {out.data, out.row_stride, out.dtype == DType::kBF16}, stream_);
+    return;
+  }
   // Lengths are on the device: the tables bound them. Blocks of threads beyond a row's length end at once.
   const int64_t most_groups = ceil_div(context.block_tables.cols() * all.cache.block_tokens, kGroupKeys);
   check(most_groups <= 65535, ErrorCode::kInternal, "paged_attention: tables of ", context.block_tables.cols(), " blocks are too long");

@@ -38,12 +38,6 @@ struct Run {
   int rows, columns, longest;
 };
 
-__device__ inline int warp_least(int value) {
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) value = min(value, __shfl_xor_sync(0xffffffffu, value, step));
-  return value;
-}
-
 // The rows from `row` on that share its table, up to the next multiple of block_rows; rows: 0 where the row belongs to one before it.
 __device__ inline Run run_of(const Queries& a, int64_t row, int64_t rows, int block_rows) {
   if (block_rows == 1) return {row, 1, a.group_heads, a.lengths[row]};
@@ -52,7 +46,7 @@ __device__ inline Run run_of(const Queries& a, int64_t row, int64_t rows, int bl
   if (within != 0 && a.table_rows[row - 1] == table) return {row, 0, 0, 0};
   const bool shares = within + lane < block_rows && row + lane < rows && a.table_rows[row + lane] == table;
   const int count = warp_least(shares ? 32 : lane);
-  const int longest = -warp_least(lane < count ? -a.lengths[row + lane] : 0);
+  const int longest = warp_most(lane < count ? a.lengths[row + lane] : 0);
   return {row, count, count * a.group_heads, longest};
 }
 

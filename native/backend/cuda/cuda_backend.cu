@@ -80,6 +80,11 @@ bool use_warpgroups(const cudaDeviceProp& device, const BackendOptions& options)
   return (options.warpgroups ? *options.warpgroups : is_set("ARDIFF_CUDA_WGMMA", true)) && possible && dtype_of(options) == DType::kBF16;
 }
 
+// Off unless asked for: it has not run on a device. Bits are others than without it.
+bool use_tiled_attention(const BackendOptions& options) {
+  return (options.tiled_attention ? *options.tiled_attention : is_set("ARDIFF_CUDA_TILED", false)) && dtype_of(options) == DType::kBF16;
+}
+
 // Where it is found, unless asked otherwise; found or not where it was asked for. float32 has no use for it: own products are plain sums
 // there.
 std::unique_ptr<CublasLt> use_cublas_lt(const BackendOptions& options) {
@@ -95,7 +100,8 @@ std::unique_ptr<CublasLt> use_cublas_lt(const BackendOptions& options) {
 }  // namespace
 
 CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLimits& limits)
-    : limits_(limits),
+    : tiled_attention_(use_tiled_attention(options)),
+      limits_(limits),
       cublas_lt_(use_cublas_lt(options)),
       info_(make_info(properties(device), options, cublas_lt_.get())),
       stream_(use_early_launches(options)),
@@ -106,6 +112,7 @@ CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLi
     wide_multiprocessors_ = sm_count_;
     info_.libraries += ", warpgroup products";
   }
+  if (tiled_attention_) info_.libraries += ", tiled attention";
 }
 
 CudaBackend::~CudaBackend() { (void)cudaStreamSynchronize(stream_); }

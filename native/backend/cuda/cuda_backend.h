@@ -113,6 +113,7 @@ class CudaBackend final : public Backend {
 
   int sm_count_ = 0;
   int wide_multiprocessors_ = 0;  // sm_count_ where kernels of warpgroup products are taken, else 0
+  bool tiled_attention_;  // tiled contexts by attention_tiled.cu
   CudaLimits limits_;
   std::unique_ptr<cuda::CublasLt> cublas_lt_;  // where it was asked for
   BackendInfo info_;

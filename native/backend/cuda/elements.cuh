@@ -85,6 +85,13 @@ __device__ inline float warp_max(float value) {
   return value;
 }
 
+__device__ inline int warp_least(int value) {
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) value = min(value, __shfl_xor_sync(0xffffffffu, value, step));
+  return value;
+}
+__device__ inline int warp_most(int value) { return -warp_least(-value); }
+
 // All threads of a block of kThreads get the result. of_warps: kThreads / 32 floats of shared memory, free again on return.
 template <int kThreads, typename Combine>
 __device__ inline float block_reduce(float of_warp, float* of_warps, Combine&& combine) {
