@@ -19,7 +19,7 @@ using namespace cuda;
 
 namespace {
 
-// Blocks that may begin before attention's end (attention_mma.cu).
+// Blocks of folding that may begin before attention's end, as kMostEarlyBlocks.
 constexpr unsigned kMostEarlyFolds = 400;
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxParts = 8;     // threads that share a column of the sums

@@ -26,25 +26,6 @@ __device__ inline uint32_t pack(float first, float second) {
   return bits;
 }
 
-// Rows that a block looks at together: they share a table. longest: of what they see, in positions.
-struct SharingRows {
-  int64_t first;
-  int rows, longest;
-};
-
-// The rows from `row` on that share its table, at most `most`. The same in every warp.
-__device__ inline SharingRows sharing_rows(const Queries& a, int64_t row, int most) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int32_t table = a.table_rows[row];
-  int end = most, longest = 0;
-  for (int i = lane; i < most; i += 32) {
-    if (a.table_rows[row + i] != table) end = min(end, i);
-  }
-  const int rows = warp_least(end);
-  for (int i = lane; i < rows; i += 32) longest = max(longest, a.lengths[row + i]);
-  return {row, rows, warp_most(longest)};
-}
-
 // One of the two columns of which a lane has numbers: lane / 4 and lane / 4 + 8 of its warp's 16. length: 0 for none.
 struct Column {
   int64_t row;

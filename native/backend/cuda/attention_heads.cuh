@@ -75,6 +75,29 @@ __device__ void dot_products(const float* queries, const Kv* key, int head_dim, 
   }
 }
 
+// Blocks of attention that may begin before their predecessor's end: with more, a step of the 14B was slower on an H100 when everything
+// in it did (docs/cuda.md, Dependent launches).
+constexpr unsigned kMostEarlyBlocks = 640;
+
+// Rows that a block looks at together: they share a table. longest: of what they see, in positions.
+struct SharingRows {
+  int64_t first;
+  int rows, longest;
+};
+
+// The rows from `row` on that share its table, at most `most`. The same in every warp.
+__device__ inline SharingRows sharing_rows(const Queries& a, int64_t row, int most) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int32_t table = a.table_rows[row];
+  int end = most, longest = 0;
+  for (int i = lane; i < most; i += 32) {
+    if (a.table_rows[row + i] != table) end = min(end, i);
+  }
+  const int rows = warp_least(end);
+  for (int i = lane; i < rows; i += 32) longest = max(longest, a.lengths[row + i]);
+  return {row, rows, warp_most(longest)};
+}
+
 inline Queries queries_of(const TensorView& q, const KvLayer& kv, const PagedContext& context) {
   Queries a{};
   a.q = floats(q);

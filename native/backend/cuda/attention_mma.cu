@@ -17,9 +17,6 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 16;      // keys, or numbers of a head, of one product
 constexpr int kMostTiles = 5;  // of eight columns: eight rows of five query heads
 constexpr int kMostHeadDim = 128;
-// Blocks that may begin before their predecessor's end. Measured on an H100: steps of the 14B gain by it with 640 blocks and lose 30 us a
-// layer with 1024.
-constexpr unsigned kMostEarly = 640;
 constexpr int kPad = 8;  // bf16 behind each row in shared memory: ldmatrix meets no bank twice
 constexpr int kWeightStride = kGroupKeys + kPad;
 static_assert(kWarps * kTile == kGroupKeys);
@@ -41,13 +38,10 @@ struct Run {
 // The rows from `row` on that share its table, up to the next multiple of block_rows; rows: 0 where the row belongs to one before it.
 __device__ inline Run run_of(const Queries& a, int64_t row, int64_t rows, int block_rows) {
   if (block_rows == 1) return {row, 1, a.group_heads, a.lengths[row]};
-  const int lane = static_cast<int>(threadIdx.x) % 32, within = static_cast<int>(row % block_rows);
-  const int32_t table = a.table_rows[row];
-  if (within != 0 && a.table_rows[row - 1] == table) return {row, 0, 0, 0};
-  const bool shares = within + lane < block_rows && row + lane < rows && a.table_rows[row + lane] == table;
-  const int count = warp_least(shares ? 32 : lane);
-  const int longest = warp_most(lane < count ? a.lengths[row + lane] : 0);
-  return {row, count, count * a.group_heads, longest};
+  const auto within = static_cast<int>(row % block_rows);
+  if (within != 0 && a.table_rows[row - 1] == a.table_rows[row]) return {row, 0, 0, 0};
+  const SharingRows sharing = sharing_rows(a, row, static_cast<int>(min(static_cast<int64_t>(block_rows - within), rows - row)));
+  return {row, sharing.rows, sharing.rows * a.group_heads, sharing.longest};
 }
 
 // A number as the sum of two bf16, the second what the first leaves.
@@ -59,6 +53,19 @@ __device__ inline void split(float value, bf16* high, bf16* low) {
 // Fragments of both parts of eight columns at 16 of depth: parts lie as (columns, stride), the second `low` elements after the first.
 __device__ inline void load_split(const bf16* high, int low, int stride, int lane, uint32_t (&of_high)[2], uint32_t (&of_low)[2]) {
   load_matrices(high + (lane / 16 != 0 ? low : 0) + lane % 8 * stride + lane / 8 % 2 * 8, of_high[0], of_high[1], of_low[0], of_low[1]);
+}
+
+// sums += of_rows times the columns of each tile, both parts of them, at 16 of depth: the first column's lie at `high`.
+template <int kTiles>
+__device__ inline void multiply_columns(float (&sums)[kTiles][4], const uint32_t (&of_rows)[4], const bf16* high, int low, int stride, int tiles, int lane) {
+#pragma unroll
+  for (int j = 0; j < kTiles; ++j) {
+    if (j >= tiles) break;
+    uint32_t of_high[2], of_low[2];
+    load_split(high + j * 8 * stride, low, stride, lane, of_high, of_low);
+    multiply_add(sums[j], of_rows, of_low);
+    multiply_add(sums[j], of_rows, of_high);
+  }
 }
 
 // Sum or largest over the eight lanes with the same columns.
@@ -132,15 +139,9 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   float scores[kTiles][4] = {};
   if (first_key < count) {
     for (int k = 0; k < d; k += 16) {
-      uint32_t of_keys[4], high[2], low[2];
+      uint32_t of_keys[4];
       load_a_fragment(key_tile + first_key * stride + k, stride, lane, of_keys);
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        if (j >= tiles) break;
-        load_split(queries + j * 8 * stride + k, low_query, stride, lane, high, low);
-        multiply_add(scores[j], of_keys, low);
-        multiply_add(scores[j], of_keys, high);
-      }
+      multiply_columns(scores, of_keys, queries + k, low_query, stride, tiles, lane);
     }
   }
 #pragma unroll
@@ -181,16 +182,10 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   for (int number = warp * kTile; number < d; number += kWarps * kTile) {
     float sums[kTiles][4] = {};
     for (int k = 0; k < padded; k += 16) {
-      uint32_t of_values[4], high[2], low[2];
+      uint32_t of_values[4];
       load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0], of_values[1],
                                of_values[2], of_values[3]);
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        if (j >= tiles) break;
-        load_split(weights + j * 8 * kWeightStride + k, low_weight, kWeightStride, lane, high, low);
-        multiply_add(sums[j], of_values, low);
-        multiply_add(sums[j], of_values, high);
-      }
+      multiply_columns(sums, of_values, weights + k, low_weight, kWeightStride, tiles, lane);
     }
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
@@ -230,7 +225,7 @@ void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, c
   const auto kernel = attend_group_mma<kTiles>;
   allow_shared_memory(kernel, shared);
   const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads), static_cast<unsigned>(partials.groups));
-  launch_dependent(stream, {grid, kThreads, shared, grid.x * grid.y <= kMostEarly}, "paged_attention", kernel, a,
+  launch_dependent(stream, {grid, kThreads, shared, grid.x * grid.y <= kMostEarlyBlocks}, "paged_attention", kernel, a,
                    elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows, block_rows, partials, out);
 }
 

@@ -22,7 +22,6 @@ constexpr int kThreads = kWarps * 32;
 constexpr int kColumns = kWarps * 16;  // of a block: (row, query head)
 constexpr int kMostHeadDim = 128;
 constexpr int kPad = 8;               // bf16 behind each row in shared memory: ldmatrix meets no bank twice
-constexpr unsigned kMostEarly = 640;  // blocks that may begin before their predecessor's end, as in attention_mma.cu
 // Blocks of a multiprocessor at once: their registers hold everything, nothing is spilled.
 __host__ __device__ constexpr int blocks_at_once(int head_dim) { return head_dim <= 32 ? 4 : head_dim <= 80 ? 3 : 2; }
 constexpr float kLog2E = 1.44269504f;
@@ -160,7 +159,7 @@ void launch(const Queries& a, const KvLayer& kv, int64_t rows, const Output& out
   const auto kernel = attend_tiled<kHeadDim>;
   allow_shared_memory(kernel, shared_bytes(kHeadDim));
   const auto blocks = static_cast<unsigned>(ceil_div(rows, block_rows) * a.cache.kv_heads);
-  launch_dependent(stream, {blocks, kThreads, shared_bytes(kHeadDim), blocks <= kMostEarly}, "paged_attention", kernel, a,
+  launch_dependent(stream, {blocks, kThreads, shared_bytes(kHeadDim), blocks <= kMostEarlyBlocks}, "paged_attention", kernel, a,
                    elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows, block_rows, out);
 }
 

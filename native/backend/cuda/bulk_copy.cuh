@@ -38,18 +38,16 @@ __device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
 #endif
 }
 
+#define ARDIFF_WAIT_PHASE(scope)                                                                                                     \
+  asm volatile("{.reg .pred done;\nagain:\nmbarrier.try_wait.parity" scope ".shared::cta.b64 done, [%0], %1;\n@done bra over;\n"       \
+               "bra again;\nover:\n}\n" ::"r"(shared_address(barrier)),                                                               \
+               "r"(parity)                                                                                                           \
+               : "memory")
+
 // Until the phase of that parity (0, 1, 0, ...) is over. Waiting for parity 1 of a barrier in its first phase returns at once.
 __device__ inline void wait_phase(uint64_t* barrier, uint32_t parity) {
 #if defined(ARDIFF_WGMMA_CODE)
-  asm volatile(
-      "{.reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra over;\n"
-      "bra again;\n"
-      "over:\n}\n" ::"r"(shared_address(barrier)),
-      "r"(parity)
-      : "memory");
+  ARDIFF_WAIT_PHASE("");
 #endif
 }
 
@@ -112,16 +110,10 @@ __device__ inline void arrive_in_block(uint32_t there) {
 }
 __device__ inline void wait_phase_of_cluster(uint64_t* barrier, uint32_t parity) {
 #if defined(ARDIFF_WGMMA_CODE)
-  asm volatile(
-      "{.reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra over;\n"
-      "bra again;\n"
-      "over:\n}\n" ::"r"(shared_address(barrier)),
-      "r"(parity)
-      : "memory");
+  ARDIFF_WAIT_PHASE(".acquire.cluster");
 #endif
 }
+
+#undef ARDIFF_WAIT_PHASE
 
 }  // namespace ardiff::cuda

@@ -73,7 +73,7 @@ struct Block {
   int half, begin, end, steps;  // steps of this half of the depth; all
 
   // One thread of each of kAsking warps: the pieces of every tile, stage by stage, each thread two feature tiles' and the first the rows
-  // as well. A thread alone would be slower than the memory.
+  // as well. Whether one thread would do was not measured apart from other changes.
   __device__ void ask(int asking, const LinearTask& t, const unsigned char* rows, const Tiles& tiles) const {
     const int feature_tiles = (t.columns + kTileFeatures - 1) / kTileFeatures;
     int i = 0;
