@@ -2,7 +2,7 @@
 // attention, the backbone's step, the flow head and TransDiff's pictures at true sizes with made-up weights; op by op and as graphs.
 // Prints markdown.
 //
-//   cuda_bench [products|together|pictures|attention|decode|head|classes ...]      default: everything
+//   cuda_bench [products|together|pictures|attention|decode|head|classes|shares ...]      default: everything but shares
 //
 // TransDiff is with cuBLASLt where that is found, unless ARDIFF_CUDA_BLASLT=0 (docs/cuda.md). The products of whole pictures are timed with
 // and without it in any case.
@@ -84,6 +84,13 @@ void pictures(Context& c) {
   for (const std::string& why : without) std::printf("\n%s\n", why.c_str());
 }
 
+// Only where it is asked for: where a step's time goes, not how long it is, as every op is waited for.
+void shares(Context& c) {
+  std::printf("\n## By kind of op, each waited for\n\n");
+  decode_shares(c);
+  class_shares(c);
+}
+
 // Each part whatever became of those before it. False: one failed.
 bool run(const std::set<std::string>& parts) {
   const auto backend = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false});
@@ -106,8 +113,8 @@ bool run(const std::set<std::string>& parts) {
   };
   bool passed = true;
   for (const Part& part : {Part{"products", products}, {"together", together}, {"pictures", pictures}, {"attention", attention}, {"decode", decode}, {"head", head},
-                           {"classes", classes}}) {
-    if (!parts.empty() && !parts.contains(part.name)) continue;
+                           {"classes", classes}, {"shares", shares}}) {
+    if (parts.empty() ? part.run == shares : !parts.contains(part.name)) continue;
     try {
       part.run(context);
     } catch (const std::exception& error) {

@@ -10,6 +10,7 @@
 #include "backend/backend.h"
 #include "backend/scratch.h"
 #include "device_bandwidth.h"
+#include "timed_backend.h"
 #include "timing.h"
 
 namespace ardiff::bench {
@@ -128,11 +129,30 @@ Compared compare(Context& c, Make&& make, double enough = kEnough) {
   return out;
 }
 
+// One run() on a backend whose ops are waited for one by one: a line of what each kind takes. make(backend) gives something to call.
+template <typename Make>
+void print_shares(Context& c, const std::string& what, Make&& make) {
+  std::vector<std::byte> bytes(c.probe.view.bytes());
+  TimedBackend timed(c.backend, [&] { c.backend.download(c.probe, bytes.data()); });
+  auto&& run = make(timed);
+  run();
+  timed.seconds = {};
+  constexpr int kRuns = 3;
+  for (int i = 0; i < kRuns; ++i) run();
+  std::printf("%s:", what.c_str());
+  for (size_t kind = 0; kind < timed.seconds.size(); ++kind) {
+    if (timed.seconds[kind] > 0) std::printf(" %s %.0f us;", TimedBackend::kNames[kind], timed.seconds[kind] / kRuns * 1e6);
+  }
+  std::printf("\n\n");
+}
+
 // Parts, each prints its section.
 void attention(Context& c);
 void decode(Context& c);
 void head(Context& c);
 void classes(Context& c);
+void decode_shares(Context& c);
+void class_shares(Context& c);
 void together(Context& c);
 
 }  // namespace ardiff::bench

@@ -1,5 +1,8 @@
 // TransDiff at true sizes with made-up weights, pictures of 256 x 256: a call of the diffusion decoder, and the sampling of a whole
 // picture with guidance: in each pass the transformer and the decoder's keys and values of the condition, then its timesteps.
+#include <functional>
+#include <memory>
+
 #include "cuda_bench.h"
 #include "model/class_transformer.h"
 #include "model/diffusion_decoder.h"
@@ -165,6 +168,12 @@ class Pictures {
   Tensor modulation_, latents_, v_, scales_, begins_, own_;
 };
 
+// A call of the last pass, the one with the most condition.
+std::function<void()> last_call(Backend& backend, const Model& model, int64_t pictures) {
+  const auto all = std::make_shared<Pictures>(backend, model, pictures);
+  return [all, batch = std::make_shared<DiffusionDecoder::Batch>(all->prepare(model.config().num_passes - 1))] { all->timestep(*batch); };
+}
+
 double call_flops(const TransDiffConfig& c, int64_t rows, int64_t condition) {
   const auto n = static_cast<double>(c.latent_tokens()), d = static_cast<double>(c.width), m = static_cast<double>(condition);
   return 2.0 * static_cast<double>(rows * c.diffusion_blocks) * (14 * n * d * d + 2 * n * n * d + 2 * n * m * d);
@@ -174,16 +183,7 @@ void sampling(Context& c, const char* name, const TransDiffConfig& config) {
   const Model plain(c.backend, config), graphs(c.graphs, config);
   const auto model_of = [&](const Backend& backend) -> const Model& { return &backend == &c.graphs ? graphs : plain; };
   for (const int64_t pictures : {1, 4, 16}) {
-    const Compared call = compare(c, [&](Backend& backend) {
-      struct Call {
-        Pictures pictures;
-        DiffusionDecoder::Batch batch;
-        void operator()() { pictures.timestep(batch); }
-      };
-      auto out = std::make_unique<Call>(Call{Pictures(backend, model_of(backend), pictures), {}});
-      out->batch = out->pictures.prepare(config.num_passes - 1);
-      return [own = std::shared_ptr<Call>(std::move(out))] { (*own)(); };
-    });
+    const Compared call = compare(c, [&](Backend& backend) { return last_call(backend, model_of(backend), pictures); });
     const double flops = call_flops(config, 2 * pictures, config.condition_tokens());
     std::printf("| %s | decoder call | %ld | %.2f | %.2f | %.2f | %.2f | %ld | %.0f | %.0f |\n", name, pictures, call.plain.device * 1e3, call.plain.host * 1e3,
                 call.graph.device * 1e3, call.graph.host * 1e3, call.launches, flops / call.plain.device / 1e12, flops / call.graph.device / 1e12);
@@ -202,6 +202,16 @@ void sampling(Context& c, const char* name, const TransDiffConfig& config) {
 }
 
 }  // namespace
+
+void class_shares(Context& c) {
+  for (const int64_t pictures : {1, 16}) {
+    std::unique_ptr<Model> made;
+    print_shares(c, "TransDiff-L, a decoder call, " + std::to_string(pictures) + " pictures", [&](Backend& backend) {
+      made = std::make_unique<Model>(backend, model(1024, 16, 32, 16));
+      return last_call(backend, *made, pictures);
+    });
+  }
+}
 
 void classes(Context& c) {
   std::printf("\n## TransDiff, 256 x 256, guidance, without the autoencoder\n\n");

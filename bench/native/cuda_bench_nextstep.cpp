@@ -1,4 +1,9 @@
 // NextStep-1 14B at true sizes with made-up weights: paged attention, a step of the backbone, a token of the flow head.
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
 #include "cuda_bench.h"
 #include "model/backbone.h"
 #include "model/flow_head.h"
@@ -12,28 +17,31 @@ constexpr int64_t kModelLayers = 48;
 constexpr int64_t kHeadWidth = 1536, kHeadBlocks = 12, kTokenSize = 64;
 constexpr int64_t kBlockTokens = 16;
 
-// Rows of one sequence each with `length` positions behind them.
+// `sequences` of `length` positions with the last `rows_each` of them as rows: 1 as in decode, 5 as where 4 drafts are verified.
 struct Cached {
-  Cached(Backend& backend, int64_t layers, int64_t rows, int64_t length) {
-    const int64_t blocks_each = (length + kBlockTokens - 1) / kBlockTokens, blocks = rows * blocks_each;
+  Cached(Backend& backend, int64_t layers, int64_t sequences, int64_t length, int64_t rows_each = 1) {
+    const int64_t blocks_each = (length + kBlockTokens - 1) / kBlockTokens, blocks = sequences * blocks_each;
     const Shape shape{blocks, kBackbone.num_kv_heads, kBlockTokens, kBackbone.head_dim};
     for (int64_t i = 0; i < layers; ++i) {
       storage.push_back(backend.make(backend.kv_dtype(), shape));
       storage.push_back(backend.make(backend.kv_dtype(), shape));
       kv.push_back({storage[storage.size() - 2], storage.back()});
     }
-    // Blocks of a row are `rows` apart, as when pictures grow together.
-    std::vector<int32_t> table, slot;
-    for (int64_t m = 0; m < rows; ++m) {
-      for (int64_t i = 0; i < blocks_each; ++i) table.push_back(static_cast<int32_t>(i * rows + m));
-      slot.push_back(table.back() * static_cast<int32_t>(kBlockTokens) + static_cast<int32_t>((length - 1) % kBlockTokens));
+    // Blocks of a sequence are `sequences` apart, as when pictures grow together.
+    std::vector<int32_t> table, table_row, length_of, slot, position;
+    for (int64_t m = 0; m < sequences; ++m) {
+      for (int64_t i = 0; i < blocks_each; ++i) table.push_back(static_cast<int32_t>(i * sequences + m));
+      for (int64_t p = length - rows_each; p < length; ++p) {
+        table_row.push_back(static_cast<int32_t>(m));
+        length_of.push_back(static_cast<int32_t>(p + 1));
+        position.push_back(static_cast<int32_t>(p));
+        slot.push_back(static_cast<int32_t>((p / kBlockTokens * sequences + m) * kBlockTokens + p % kBlockTokens));
+      }
     }
     tables = indices(backend, table);
-    tables.view = tables.view.reshape({rows, blocks_each});
-    table_rows = indices(backend, counting(rows));
-    lengths = indices(backend, std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(length)));
-    slots = indices(backend, slot);
-    positions = indices(backend, std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(length - 1)));
+    tables.view = tables.view.reshape({sequences, blocks_each});
+    table_rows = indices(backend, table_row), lengths = indices(backend, length_of);
+    slots = indices(backend, slot), positions = indices(backend, position);
   }
   PagedContext context() const { return {tables, table_rows, lengths}; }
   BackboneBatch batch() const { return {positions, slots, context()}; }
@@ -57,6 +65,20 @@ BackboneWeights backbone_weights(Backend& backend) {
   out.norm = weights.vector(b.hidden_size);
   return out;
 }
+
+struct Step {
+  Step(Backend& backend, int64_t sequences, const Backbone& of, int64_t rows_each = 1)
+      : cached(backend, kBackbone.num_layers, sequences, 1024, rows_each),
+        scratch(backend),
+        x(backend.make(DType::kF32, {sequences * rows_each, kBackbone.hidden_size})),
+        backbone(of) {}
+  void operator()() { backbone.forward(x, cached.batch(), cached.kv, scratch); }
+
+  Cached cached;
+  Scratch scratch;
+  Tensor x;
+  const Backbone& backbone;
+};
 
 FlowHeadWeights head_weights(Backend& backend) {
   Weights weights(backend);
@@ -92,9 +114,20 @@ void attention(Context& c) {
   }
 }
 
+void decode_shares(Context& c) {
+  std::unique_ptr<Backbone> backbone;  // made on the backend that counts
+  for (const auto& [sequences, rows_each] : {std::pair{2, 1}, {16, 1}, {32, 1}, {2, 5}, {16, 5}, {32, 5}}) {
+    const std::string what = std::to_string(sequences) + " sequences of " + std::to_string(rows_each) + " rows";
+    print_shares(c, "14B, " + std::to_string(kBackbone.num_layers) + " layers, " + what, [&](Backend& backend) {
+      backbone = std::make_unique<Backbone>(backend, kBackbone, backbone_weights(backend));
+      return Step(backend, sequences, *backbone, rows_each);
+    });
+  }
+}
+
 void decode(Context& c) {
   std::printf("\n## Backbone of 14B, one step, context 1024 (%ld layers measured, %ld printed)\n\n", kBackbone.num_layers, kModelLayers);
-  std::printf("Floor: weights and cache once at the bandwidth of reading. Rows: guidance makes two of each picture; 5 a row: verification of 4 drafts.\n");
+  std::printf("Floor: weights, and the cache of every sequence, once at the bandwidth of reading. Guidance makes two sequences of a picture.\n");
   std::printf("Host: until a step is enqueued. Launches: of a step op by op; as a graph it is one.\n\n");
   const double begin = now();
   const Backbone plain(c.backend, kBackbone, backbone_weights(c.backend));
@@ -103,23 +136,29 @@ void decode(Context& c) {
   const double layer_weights = 2.0 * (5120.0 * 7168 + 5120.0 * 5120 + 5120.0 * 27648 + 13824.0 * 5120);
   std::printf("Weights went up and into their layout at %.2f GB/s.\n\n", layer_weights * static_cast<double>(kBackbone.num_layers) / (now() - begin) / 1e9);
   const Backbone graphs(c.graphs, kBackbone, backbone_weights(c.graphs));
-  std::printf("| rows | ms | host ms | graph: ms | host ms | launches | floor ms | floor / time | of the graph |\n|---|---|---|---|---|---|---|---|---|\n");
+  const double scale = static_cast<double>(kModelLayers) / static_cast<double>(kBackbone.num_layers);
+  // Prints all but the end of the line; seconds of the graph.
+  const auto measured = [&](int64_t sequences, int64_t rows_each) {
+    const Compared found = compare(c, [&](Backend& backend) { return Step(backend, sequences, &backend == &c.graphs ? graphs : plain, rows_each); });
+    const double floor = static_cast<double>(kModelLayers) * (layer_weights + cache_bytes(sequences, 1024)) / c.bandwidth.read;
+    std::printf("| %ld | %.2f | %.2f | %.2f | %.2f | %.0f | %.2f | %.2f | %.2f |", sequences * rows_each, found.plain.device * scale * 1e3,
+                found.plain.host * scale * 1e3, found.graph.device * scale * 1e3, found.graph.host * scale * 1e3,
+                static_cast<double>(found.launches) * scale, floor * 1e3, floor / (found.plain.device * scale), floor / (found.graph.device * scale));
+    return found.graph.device;
+  };
+  const char* const columns = "rows | ms | host ms | graph: ms | host ms | launches | floor ms | floor / time | of the graph |";
+  std::printf("| %s\n|---|---|---|---|---|---|---|---|---|\n", columns);
+  std::map<int64_t, double> decoded;
   for (int64_t rows : {1, 2, 8, 10, 16, 32, 80, 160}) {
-    const Compared found = compare(c, [&](Backend& backend) {
-      struct Step {
-        Cached cached;
-        Scratch scratch;
-        Tensor x;
-        const Backbone& backbone;
-        void operator()() { backbone.forward(x, cached.batch(), cached.kv, scratch); }
-      };
-      return Step{Cached(backend, kBackbone.num_layers, rows, 1024), Scratch(backend), backend.make(DType::kF32, {rows, 5120}), &backend == &c.graphs ? graphs : plain};
-    });
-    const double scale = static_cast<double>(kModelLayers) / static_cast<double>(kBackbone.num_layers);
-    const double floor = static_cast<double>(kModelLayers) * (layer_weights + cache_bytes(rows, 1024)) / c.bandwidth.read;
-    std::printf("| %ld | %.2f | %.2f | %.2f | %.2f | %.0f | %.2f | %.2f | %.2f |\n", rows, found.plain.device * scale * 1e3, found.plain.host * scale * 1e3,
-                found.graph.device * scale * 1e3, found.graph.host * scale * 1e3, static_cast<double>(found.launches) * scale, floor * 1e3,
-                floor / (found.plain.device * scale), floor / (found.graph.device * scale));
+    decoded[rows] = measured(rows, 1);
+    std::printf("\n");
+  }
+  std::printf("\nVerification of 4 drafts: 5 rows of each sequence, beside its 1 in a decode step (of the graphs).\n\n");
+  std::printf("| sequences | %s beside decode |\n|---|---|---|---|---|---|---|---|---|---|---|\n", columns);
+  for (int64_t sequences : {2, 8, 16, 32}) {
+    std::printf("| %ld ", sequences);
+    const double verified = measured(sequences, 5);
+    std::printf(" %.2f |\n", verified / decoded[sequences]);
   }
 }
 

@@ -80,9 +80,9 @@ bool use_warpgroups(const cudaDeviceProp& device, const BackendOptions& options)
   return (options.warpgroups ? *options.warpgroups : is_set("ARDIFF_CUDA_WGMMA", true)) && possible && dtype_of(options) == DType::kBF16;
 }
 
-// Off unless asked for: it has not run on a device. Bits are others than without it.
+// Bits are others than without it.
 bool use_tiled_attention(const BackendOptions& options) {
-  return (options.tiled_attention ? *options.tiled_attention : is_set("ARDIFF_CUDA_TILED", false)) && dtype_of(options) == DType::kBF16;
+  return (options.tiled_attention ? *options.tiled_attention : is_set("ARDIFF_CUDA_TILED", true)) && dtype_of(options) == DType::kBF16;
 }
 
 // Where it is found, unless asked otherwise; found or not where it was asked for. float32 has no use for it: own products are plain sums

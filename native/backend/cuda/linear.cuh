@@ -40,25 +40,32 @@ __device__ inline float before(const LinearTask& t, int64_t m, int n) {
   return t.kind == Epilogue::Kind::kAdd || t.kind == Epilogue::Kind::kGatedAdd ? static_cast<const float*>(t.y)[m * t.y_stride + n] : 0.0f;
 }
 
-// Rounded one by one: a multiply-add that the compiler fuses in one kernel and not in another would give other bits.
-__device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum, float bias, float y_before) {
-  float r = __fadd_rn(sum, bias);
-  float* y = static_cast<float*>(t.y) + m * t.y_stride + n;
-  switch (t.kind) {
-    case Epilogue::Kind::kStore: break;
-    case Epilogue::Kind::kSilu: r = silu(r); break;
-    case Epilogue::Kind::kGelu: r = __fmul_rn(__fmul_rn(0.5f, r), erfcf(__fmul_rn(r, -0.70710678f))); break;  // 1 + erf(v) without cancellation
-    case Epilogue::Kind::kAdd: *y = __fadd_rn(y_before, r); return;
-    case Epilogue::Kind::kGatedAdd: {
-      const int64_t row = t.gate_rows != nullptr ? __ldg(t.gate_rows + m) : m;
-      *y = __fmaf_rn(__ldg(t.gate + row * t.gate_stride + n), r, y_before);
-      return;
-    }
+// The gate of a row's results, or null.
+__device__ inline const float* gate_of(const LinearTask& t, int64_t m) {
+  if (t.kind != Epilogue::Kind::kGatedAdd) return nullptr;
+  return t.gate + (t.gate_rows != nullptr ? static_cast<int64_t>(__ldg(t.gate_rows + m)) : m) * t.gate_stride;
+}
+
+// What y gets. Rounded one by one: a multiply-add that the compiler fuses in one kernel and not in another would give other bits.
+__device__ inline float finished(Epilogue::Kind kind, float sum, float bias, float y_before, float gate) {
+  const float r = __fadd_rn(sum, bias);
+  switch (kind) {
+    case Epilogue::Kind::kStore: return r;
+    case Epilogue::Kind::kSilu: return silu(r);
+    case Epilogue::Kind::kGelu: return __fmul_rn(__fmul_rn(0.5f, r), erfcf(__fmul_rn(r, -0.70710678f)));  // 1 + erf(v) without cancellation
+    case Epilogue::Kind::kAdd: return __fadd_rn(y_before, r);
+    case Epilogue::Kind::kGatedAdd: return __fmaf_rn(gate, r, y_before);
   }
+  return r;
+}
+
+__device__ inline void finish(const LinearTask& t, int64_t m, int n, float sum, float bias, float y_before) {
+  const float* const gate = gate_of(t, m);
+  const float r = finished(t.kind, sum, bias, y_before, gate == nullptr ? 0.0f : __ldg(gate + n));
   if (t.y_bf16) {
     static_cast<bf16*>(t.y)[m * t.y_stride + n] = __float2bfloat16_rn(r);
   } else {
-    *y = r;
+    static_cast<float*>(t.y)[m * t.y_stride + n] = r;
   }
 }
 

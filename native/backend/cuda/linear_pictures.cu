@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "backend/cuda/cublas_lt.h"
+#include "backend/cuda/elements.cuh"
 #include "backend/cuda/linear.cuh"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/workspace_plan.h"
@@ -9,12 +10,48 @@
 namespace ardiff::cuda {
 namespace {
 
-__global__ void finish_sums_kernel(LinearTask t, const float* sums, int64_t stride) {
-  for (int64_t i = first_item(); i < t.rows * t.columns; i += item_step()) {
-    const int64_t m = i / t.columns;
-    const int n = static_cast<int>(i % t.columns);
-    finish(t, m, n, sums[m * stride + n]);
+constexpr int kFinishRows = 8, kRowsEach = 4;  // rows of a block: of warps, of each warp one after the other
+
+// A warp has 32 kVec results of kRowsEach rows, whose sums are asked for together.
+template <int kVec>
+__global__ void __launch_bounds__(32 * kFinishRows) finish_sums_kernel(LinearTask t, const float* sums, int64_t stride) {
+  const int n = static_cast<int>(blockIdx.y * 32 + threadIdx.x % 32) * kVec;
+  if (n >= t.columns) return;
+  float bias[kVec];
+  load_elements<kVec>(t.bias + n, bias);
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kFinishRows + threadIdx.x / 32) * kRowsEach;
+  const bool adds = t.kind == Epilogue::Kind::kAdd || t.kind == Epilogue::Kind::kGatedAdd;
+  float results[kRowsEach][kVec], befores[kRowsEach][kVec] = {}, gates[kRowsEach][kVec] = {};
+#pragma unroll
+  for (int r = 0; r < kRowsEach; ++r) {
+    const int64_t m = first + r;
+    if (m >= t.rows) break;
+    load_elements<kVec>(sums + m * stride + n, results[r]);
+    if (adds) load_elements<kVec>(static_cast<const float*>(t.y) + m * t.y_stride + n, befores[r]);
+    if (const float* const gate = gate_of(t, m); gate != nullptr) load_elements<kVec>(gate + n, gates[r]);
   }
+#pragma unroll
+  for (int r = 0; r < kRowsEach; ++r) {
+    const int64_t m = first + r;
+    if (m >= t.rows) break;
+#pragma unroll
+    for (int e = 0; e < kVec; ++e) results[r][e] = finished(t.kind, results[r][e], bias[e], befores[r][e], gates[r][e]);
+    if (t.y_bf16) {
+      store_elements<kVec>(static_cast<bf16*>(t.y) + m * t.y_stride + n, results[r]);
+    } else {
+      store_elements<kVec>(static_cast<float*>(t.y) + m * t.y_stride + n, results[r]);
+    }
+  }
+}
+
+void finish_sums(const LinearTask& t, const float* sums, int64_t stride, cudaStream_t stream) {
+  const auto fours = [](const void* at, int64_t row_stride) { return reinterpret_cast<uintptr_t>(at) % 16 == 0 && row_stride % 4 == 0; };
+  const bool by_four = t.columns % 4 == 0 && fours(t.y, t.y_stride) && (t.gate == nullptr || fours(t.gate, t.gate_stride));
+  const int of_block = 32 * (by_four ? 4 : 1);
+  const dim3 blocks(static_cast<unsigned>(ceil_div(t.rows, kFinishRows * kRowsEach)), static_cast<unsigned>(ceil_div(t.columns, of_block)));
+  const auto kernel = by_four ? finish_sums_kernel<4> : finish_sums_kernel<1>;
+  kernel<<<blocks, 32 * kFinishRows, 0, stream>>>(t, sums, stride);
+  check_launch("linear");
 }
 
 // Bits of the number's index, mixed (the finaliser of MurmurHash3), as one of 2001 numbers between -1 and 1.
@@ -92,8 +129,7 @@ void launch_linear_pictures(const LinearTask& t, const CublasLt& lt, const lt::A
   for (int64_t first = 0; first < t.rows; first += rows_at_once) {
     const LinearTask part = rows_of(t, first, std::min(rows_at_once, t.rows - first));
     lt.multiply({part.x, part.x_stride, part.rows, part.depth, part.columns, part.weight, sums, stride}, algorithm, stream);
-    finish_sums_kernel<<<blocks_for(part.rows * part.columns), kBlock, 0, stream>>>(part, sums, stride);
-    check_launch("linear");
+    finish_sums(part, sums, stride, stream);
   }
 }
 
