@@ -8,6 +8,10 @@
 #include "expect_error.h"
 #include "support/op_fixture.h"
 
+#if ARDIFF_WITH_CUDA
+#include "backend/cuda/make_cuda_backend.h"
+#endif
+
 namespace ardiff::test {
 namespace {
 
@@ -18,7 +22,8 @@ class CudaWarpgroup : public testing::Test {
   void SetUp() override {
     try {
       plain_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = false});
-      wide_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = true});
+      // However small the product.
+      wide_ = make_cuda_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = true}, {.wide_products = 0});
     } catch (const Error& error) {
       const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
       ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
@@ -110,6 +115,57 @@ TEST_F(CudaWarpgroup, EveryEpilogue) {
         return get(b, dtype == DType::kF32 ? y : result);
       });
     }
+  }
+}
+
+// What follows a product in its kernel; tiles that are full, halved and not full, heads as wide as a tile and narrower, rows of one tile and of more.
+TEST_F(CudaWarpgroup, ProductsInPairs) {
+  struct Case {
+    int64_t in, half, rows;  // of features: gate's or up's
+  };
+  for (const Case& s : {Case{64, 64, 33}, {512, 1024, 80}, {512, 48, 100}, {2080, 9216, 80}, {5120, 13824, 160}, {160, 208, 500}}) {
+    const auto weight = values_.normal(s.in * 2 * s.half, 0.1f), bias = values_.normal(2 * s.half), x = values_.normal(s.rows * s.in);
+    const LinearPart part{host(weight, {2 * s.half, s.in}), host(bias, {2 * s.half})};
+    const auto of_plain = plain_->prepare_linear({&part, 1}), of_wide = wide_->prepare_linear({&part, 1});
+    expect_same("silu of " + std::to_string(s.half) + ", " + std::to_string(s.rows) + " rows", [&](Backend& b) {
+      const Tensor normed = b.make(DType::kBF16, {s.rows, s.in}), gate_up = b.make(DType::kF32, {s.rows, 2 * s.half});
+      const Tensor y = b.make(DType::kBF16, {s.rows, s.half}), result = b.make(DType::kF32, {s.rows, s.half});
+      const Tensor ones = f32(b, {s.in}, std::vector<float>(static_cast<size_t>(s.in), 1.0f));
+      b.norm_linear_silu_mul(f32(b, {s.rows, s.in}, x), RowNorm::rms(ones, 1e-6f), normed, &b == plain_.get() ? *of_plain : *of_wide, gate_up, y);
+      b.convert(y, result);
+      return get(b, result);
+    });
+  }
+  struct Heads {
+    int64_t in, q, kv, dim, rows;
+  };
+  for (const Heads& s : {Heads{512, 5, 1, 128, 80}, {320, 4, 2, 64, 40}, {1024, 10, 2, 32, 170}, {5120, 40, 8, 128, 80}}) {
+    const int64_t out = (s.q + 2 * s.kv) * s.dim;
+    const auto weight = values_.normal(s.in * out, 0.1f), bias = values_.normal(out), x = values_.normal(s.rows * s.in);
+    const auto angles = values_.normal(s.rows * s.dim / 2), others = values_.normal(s.rows * s.dim / 2);
+    const LinearPart part{host(weight, {out, s.in}), host(bias, {out})};
+    const auto of_plain = plain_->prepare_linear({&part, 1}), of_wide = wide_->prepare_linear({&part, 1});
+    const int64_t blocks = (s.rows + 15) / 16;
+    std::vector<int32_t> slots;
+    for (int64_t m = 0; m < s.rows; ++m) slots.push_back(static_cast<int32_t>((m * 7) % (blocks * 16)));
+    expect_same("heads of " + std::to_string(s.dim) + ", " + std::to_string(s.rows) + " rows", [&](Backend& b) {
+      const Tensor normed = b.make(DType::kBF16, {s.rows, s.in}), qkv = b.make(DType::kF32, {s.rows, out});
+      const Tensor q = b.make(DType::kF32, {s.rows, s.q * s.dim}), ones = f32(b, {s.in}, std::vector<float>(static_cast<size_t>(s.in), 1.0f));
+      const Tensor keys = b.make(DType::kBF16, {blocks, s.kv, 16, s.dim}), values = b.make(DType::kBF16, {blocks, s.kv, 16, s.dim});
+      const Tensor at = b.make(DType::kI32, {s.rows});
+      b.upload(at, slots.data());
+      b.norm_linear_rope_store(f32(b, {s.rows, s.in}, x), RowNorm::rms(ones, 1e-6f), normed, &b == plain_.get() ? *of_plain : *of_wide, qkv,
+                               f32(b, {s.rows, s.dim / 2}, angles), f32(b, {s.rows, s.dim / 2}, others), at, q, {keys, values});
+      std::vector<float> all = get(b, q);
+      for (const Tensor* cache : {&keys, &values}) {
+        const int64_t count = blocks * s.kv * 16;
+        const Tensor plain = b.make(DType::kF32, {count, s.dim});
+        b.convert(cache->view.reshape({count, s.dim}), plain);
+        const std::vector<float> stored = get(b, plain);
+        all.insert(all.end(), stored.begin(), stored.end());
+      }
+      return all;
+    });
   }
 }
 

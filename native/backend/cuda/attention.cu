@@ -224,7 +224,7 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
     a.lengths += begin;
     const Output to{out.data + static_cast<size_t>(begin * out.row_stride) * dtype_size(out.dtype), out.row_stride, out.dtype == DType::kBF16};
     if (takes_attention_mma(kv, a)) {
-      launch_attention_mma(a, kv, rows, context.block_tables.rows(), partials, to, stream_);
+      launch_attention_mma(a, kv, rows, context.block_tables.rows(), sm_count_, partials, to, stream_);
     } else {
       launch_groups(a, kv, rows, partials, to, stream_);
     }

@@ -1,7 +1,9 @@
-// A block of threads has up to kGroupKeys positions of one kv head and the queries of rows that stand together and read the same cache:
-// columns (row, head), eight to a tile of tensor core products m16n8k16. Scores are keys times queries, results values times weights, both
+// A block of threads has one kv head and the queries of rows that stand together and read the same cache: columns (row, head), eight to a
+// tile of tensor core products m16n8k16. It goes through some groups of kGroupKeys positions, the next group's keys on their way while
+// values are summed, its values while the next scores are. Scores are keys times queries, results values times weights, both
 // transposed, so that few columns fill a product. Queries and weights are taken as the sum of two bf16 numbers, which keeps 16 bits
-// of them. A column's numbers do not depend on others: a row has the same bits alone, verified with its neighbours or in a prefill.
+// of them. A column's numbers do not depend on others, nor on how many groups a block has: a row has the same bits alone, verified with its
+// neighbours or in a prefill.
 #include <algorithm>
 
 #include "backend/cuda/async_copy.cuh"
@@ -15,19 +17,13 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 16;      // keys, or numbers of a head, of one product
-constexpr int kMostTiles = 5;  // of eight columns: eight rows of five query heads
+constexpr int kMostTiles = 4;  // of eight columns: six rows of five query heads
 constexpr int kMostHeadDim = 128;
 constexpr int kPad = 8;  // bf16 behind each row in shared memory: ldmatrix meets no bank twice
 constexpr int kWeightStride = kGroupKeys + kPad;
 static_assert(kWarps * kTile == kGroupKeys);
 
 __host__ __device__ constexpr int stride_of(int head_dim) { return head_dim + kPad; }
-
-// bf16 for the keys of a group, and for the weights in their place once nobody reads them: (2, columns, kWeightStride).
-__host__ __device__ constexpr int key_room(int head_dim, int columns) {
-  const int keys = kGroupKeys * stride_of(head_dim), weights = 2 * columns * kWeightStride;
-  return keys > weights ? keys : weights;
-}
 
 // Rows and columns of a block.
 struct Run {
@@ -42,6 +38,11 @@ __device__ inline Run run_of(const Queries& a, int64_t row, int64_t rows, int bl
   if (within != 0 && a.table_rows[row - 1] == a.table_rows[row]) return {row, 0, 0, 0};
   const SharingRows sharing = sharing_rows(a, row, static_cast<int>(min(static_cast<int64_t>(block_rows - within), rows - row)));
   return {row, sharing.rows, sharing.rows * a.group_heads, sharing.longest};
+}
+
+// Keys of a group that products look at, whole 16.
+__device__ inline int padded_keys(const Run& run, int group) {
+  return (min(run.longest - group * kGroupKeys, kGroupKeys) + kTile - 1) / kTile * kTile;
 }
 
 // A number as the sum of two bf16, the second what the first leaves.
@@ -77,11 +78,11 @@ __device__ float over_rows(float value, const Combine& combine) {
 }
 
 template <int kTiles>
-__global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
-    attend_group_mma(Queries a, const bf16* keys, const bf16* values, int64_t rows, int block_rows, Partials partials, Output out) {
+__global__ void __launch_bounds__(kThreads, 2)
+    attend_groups_mma(Queries a, const bf16* keys, const bf16* values, int64_t rows, int block_rows, int block_groups, Partials partials, Output out) {
   constexpr int kColumns = kTiles * 8;
   extern __shared__ __align__(16) unsigned char shared[];
-  __shared__ int64_t offsets[kGroupKeys];
+  __shared__ int64_t offsets[2][kGroupKeys];  // of a group's positions in the cache, of the one that is there and of the next; -1 behind the last
   __shared__ float largest_of[kWarps][kColumns], sum_of[kWarps][kColumns];
   __shared__ int length_of[kColumns];
 
@@ -89,38 +90,45 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   let_successor_begin();
   const int kv_head = static_cast<int>(blockIdx.x % static_cast<unsigned>(a.cache.kv_heads));
   const Run run = run_of(a, static_cast<int64_t>(blockIdx.x) / a.cache.kv_heads, rows, block_rows);
-  const int begin = static_cast<int>(blockIdx.y) * kGroupKeys;
-  if (run.rows == 0 || begin >= run.longest) return;  // the whole block
-  const int count = min(run.longest - begin, kGroupKeys), padded = (count + kTile - 1) / kTile * kTile;
+  const int first_group = static_cast<int>(blockIdx.y) * block_groups;
+  if (run.rows == 0 || first_group * kGroupKeys >= run.longest) return;  // the whole block
+  const int last_group = min(first_group + block_groups, (run.longest + kGroupKeys - 1) / kGroupKeys) - 1;
   const int tiles = (run.columns + 7) / 8;
   const int d = a.cache.head_dim, stride = stride_of(d);
   bf16* const key_tile = reinterpret_cast<bf16*>(shared);
-  bf16* const value_tile = key_tile + key_room(d, kColumns);
+  bf16* const value_tile = key_tile + kGroupKeys * stride;
   bf16* const queries = value_tile + kGroupKeys * stride;  // (2, kColumns, stride)
-  bf16* const weights = key_tile;
-  const int low_query = kColumns * stride, low_weight = kColumns * kWeightStride;
+  bf16* const weights = queries + 2 * kColumns * stride;   // (2, kColumns, kWeightStride)
+  constexpr int kLowWeight = kColumns * kWeightStride;
+  const int low_query = kColumns * stride;
 
   const int32_t* table = a.tables + a.table_rows[run.first] * a.table_stride;
-  if (threadIdx.x < kGroupKeys) {
-    const int p = static_cast<int>(threadIdx.x);
-    offsets[p] = p < count ? position_offset(a.cache, table, begin + p, kv_head) : -1;
-  }
+  const auto place = [&](int group) {
+    if (threadIdx.x >= kGroupKeys) return;
+    const int position = group * kGroupKeys + static_cast<int>(threadIdx.x);
+    offsets[group % 2][threadIdx.x] = position < run.longest ? position_offset(a.cache, table, position, kv_head) : -1;
+  };
+  // Of a group that there is; either way what is waited for counts it.
+  const auto load = [&](const bf16* cache, int group, bf16* to) {
+    if (group <= last_group) {
+      const int pieces = d / 8, padded = padded_keys(run, group);
+      for (int i = static_cast<int>(threadIdx.x); i < padded * pieces; i += kThreads) {
+        const int64_t offset = offsets[group % 2][i / pieces];
+        const int number = i % pieces * 8;
+        copy_async_16(to + i / pieces * stride + number, cache + (offset < 0 ? 0 : offset + number), offset >= 0);
+      }
+    }
+    commit_copies();
+  };
+  place(first_group);
+  place(first_group + 1);
   if (threadIdx.x < kColumns) {
     const int column = static_cast<int>(threadIdx.x);
     length_of[column] = column < run.columns ? a.lengths[run.first + column / a.group_heads] : 0;
   }
   __syncthreads();
-  const auto load = [&](const bf16* cache, bf16* to) {
-    const int pieces = d / 8;
-    for (int i = static_cast<int>(threadIdx.x); i < padded * pieces; i += kThreads) {
-      const int64_t offset = offsets[i / pieces];
-      const int number = i % pieces * 8;
-      copy_async_16(to + i / pieces * stride + number, cache + (offset < 0 ? 0 : offset + number), offset >= 0);
-    }
-    commit_copies();
-  };
-  load(keys, key_tile);
-  load(values, value_tile);
+  load(keys, first_group, key_tile);
+  load(values, first_group, value_tile);
   for (int i = static_cast<int>(threadIdx.x); i < tiles * 8 * d; i += kThreads) {
     const int column = i / d, c = i % d;
     float value = 0.0f;
@@ -130,103 +138,128 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     }
     split(value, queries + column * stride + c, queries + low_query + column * stride + c);
   }
-  wait_copies<1>();
-  __syncthreads();  // keys and queries are there
 
-  // Scores of the warp's 16 keys: key lane / 4 (+ 8), columns 2 (lane % 4) and the next of each tile.
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int first_key = warp * kTile, my_key = begin + first_key + lane / 4, my_column = lane % 4 * 2;
-  float scores[kTiles][4] = {};
-  if (first_key < count) {
-    for (int k = 0; k < d; k += 16) {
-      uint32_t of_keys[4];
-      load_a_fragment(key_tile + first_key * stride + k, stride, lane, of_keys);
-      multiply_columns(scores, of_keys, queries + k, low_query, stride, tiles, lane);
-    }
-  }
-#pragma unroll
-  for (int j = 0; j < kTiles; ++j) {
-    if (j >= tiles) break;
-#pragma unroll
-    for (int e = 0; e < 4; ++e)
-      scores[j][e] = my_key + e / 2 * 8 < length_of[j * 8 + my_column + e % 2] ? scores[j][e] * a.scale : -INFINITY;
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const float most = over_rows(fmaxf(scores[j][e], scores[j][e + 2]), [](float x, float y) { return fmaxf(x, y); });
-      if (lane < 4) largest_of[warp][j * 8 + my_column + e] = most;
-    }
-  }
-  __syncthreads();  // the largest of all warps, and nobody reads the keys any more
+  const int first_key = warp * kTile, my_column = lane % 4 * 2;
+  for (int group = first_group; group <= last_group; ++group) {
+    const int begin = group * kGroupKeys, count = min(run.longest - begin, kGroupKeys);
+    wait_copies<1>();
+    __syncthreads();  // keys and queries are there
 
-#pragma unroll
-  for (int j = 0; j < kTiles; ++j) {
-    if (j >= tiles) break;
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const int column = j * 8 + my_column + e;
-      float largest = largest_of[0][column];
-#pragma unroll
-      for (int w = 1; w < kWarps; ++w) largest = fmaxf(largest, largest_of[w][column]);
-      if (largest == -INFINITY) largest = 0.0f;  // a column without keys in this group: all weights are zero
-      const float first = expf(scores[j][e] - largest), second = expf(scores[j][e + 2] - largest);
-      bf16* const to = weights + column * kWeightStride + first_key + lane / 4;
-      split(first, to, to + low_weight);
-      split(second, to + 8, to + 8 + low_weight);
-      const float sum = over_rows(first + second, [](float x, float y) { return x + y; });
-      if (lane < 4) sum_of[warp][column] = sum;
-    }
-  }
-  wait_copies<0>();
-  __syncthreads();  // values and weights are there
-
-  for (int number = warp * kTile; number < d; number += kWarps * kTile) {
-    float sums[kTiles][4] = {};
-    for (int k = 0; k < padded; k += 16) {
-      uint32_t of_values[4];
-      load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0], of_values[1],
-                               of_values[2], of_values[3]);
-      multiply_columns(sums, of_values, weights + k, low_weight, kWeightStride, tiles, lane);
+    // Scores of the warp's 16 keys: key lane / 4 (+ 8), columns 2 (lane % 4) and the next of each tile.
+    const int my_key = begin + first_key + lane / 4;
+    float scores[kTiles][4] = {};
+    if (first_key < count) {
+      for (int k = 0; k < d; k += 16) {
+        uint32_t of_keys[4];
+        load_a_fragment(key_tile + first_key * stride + k, stride, lane, of_keys);
+        multiply_columns(scores, of_keys, queries + k, low_query, stride, tiles, lane);
+      }
     }
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
       if (j >= tiles) break;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int column = j * 8 + my_column + e, length = length_of[column];
-        if (column >= run.columns || length <= begin) continue;
-        const int64_t row = run.first + column / a.group_heads;
-        const int head = kv_head * a.group_heads + column % a.group_heads;
-        float sum = 0.0f, largest = -INFINITY;
+      for (int e = 0; e < 4; ++e)
+        scores[j][e] = my_key + e / 2 * 8 < length_of[j * 8 + my_column + e % 2] ? scores[j][e] * a.scale : -INFINITY;
 #pragma unroll
-        for (int w = 0; w < kWarps; ++w) {
-          sum += sum_of[w][column];
-          largest = fmaxf(largest, largest_of[w][column]);
-        }
-        const int c = number + lane / 4;
-        if (length <= kGroupKeys) {  // the only group of the row
-          out.store(row, static_cast<int64_t>(head) * d + c, sums[j][e] / sum);
-          out.store(row, static_cast<int64_t>(head) * d + c + 8, sums[j][e + 2] / sum);
-        } else {
-          const int64_t at = partials.at(row, a.heads, head, static_cast<int>(blockIdx.y));
-          partials.sums[at * d + c] = sums[j][e];
-          partials.sums[at * d + c + 8] = sums[j][e + 2];
-          if (c == 0) partials.stats[at] = make_float2(largest, sum);
+      for (int e = 0; e < 2; ++e) {
+        const float most = over_rows(fmaxf(scores[j][e], scores[j][e + 2]), [](float x, float y) { return fmaxf(x, y); });
+        if (lane < 4) largest_of[warp][j * 8 + my_column + e] = most;
+      }
+    }
+    __syncthreads();  // the largest of all warps; nobody reads the keys any more, nor this group's offsets
+    load(keys, group + 1, key_tile);
+    place(group + 2);
+
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      if (j >= tiles) break;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int column = j * 8 + my_column + e;
+        float largest = largest_of[0][column];
+#pragma unroll
+        for (int w = 1; w < kWarps; ++w) largest = fmaxf(largest, largest_of[w][column]);
+        if (largest == -INFINITY) largest = 0.0f;  // a column without keys in this group: all weights are zero
+        const float first = expf(scores[j][e] - largest), second = expf(scores[j][e + 2] - largest);
+        bf16* const to = weights + column * kWeightStride + first_key + lane / 4;
+        split(first, to, to + kLowWeight);
+        split(second, to + 8, to + 8 + kLowWeight);
+        const float sum = over_rows(first + second, [](float x, float y) { return x + y; });
+        if (lane < 4) sum_of[warp][column] = sum;
+      }
+    }
+    wait_copies<1>();
+    __syncthreads();  // values and weights are there
+
+    for (int number = warp * kTile; number < d; number += kWarps * kTile) {
+      float sums[kTiles][4] = {};
+      for (int k = 0; k < padded_keys(run, group); k += 16) {
+        uint32_t of_values[4];
+        load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0], of_values[1],
+                                 of_values[2], of_values[3]);
+        multiply_columns(sums, of_values, weights + k, kLowWeight, kWeightStride, tiles, lane);
+      }
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+        if (j >= tiles) break;
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int column = j * 8 + my_column + e, length = length_of[column];
+          if (column >= run.columns || length <= begin) continue;
+          const int64_t row = run.first + column / a.group_heads;
+          const int head = kv_head * a.group_heads + column % a.group_heads;
+          float sum = 0.0f, largest = -INFINITY;
+#pragma unroll
+          for (int w = 0; w < kWarps; ++w) {
+            sum += sum_of[w][column];
+            largest = fmaxf(largest, largest_of[w][column]);
+          }
+          const int c = number + lane / 4;
+          if (length <= kGroupKeys) {  // the only group of the row
+            out.store(row, static_cast<int64_t>(head) * d + c, sums[j][e] / sum);
+            out.store(row, static_cast<int64_t>(head) * d + c + 8, sums[j][e + 2] / sum);
+          } else {
+            const int64_t at = partials.at(row, a.heads, head, group);
+            partials.sums[at * d + c] = sums[j][e];
+            partials.sums[at * d + c + 8] = sums[j][e + 2];
+            if (c == 0) partials.stats[at] = make_float2(largest, sum);
+          }
         }
       }
     }
+    __syncthreads();  // nobody reads values, weights or what the warps found any more
+    load(values, group + 1, value_tile);
   }
+  wait_copies<0>();
+}
+
+// Groups of a block, so that all blocks are there at once or in rounds that are nearly full. pairs: of rows that share a cache and kv heads.
+int groups_of_block(int64_t pairs, int groups, int multiprocessors) {
+  constexpr double kStart = 0.5;  // of a block before its first group, in groups
+  int best = 1;
+  double least = 0.0;
+  for (int each = 1; each <= groups; ++each) {
+    const int64_t blocks = pairs * ceil_div(groups, each);
+    const double time = static_cast<double>(ceil_div(blocks, 2 * multiprocessors)) * (each + kStart);
+    if (each > 1 && time >= least) continue;
+    best = each;
+    least = time;
+  }
+  return best;
 }
 
 template <int kTiles>
-void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, const Partials& partials, const Output& out,
+void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, int block_groups, const Partials& partials, const Output& out,
             const Stream& stream) {
-  const int d = a.cache.head_dim;
-  const size_t shared = sizeof(bf16) * static_cast<size_t>(key_room(d, kTiles * 8) + (kGroupKeys + 2 * kTiles * 8) * stride_of(d));
-  const auto kernel = attend_group_mma<kTiles>;
+  const int d = a.cache.head_dim, columns = kTiles * 8;
+  const size_t shared = sizeof(bf16) * static_cast<size_t>((2 * kGroupKeys + 2 * columns) * stride_of(d) + 2 * columns * kWeightStride);
+  const auto kernel = attend_groups_mma<kTiles>;
   allow_shared_memory(kernel, shared);
-  const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads), static_cast<unsigned>(partials.groups));
+  const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads), static_cast<unsigned>(ceil_div(partials.groups, block_groups)));
   launch_dependent(stream, {grid, kThreads, shared, grid.x * grid.y <= kMostEarlyBlocks}, "paged_attention", kernel, a,
-                   elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows, block_rows, partials, out);
+                   elements<const bf16>(kv.keys), elements<const bf16>(kv.values), rows, block_rows, block_groups, partials, out);
 }
 
 }  // namespace
@@ -236,18 +269,15 @@ bool takes_attention_mma(const KvLayer& kv, const Queries& a) {
   return kv.keys.dtype == DType::kBF16 && d % kTile == 0 && d <= kMostHeadDim && a.group_heads <= kMostTiles * 8;
 }
 
-void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, const Partials& partials, const Output& out,
-                          const Stream& stream) {
-  // The tables are on the device: as many as rows mean that each has its own.
-  int block_rows = 1;
-  if (rows > tables) {
-    while (block_rows < 32 && 2 * block_rows * a.group_heads <= kMostTiles * 8) block_rows *= 2;
-  }
-  if (block_rows == 1 && a.group_heads <= 8) {
-    launch<1>(a, kv, rows, block_rows, partials, out, stream);
-  } else {
-    launch<kMostTiles>(a, kv, rows, block_rows, partials, out, stream);
-  }
+void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, int multiprocessors, const Partials& partials,
+                          const Output& out, const Stream& stream) {
+  // The tables are on the device: as many rows as tables mean that each has its own, a multiple that each has as many.
+  const int64_t most = kMostTiles * 8 / a.group_heads;
+  const int64_t block_rows = rows <= tables ? 1 : rows % tables == 0 && rows / tables <= most ? rows / tables : most;
+  const int64_t pairs = std::max(std::min(rows, tables), ceil_div(rows, block_rows)) * a.cache.kv_heads;
+  const int block_groups = groups_of_block(pairs, partials.groups, multiprocessors);
+  const auto launch_tiles = block_rows * a.group_heads <= 8 ? launch<1> : launch<kMostTiles>;
+  launch_tiles(a, kv, rows, static_cast<int>(block_rows), block_groups, partials, out, stream);
 }
 
 }  // namespace ardiff::cuda

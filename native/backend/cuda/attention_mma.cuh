@@ -11,7 +11,7 @@ namespace ardiff::cuda {
 bool takes_attention_mma(const KvLayer& kv, const Queries& a);
 
 // Each group of each row's keys: into partials, or for rows of one group into out. tables: that rows may share.
-void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, const Partials& partials, const Output& out,
-                          const Stream& stream);
+void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, int multiprocessors, const Partials& partials,
+                          const Output& out, const Stream& stream);
 
 }  // namespace ardiff::cuda

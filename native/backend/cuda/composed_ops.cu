@@ -1,5 +1,5 @@
-// Ops in a row around a product of few rows, in bf16, as one kernel (linear_few.cu), or two where it does not pay that every block norms
-// the rows itself (few_rows.h). All else is op by op.
+// Ops in a row around a product in bf16. Of few rows, as one kernel (linear_few.cu), or two where it does not pay that every block norms
+// the rows itself (few_rows.h); of many, what follows a product is in its kernel (linear_wide.cu). All else is op by op.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/linear_layer.cuh"
@@ -28,9 +28,22 @@ void check_norm(const TensorView& x, const RowNorm& norm, const TensorView& norm
 
 }  // namespace
 
+// Products whose kernel does what follows: those of few rows, and wide ones whose rows are there all at once.
+bool CudaBackend::takes_pairs(const TensorView& x, const Linear& w) const {
+  const auto& layer = dynamic_cast<const CudaLinear&>(w);
+  return are_few(x, w) || (takes_wide(x.rows(), layer) && x.rows() * layer.depth * 2 <= limits_.product_sums);
+}
+
+void CudaBackend::launch_pairs(const FewRowsTask& task) {
+  if (task.product.rows <= kFewRows) {
+    launch_few_rows(task, stream_);
+  } else {
+    launch_linear_wide(task.product, task.after, wide_multiprocessors_, limits_.product_sums, workspace_, stream_);
+  }
+}
+
 void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed) {
-  const bool pairs = task.after != FewRowsTask::After::kFinish;
-  task.own_rows = norms_own_rows(x.rows(), task.product.depth, norming_blocks(task.product.columns, pairs));
+  task.own_rows = norms_own_rows(x.rows(), task.product.depth, norming_blocks(task.product.columns, task.after.in_pairs()));
   if (task.own_rows) {
     task.norm = row_norm_task(x, norm);
     return;
@@ -65,31 +78,29 @@ void CudaBackend::norm_linear_rope_store(const TensorView& x, const RowNorm& nor
                                          const KvLayer& kv) {
   // A pair of features must lie in two tiles of the same block.
   const int64_t half = cos.cols();
-  if (!bf16() || !are_few(x, w) || half % kTileFeatures != 0) return Backend::norm_linear_rope_store(x, norm, normed, w, qkv, cos, sin, slots, q, kv);
+  if (!bf16() || !takes_pairs(x, w) || half % kTileFeatures != 0) return Backend::norm_linear_rope_store(x, norm, normed, w, qkv, cos, sin, slots, q, kv);
   check_norm(x, norm, normed);
   op_checks::linear(normed, w, qkv, Epilogue::store());
   op_checks::rope_store(qkv, cos, sin, slots, q, kv);
   FewRowsTask task{};
   task.product = linear_task(dynamic_cast<const CudaLinear&>(w), x.rows(), {}, Epilogue::store());
-  task.after = FewRowsTask::After::kRopeStore;
-  task.pairs = {static_cast<int>(half / kTileFeatures)};
-  task.rope = rope_store_task(cos, sin, slots, q, kv);
+  task.after = {ProductAfter::Kind::kRopeStore, {static_cast<int>(half / kTileFeatures)}, rope_store_task(cos, sin, slots, q, kv)};
   set_normed_rows(task, x, norm, normed);
-  launch_few_rows(task, stream_);
+  launch_pairs(task);
 }
 
 void CudaBackend::norm_linear_silu_mul(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& gate_up,
                                        const TensorView& y) {
-  if (!bf16() || !are_few(x, w) || y.cols() % kTileFeatures != 0) return Backend::norm_linear_silu_mul(x, norm, normed, w, gate_up, y);
+  if (!bf16() || !takes_pairs(x, w) || y.cols() % kTileFeatures != 0) return Backend::norm_linear_silu_mul(x, norm, normed, w, gate_up, y);
   check_norm(x, norm, normed);
   op_checks::linear(normed, w, gate_up, Epilogue::store());
   op_checks::silu_mul(gate_up, y);
   FewRowsTask task{};
   task.product = linear_task(dynamic_cast<const CudaLinear&>(w), x.rows(), y, Epilogue::store());
-  task.after = FewRowsTask::After::kSiluMul;
-  task.pairs = {static_cast<int>(y.cols() / kTileFeatures)};
+  task.after.kind = ProductAfter::Kind::kSiluMul;
+  task.after.pairs = {static_cast<int>(y.cols() / kTileFeatures)};
   set_normed_rows(task, x, norm, normed);
-  launch_few_rows(task, stream_);
+  launch_pairs(task);
 }
 
 // Each row of y from its row of x: what is gathered is the input, which has the same bits wherever it stands.

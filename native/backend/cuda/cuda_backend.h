@@ -18,6 +18,7 @@ namespace ardiff {
 
 namespace cuda {
 class CublasLt;
+struct CudaLinear;
 struct FewRowsTask;
 struct LinearTask;
 }  // namespace cuda
@@ -107,6 +108,10 @@ class CudaBackend final : public Backend {
   void set_bf16_input(cuda::LinearTask& task, const TensorView& x, int64_t depth);
   // The rows of a product of few rows: its own, or those that `norm` leaves in `normed`.
   void set_normed_rows(cuda::FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed);
+  // Whether a product has linear_wide.cu's kernel, and whether what follows it in pairs is in its kernel.
+  bool takes_wide(int64_t rows, const cuda::CudaLinear& layer) const;
+  bool takes_pairs(const TensorView& x, const Linear& w) const;
+  void launch_pairs(const cuda::FewRowsTask& task);
   // x as the products of convolutions read it: own dtype, pixels at whole 16 bytes. May be a copy in activations_.
   TensorView product_picture(const TensorView& x);
   void convolve(const TensorView& x, const Conv2d& w, const TensorView& y, bool doubled, bool adds);

@@ -11,23 +11,33 @@ struct LaunchShape {
   dim3 grid;
   unsigned block = kBlock;
   size_t shared_bytes = 0;
-  bool early = true;  // may begin before its predecessor's end where the stream says so
+  bool early = true;     // may begin before its predecessor's end where the stream says so
+  unsigned cluster = 1;  // blocks of one
 };
 
-// kernel<<<...>>>(arguments...), which may begin before its predecessor's end where the stream says so. The kernel begins with
+// kernel<<<...>>>(arguments...), in clusters where the shape says so, which may begin before its predecessor's end where the stream says so. The kernel begins with
 // wait_for_predecessor(), but for what it fetches of weights.
 template <typename... Parameters, typename... Arguments>
 void launch_dependent(const Stream& stream, const LaunchShape& shape, const char* op, void (*kernel)(Parameters...), const Arguments&... arguments) {
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  unsigned count = 0;
+  if (stream.launches_early() && shape.early) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count].val.clusterDim.x = shape.cluster;
+    attributes[count].val.clusterDim.y = attributes[count].val.clusterDim.z = 1;
+    ++count;
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = stream.launches_early() && shape.early ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   (void)cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);  // the last error, too
   check_launch(op);
 }

@@ -6,6 +6,7 @@
 #include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/linear_layer.cuh"
+#include "backend/cuda/product_after.cuh"
 #include "backend/cuda/weight_layout.cuh"
 #include "backend/cuda/wide_rows.h"
 #include "backend/host_memory.h"
@@ -127,6 +128,11 @@ void CudaBackend::set_bf16_input(LinearTask& task, const TensorView& x, int64_t 
   task.x_stride = depth;
 }
 
+bool CudaBackend::takes_wide(int64_t rows, const CudaLinear& layer) const {
+  return wide_multiprocessors_ > 0 && layer.algorithm == nullptr && rows > kFewRows &&
+         wide_pays(rows, layer.depth, layer.out_features, limits_.wide_products);
+}
+
 void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView& y, const Epilogue& epilogue) {
   op_checks::linear(x, w, y, epilogue);
   if (x.rows() == 0) return;
@@ -143,8 +149,8 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
     launch_linear_pictures(task, *cublas_lt_, *layer.algorithm, limits_.product_sums, workspace_, stream_);
   } else if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
-  } else if (wide_multiprocessors_ > 0 && wide_pays(x.rows(), layer.depth, layer.out_features)) {
-    launch_linear_wide(task, wide_multiprocessors_, limits_.product_sums, workspace_, stream_);
+  } else if (takes_wide(x.rows(), layer)) {
+    launch_linear_wide(task, {}, wide_multiprocessors_, limits_.product_sums, workspace_, stream_);
   } else {
     launch_linear_many(task, sm_count_, limits_.product_sums, workspace_, stream_);
   }

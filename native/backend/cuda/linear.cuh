@@ -95,8 +95,6 @@ void launch_linear_few(const LinearTask& t, const class Stream& stream);
 // Any number of rows. In deep layers, and where there are fewer tiles than multiprocessors, the slices of the depth are computed
 // apart and their sums meet in `workspace`, at most partial_bytes of them at once (and those of a tile of rows at least).
 void launch_linear_many(const LinearTask& t, int multiprocessors, int64_t partial_bytes, class Workspace& workspace, cudaStream_t stream);
-// The same on compute capability 9.0a, where it is faster. At most row_bytes of rows at once (and those of a tile at least) in `workspace`.
-void launch_linear_wide(const LinearTask& t, int multiprocessors, int64_t row_bytes, class Workspace& workspace, cudaStream_t stream);
 
 // By cuBLASLt, weight (columns, depth): sums in turns of at most sums_bytes (and of one row at least), each finished as above.
 void launch_linear_pictures(const LinearTask& t, const class CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, class Workspace& workspace,

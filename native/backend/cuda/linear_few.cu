@@ -24,20 +24,6 @@ struct Step {
   uint4 rows[kRowTiles];
 };
 
-// Features n and n + pairs.tiles tiles of row m: what the kernel after the product would do with them in float32.
-__device__ void finish_pair(const FewRowsTask& task, int64_t m, int n, float first_sum, float second_sum) {
-  const LinearTask& t = task.product;
-  const int distance = task.pairs.tiles * kTileFeatures;
-  const float first = __fadd_rn(first_sum, t.bias[n]), second = __fadd_rn(second_sum, t.bias[n + distance]);
-  if (task.after == FewRowsTask::After::kSiluMul) {
-    store_element(t.y, t.y_bf16, m * t.y_stride + n, silu_mul(first, second));
-    return;
-  }
-  const CacheShape& cache = task.rope.cache;
-  const int64_t pair = static_cast<int64_t>(n / cache.head_dim) * (cache.head_dim / 2) + n % cache.head_dim;
-  rotate_and_store<bf16>(task.rope, m, qkv_pair(pair, task.rope.q_heads, cache.kv_heads, cache.head_dim), first, second);
-}
-
 // The rows of a task in bf16, own_row_stride apart, zeros behind their width. scratch: 8 x 8 floats.
 __device__ void make_own_rows(const FewRowsTask& task, bf16* to, float (*scratch)[kBlock / 32]) {
   const int depth = task.product.depth;
@@ -71,7 +57,7 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
   const int slice = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int steps = t.depth / kStepDepth, begin = slice_begin(steps, slice), end = slice_begin(steps, slice + 1);
   const int block = static_cast<int>(blockIdx.x);
-  const int first_tile = kPairs ? task.pairs.first(block) : block * kTiles, tile_distance = kPairs ? task.pairs.tiles : 1;
+  const int first_tile = kPairs ? task.after.pairs.first(block) : block * kTiles, tile_distance = kPairs ? task.after.pairs.tiles : 1;
 
   const uint4* weights = static_cast<const uint4*>(t.weight) + static_cast<int64_t>(first_tile) * steps * 64 + lane;
   const auto load_weights = [&](int step, Step<kRowTiles, kTiles>& to) {
@@ -151,7 +137,7 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kTileFeatures; i += kBlock) {
       const int m = i / kTileFeatures, n = i % kTileFeatures;
       if (m >= t.rows) continue;
-      finish_pair(task, m, first_tile * kTileFeatures + n, sum_of(m, n), sum_of(m, kTileFeatures + n));
+      finish_pair(t, task.after, m, first_tile * kTileFeatures + n, sum_of(m, n), sum_of(m, kTileFeatures + n));
     }
   } else {
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kFeatures; i += kBlock) {
@@ -184,7 +170,7 @@ void launch(const FewRowsTask& task, const Stream& stream) {
 // at most 8 rows that is as many bytes in flight as one tile of twice the steps, and has not been measured.
 template <bool kOwnRows>
 void launch_rows(const FewRowsTask& task, const Stream& stream) {
-  const bool pairs = task.after != FewRowsTask::After::kFinish;
+  const bool pairs = task.after.in_pairs();
   if (task.product.rows <= 8) {
     if (pairs) return launch<1, 2, 4, kOwnRows, true>(task, stream);
     launch<1, 1, 8, kOwnRows, false>(task, stream);

@@ -1,9 +1,7 @@
 // A product of few rows with what comes before and after it.
 #pragma once
 
-#include "backend/cuda/few_rows.h"
-#include "backend/cuda/linear.cuh"
-#include "backend/cuda/rotation.cuh"
+#include "backend/cuda/product_after.cuh"
 #include "backend/cuda/row_norm.cuh"
 
 namespace ardiff::cuda {
@@ -12,11 +10,7 @@ struct FewRowsTask {
   LinearTask product;  // x is not read where the rows are the block's own
   bool own_rows;
   RowNormTask norm;    // of own rows
-
-  enum class After { kFinish, kSiluMul, kRopeStore };  // kFinish: the product's epilogue
-  After after;
-  TilePairs pairs;     // of kSiluMul and kRopeStore
-  RopeStore rope;      // its cache in bf16
+  ProductAfter after;
 };
 
 // At most kFewRows rows; own rows as few_rows.h says.
