@@ -338,21 +338,23 @@ TEST_P(BatchInvariance, AttentionEntropy) {
 }
 
 TEST_P(BatchInvariance, PicturesOfABatch) {
-  const int64_t height = 12, width = 10, in = 32, out = 48;
-  const auto weight = values_.normal(out * in * 9, 0.1f), bias = values_.normal(out), norm = values_.normal(in);
-  const auto w = backend_->prepare_conv2d(host(weight, {out, in, 3, 3}), host(bias, {out}), ConvPadding::kSame);
-  const auto x = values_.normal(3 * height * width * in);
-  expect_row_bits(3, {1, 2}, "group_norm and conv2d", [&](const std::vector<int32_t>& picked) {
-    Backend& b = *backend_;
-    const auto images = static_cast<int64_t>(picked.size());
-    const Tensor normed = b.make(b.activation_dtype(), {images, height, width, in});
-    b.group_norm(f32(b, {images, height, width, in}, pick(x, height * width * in, picked)), f32(b, {in}, norm), f32(b, {in}, norm), 32, 1e-6f, true,
-                 normed);
-    Tensor y = b.make(DType::kF32, {images, height, width, out});
-    b.conv2d(normed, *w, y, Epilogue::store());
-    y.view = y.view.reshape({images, height * width * out});
-    return y;
-  });
+  const int64_t height = 12, width = 10, in = 32;
+  const auto norm = values_.normal(in), x = values_.normal(3 * height * width * in);
+  for (const int64_t out : {48, 3}) {
+    const auto weight = values_.normal(out * in * 9, 0.1f), bias = values_.normal(out);
+    const auto w = backend_->prepare_conv2d(host(weight, {out, in, 3, 3}), host(bias, {out}), ConvPadding::kSame);
+    expect_row_bits(3, {1, 2}, "group_norm and conv2d", [&](const std::vector<int32_t>& picked) {
+      Backend& b = *backend_;
+      const auto images = static_cast<int64_t>(picked.size());
+      const Tensor normed = b.make(b.activation_dtype(), {images, height, width, in});
+      b.group_norm(f32(b, {images, height, width, in}, pick(x, height * width * in, picked)), f32(b, {in}, norm), f32(b, {in}, norm), 32, 1e-6f,
+                   true, normed);
+      Tensor y = b.make(DType::kF32, {images, height, width, out});
+      b.conv2d(normed, *w, y, Epilogue::store());
+      y.view = y.view.reshape({images, height * width * out});
+      return y;
+    });
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, BatchInvariance, testing::ValuesIn(variants()), variant_name);

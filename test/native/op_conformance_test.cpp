@@ -447,7 +447,8 @@ TEST_P(OpConformance, Conv2d) {
   const auto same = ConvPadding::kSame;
   const auto down = ConvPadding::kDownsample;
   for (const ConvShape& s : {ConvShape{1, 1, 1, 3, 5, 3, same}, {2, 5, 7, 4, 32, 3, same}, {1, 8, 8, 32, 64, 1, same}, {1, 16, 12, 64, 3, 3, same},
-                             {3, 9, 6, 32, 32, 3, down}, {1, 8, 8, 3, 32, 3, down}, {2, 8, 8, 64, 64, 3, same}}) {
+                             {3, 9, 6, 32, 32, 3, down}, {1, 8, 8, 3, 32, 3, down}, {2, 8, 8, 64, 64, 3, same}, {2, 19, 37, 128, 3, 3, same},
+                             {1, 6, 9, 32, 3, 3, down}}) {
     const auto weight = values_.normal(s.out * s.in * s.kernel * s.kernel, 0.2f);
     const auto bias = values_.normal(s.out);
     const auto x = values_.normal(s.batch * s.height * s.width * s.in);
@@ -477,7 +478,8 @@ TEST_P(OpConformance, Conv2d) {
 TEST_P(OpConformance, Conv2dOfWholeNumbersIsExact) {
   for (const ConvShape& s : {ConvShape{1, 1, 1, 32, 16, 3, ConvPadding::kSame}, {1, 2, 2, 32, 32, 3, ConvPadding::kSame}, {2, 5, 7, 32, 48, 3, ConvPadding::kSame},
                              {1, 16, 16, 64, 64, 3, ConvPadding::kSame}, {3, 4, 49, 96, 40, 3, ConvPadding::kSame}, {1, 33, 6, 64, 32, 3, ConvPadding::kSame},
-                             {1, 9, 8, 16, 64, 3, ConvPadding::kSame}, {2, 6, 5, 32, 8, 1, ConvPadding::kSame}, {1, 8, 8, 32, 32, 3, ConvPadding::kDownsample}}) {
+                             {1, 9, 8, 16, 64, 3, ConvPadding::kSame}, {2, 6, 5, 32, 8, 1, ConvPadding::kSame}, {1, 8, 8, 32, 32, 3, ConvPadding::kDownsample},
+                             {2, 17, 33, 32, 3, 3, ConvPadding::kSame}, {1, 5, 3, 48, 8, 3, ConvPadding::kSame}}) {
     const bool halves = s.padding == ConvPadding::kDownsample;
     const Shape result{s.batch, halves ? (s.height - 2) / 2 + 1 : s.height, halves ? (s.width - 2) / 2 + 1 : s.width, s.out};
     const auto weight = whole_numbers(s.out * s.in * s.kernel * s.kernel, 5, 4.0f), bias = whole_numbers(s.out, 9, 1.0f);
@@ -496,7 +498,7 @@ TEST_P(OpConformance, Conv2dOfWholeNumbersIsExact) {
 // Exact like the plain one: the doubled picture may be skipped, not its numbers.
 TEST_P(OpConformance, UpsampleConv2d) {
   for (const ConvShape& s : {ConvShape{2, 3, 5, 20, 7, 3, ConvPadding::kSame}, {1, 1, 1, 32, 16, 3, ConvPadding::kSame}, {2, 5, 7, 32, 48, 3, ConvPadding::kSame},
-                             {1, 16, 16, 64, 64, 3, ConvPadding::kSame}, {1, 3, 26, 96, 32, 3, ConvPadding::kSame}, {1, 4, 4, 32, 32, 1, ConvPadding::kSame}}) {
+                             {1, 16, 16, 64, 64, 3, ConvPadding::kSame}, {1, 3, 26, 96, 32, 3, ConvPadding::kSame}, {1, 4, 4, 32, 32, 1, ConvPadding::kSame}, {2, 9, 17, 32, 3, 3, ConvPadding::kSame}}) {
     const auto weight = whole_numbers(s.out * s.in * s.kernel * s.kernel, 5, 4.0f), bias = whole_numbers(s.out, 9, 1.0f);
     const auto x = whole_numbers(s.batch * s.height * s.width * s.in, 9, 1.0f);
     compare("upsampled, " + std::to_string(s.in) + " to " + std::to_string(s.out), {0, 0}, [&](Backend& b) {

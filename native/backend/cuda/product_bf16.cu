@@ -2,6 +2,7 @@
 // m16n8k16 with float32 sums. Every result is one chain of sums over taps and channels, whatever the tile.
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/mma.cuh"
+#include "backend/cuda/product_narrow.h"
 #include "backend/cuda/product_result.cuh"
 #include "backend/cuda/product_wide.h"
 
@@ -139,6 +140,8 @@ void multiply<__nv_bfloat16>(const Product& p, cudaStream_t stream) {
   if (p.rows == 0) return;
   if (p.wide_multiprocessors > 0 && takes_wide_product(p)) {
     multiply_wide(p, stream);
+  } else if (takes_narrow_product(p)) {
+    multiply_narrow(p, stream);
   } else if (p.columns > 64) {
     launch<128, 128, 64, 32>(p, stream);
   } else {
