@@ -239,6 +239,8 @@ int calls(const char* name) {
   return library == nullptr ? -1 : reinterpret_cast<int (*)(const char*)>(dlsym(library, "fake_cublas_lt_calls"))(name);
 }
 
+constexpr int kChoices = 3;  // for few rows and two kinds of many
+
 TEST_F(CudaCublasLt, AFunctionThatIsNotThereIsAnError) {
   expect_error([] { make(ARDIFF_FAKE_CUBLAS_LT_LACKING); }, ErrorCode::kInvalidArgument, "has no cublasLtMatmul");
 }
@@ -266,13 +268,13 @@ TEST_F(CudaCublasLt, HandlesAreGivenBack) {
   EXPECT_EQ(calls("destroy"), 1);
 }
 
-TEST_F(CudaCublasLt, OneAlgorithmForAShape) {
+TEST_F(CudaCublasLt, AlgorithmsAreChosenOnceForAShape) {
   const LinearPart a = part(64, 32), b = part(64, 32), c = part(32, 64);
   calls("choose");
   const auto first = layer(*backend_, a), second = layer(*backend_, b);
-  EXPECT_EQ(calls("choose"), 1);
+  EXPECT_EQ(calls("choose"), kChoices);
   const auto other = layer(*backend_, c);
-  EXPECT_EQ(calls("choose"), 1);
+  EXPECT_EQ(calls("choose"), kChoices);
   calls("multiply");
   for (const int64_t rows : {1, 40, 500}) product(*backend_, *second, rows, values_.normal(rows * 64));
   EXPECT_EQ(calls("choose"), 0);
@@ -289,8 +291,24 @@ TEST_F(CudaCublasLt, LayersOfWholePicturesAreTransDiffsAndTheAutoencoders) {
     const auto engine = load_engine(*backend, testing_support::golden_dir() / model, {.kv_blocks = 101, .max_step_tokens = 256});
     return calls("choose");
   };
-  EXPECT_EQ(shapes("../../train/golden-transdiff"), 6);
-  EXPECT_EQ(shapes("nextstep-tiny"), 1);
+  EXPECT_EQ(shapes("../../train/golden-transdiff"), 6 * kChoices);
+  EXPECT_EQ(shapes("nextstep-tiny"), kChoices);
+}
+
+// For many rows what the library names for them, if it gives the bits of what few have; one that gives others is left out.
+TEST_F(CudaCublasLt, ManyRowsHaveAnAlgorithmOfTheSameBits) {
+  const LinearPart of = part(64, 32);
+  const auto x = values_.normal(1500 * 64);
+  const auto expected = bytes(*backend_, product(*backend_, *layer(*backend_, of), 1500, x));
+  const Environment mode("FAKE_CUBLASLT", "twin");
+  const auto backend = make(kLibrary);
+  const auto w = layer(*backend, of);
+  calls("multiply by twin");
+  EXPECT_EQ(bytes(*backend, product(*backend, *w, 1500, x)), expected);
+  EXPECT_EQ(calls("multiply by twin"), 1);
+  const auto some = bytes(*backend, product(*backend, *w, 1024, {x.begin(), x.begin() + 1024 * 64}));
+  EXPECT_EQ(calls("multiply by twin"), 0);
+  EXPECT_EQ(0, std::memcmp(some.data(), expected.data(), some.size()));
 }
 
 // What may be used wants 4 bytes for many rows, and has them; it takes them from 300 rows on.

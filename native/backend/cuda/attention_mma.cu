@@ -103,25 +103,29 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int low_query = kColumns * stride;
 
   const int32_t* table = a.tables + a.table_rows[run.first] * a.table_stride;
-  const auto place = [&](int group) {
-    if (threadIdx.x >= kGroupKeys) return;
+  const auto place_of = [&](int group) -> int64_t {
     const int position = group * kGroupKeys + static_cast<int>(threadIdx.x);
-    offsets[group % 2][threadIdx.x] = position < run.longest ? position_offset(a.cache, table, position, kv_head) : -1;
+    return threadIdx.x < kGroupKeys && position < run.longest ? position_offset(a.cache, table, position, kv_head) : -1;
   };
-  // Of a group that there is; either way what is waited for counts it.
+  const auto place = [&](int group, int64_t offset) {
+    if (threadIdx.x < kGroupKeys) offsets[group % 2][threadIdx.x] = offset;
+  };
+  // A thread has one piece of every so many keys. Of a group that there is; either way what is waited for counts it.
+  const int pieces = d / 8, my_piece = static_cast<int>(threadIdx.x) % pieces * 8, keys_at_once = kThreads / pieces;
+  const int my_first_key = static_cast<int>(threadIdx.x) / pieces;
   const auto load = [&](const bf16* cache, int group, bf16* to) {
-    if (group <= last_group) {
-      const int pieces = d / 8, padded = padded_keys(run, group);
-      for (int i = static_cast<int>(threadIdx.x); i < padded * pieces; i += kThreads) {
-        const int64_t offset = offsets[group % 2][i / pieces];
-        const int number = i % pieces * 8;
-        copy_async_16(to + i / pieces * stride + number, cache + (offset < 0 ? 0 : offset + number), offset >= 0);
+    if (group <= last_group && my_first_key < keys_at_once) {
+      const int padded = padded_keys(run, group);
+#pragma unroll 4
+      for (int key = my_first_key; key < padded; key += keys_at_once) {
+        const int64_t offset = offsets[group % 2][key];
+        copy_async_16(to + key * stride + my_piece, cache + (offset < 0 ? 0 : offset + my_piece), offset >= 0);
       }
     }
     commit_copies();
   };
-  place(first_group);
-  place(first_group + 1);
+  place(first_group, place_of(first_group));
+  place(first_group + 1, place_of(first_group + 1));
   if (threadIdx.x < kColumns) {
     const int column = static_cast<int>(threadIdx.x);
     length_of[column] = column < run.columns ? a.lengths[run.first + column / a.group_heads] : 0;
@@ -170,7 +174,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     __syncthreads();  // the largest of all warps; nobody reads the keys any more, nor this group's offsets
     load(keys, group + 1, key_tile);
-    place(group + 2);
+    const int64_t place_after_next = place_of(group + 2);
 
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
@@ -229,6 +233,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
       }
     }
+    place(group + 2, place_after_next);
     __syncthreads();  // nobody reads values, weights or what the warps found any more
     load(values, group + 1, value_tile);
   }

@@ -97,9 +97,13 @@ __device__ inline uint32_t address_in_block(const void* shared, int block) {
 #endif
   return there;
 }
-__device__ inline void write_to_block(uint32_t there, float value) {
+// 16 bytes, which `barrier`, in the same block as `there`, counts as it does a copy's: no fence, and who waits for its phase with
+// wait_phase_of_cluster has them.
+__device__ inline void send_to_block(uint32_t there, float4 v, uint32_t barrier) {
 #if defined(ARDIFF_WGMMA_CODE)
-  asm volatile("st.shared::cluster.f32 [%0], %1;\n" ::"r"(there), "f"(value) : "memory");
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];\n" ::"r"(there), "f"(v.x), "f"(v.y),
+               "f"(v.z), "f"(v.w), "r"(barrier)
+               : "memory");
 #endif
 }
 // What this thread wrote there before is there for whoever waits for the phase with wait_phase_of_cluster.

@@ -14,7 +14,7 @@ namespace {
 
 // For own kernels: cuBLASLt's layers are its own whatever the rows, and lie otherwise.
 bool are_few(const TensorView& x, const Linear& w) {
-  return x.rows() > 0 && x.rows() <= kFewRows && dynamic_cast<const CudaLinear&>(w).algorithm == nullptr;
+  return x.rows() > 0 && x.rows() <= kFewRows && dynamic_cast<const CudaLinear&>(w).algorithms == nullptr;
 }
 
 void check_norm(const TensorView& x, const RowNorm& norm, const TensorView& normed) {

@@ -61,6 +61,8 @@ Layouts packed(const Library& library, int64_t depth, int64_t columns, int64_t r
   return {library, depth, columns, rows, depth, round_up(columns, 4)};
 }
 
+bool same(const Algo& one, const Algo& other) { return std::memcmp(&one, &other, sizeof one) == 0; }
+
 }  // namespace
 
 CublasLt::CublasLt(const std::string& path, bool required) : required_(required), library_(load_library(path)) {
@@ -114,8 +116,21 @@ std::vector<HeuristicResult> CublasLt::candidates(int64_t depth, int64_t columns
   return named;
 }
 
-const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& steady) {
+const LtAlgorithms& CublasLt::algorithms(int64_t depth, int64_t columns, const Steady& steady) {
   if (const auto known = algorithms_.find({depth, columns}); known != algorithms_.end()) return known->second;
+  LtAlgorithms found{canonical(depth, columns, steady), {}};
+  for (size_t i = 0; i < found.of_many.size(); ++i) found.of_many[i] = of_many(depth, columns, LtAlgorithms::kMany[i].asked, found.canonical, steady);
+  return algorithms_.emplace(std::pair{depth, columns}, found).first->second;
+}
+
+Algo CublasLt::of_many(int64_t depth, int64_t columns, int64_t rows, const Algo& canonical, const Steady& steady) const {
+  for (const HeuristicResult& candidate : candidates(depth, columns, rows)) {
+    if (same(candidate.algo, canonical) || !judge(candidate, depth, columns, &canonical, steady)) return candidate.algo;
+  }
+  return canonical;
+}
+
+Algo CublasLt::canonical(int64_t depth, int64_t columns, const Steady& steady) const {
   std::vector<Algo> seen;
   struct Refused {
     int count = 0;
@@ -125,10 +140,10 @@ const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& st
   for (const int64_t rows : kRowsToAskFor) {
     for (const HeuristicResult& candidate : candidates(depth, columns, rows)) {
       const Algo& algo = candidate.algo;
-      if (std::any_of(seen.begin(), seen.end(), [&](const Algo& other) { return std::memcmp(&other, &algo, sizeof algo) == 0; })) continue;
+      if (std::any_of(seen.begin(), seen.end(), [&](const Algo& other) { return same(other, algo); })) continue;
       seen.push_back(algo);
-      const std::optional<Refusal> refusal = judge(candidate, depth, columns, steady);
-      if (!refusal) return algorithms_.emplace(std::pair{depth, columns}, algo).first->second;
+      const std::optional<Refusal> refusal = judge(candidate, depth, columns, nullptr, steady);
+      if (!refusal) return algo;
       Refused& of_rule = refused[refusal->rule];
       ++of_rule.count;
       of_rule.last = settings(algo) + ": " + refusal->said;
@@ -140,12 +155,13 @@ const Algo& CublasLt::algorithm(int64_t depth, int64_t columns, const Steady& st
        " that gives a row the same bits in every batch, of ", seen.size(), " that it names", why);
 }
 
-std::optional<CublasLt::Refusal> CublasLt::judge(const HeuristicResult& candidate, int64_t depth, int64_t columns, const Steady& steady) const {
+std::optional<CublasLt::Refusal> CublasLt::judge(const HeuristicResult& candidate, int64_t depth, int64_t columns, const Algo* canonical,
+                                                 const Steady& steady) const {
   if (candidate.state != kSuccess) return Refusal{"not to be used", library_->GetStatusName(candidate.state)};
   if (candidate.workspace_size > kWorkspaceBytes) return Refusal{"with a large workspace", std::to_string(candidate.workspace_size) + " bytes"};
   if (std::string parts = parts_of_sums(candidate.algo); !parts.empty()) return Refusal{"with parts of the depth", std::move(parts)};
   if (std::string rows = rows_not_taken(candidate.algo, depth, columns); !rows.empty()) return Refusal{"not for all numbers of rows", std::move(rows)};
-  if (!steady(candidate.algo)) return Refusal{"with other bits in another batch", "seen with the layer's weights"};
+  if (!steady(candidate.algo, canonical)) return Refusal{"with other bits in another batch", "seen with the layer's weights"};
   return std::nullopt;
 }
 

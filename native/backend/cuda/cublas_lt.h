@@ -1,14 +1,15 @@
 // Products of layers whose rows come in whole pictures (Ops::prepare_picture_linear) by cuBLASLt: sums in float32, which our kernels
 // finish. Off unless it is asked for; docs/cuda.md, cuBLASLt, says why it may be used there and nowhere else.
 //
-// One algorithm for every shape of weights, whatever the number of rows: the library's first choice for kCanonicalRows rows, or else for
-// other numbers of rows, among those that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could
+// Every shape of weights has a canonical algorithm, whatever the number of rows: the library's first choice for kCanonicalRows rows, or else
+// for other numbers of rows, among those that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could
 // meet), that the library takes for every other number of rows as well, and whose rows have been seen to keep their bits in batches of all
-// kinds.
+// kinds. Where there are many more rows another one may stand in for it, by the same rules, whose bits have been seen to be the canonical one's.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -33,6 +34,18 @@ struct LtTask {
   int64_t sums_stride;  // floats, a multiple of 4
 };
 
+// What a shape of weights is multiplied by: bits do not depend on the number of rows.
+struct LtAlgorithms {
+  lt::Algo canonical;
+  std::array<lt::Algo, 2> of_many;  // of more rows than kMany[i].above; the canonical one where no other has its bits
+  struct Many {
+    int64_t above, asked;  // rows; those that the library is asked about
+  };
+  static constexpr Many kMany[] = {{1024, 2048}, {4096, 8192}};
+
+  const lt::Algo& of(int64_t rows) const { return rows <= kMany[0].above ? canonical : of_many[rows <= kMany[1].above ? 0 : 1]; }
+};
+
 class CublasLt {
  public:
   static constexpr int64_t kCanonicalRows = 512;
@@ -51,10 +64,11 @@ class CublasLt {
   std::string version() const { return library_->version(); }
   bool required() const { return required_; }
 
-  // The algorithm of a shape; `steady` says of a candidate whether rows keep their bits with it, and is not asked again once a shape has
-  // its algorithm. Throws kInvalidArgument where there is none, with how many candidates each rule turned down.
-  using Steady = std::function<bool(const lt::Algo&)>;
-  const lt::Algo& algorithm(int64_t depth, int64_t columns, const Steady& steady);
+  // The algorithms of a shape; `steady` says of a candidate whether rows keep their bits with it, and whether those are the bits of
+  // `canonical` if that is not null; it is not asked again once a shape has its algorithms. Throws kInvalidArgument where there is none, with
+  // how many candidates each rule turned down.
+  using Steady = std::function<bool(const lt::Algo& candidate, const lt::Algo* canonical)>;
+  const LtAlgorithms& algorithms(int64_t depth, int64_t columns, const Steady& steady);
 
   // On one stream only, since products share the workspace. A graph that takes the product up uses it too: *this must outlive it.
   void multiply(const LtTask& task, const lt::Algo& algorithm, cudaStream_t stream) const;
@@ -66,7 +80,9 @@ class CublasLt {
     std::string said;
   };
   std::vector<lt::HeuristicResult> candidates(int64_t depth, int64_t columns, int64_t rows) const;
-  std::optional<Refusal> judge(const lt::HeuristicResult& candidate, int64_t depth, int64_t columns, const Steady& steady) const;
+  lt::Algo canonical(int64_t depth, int64_t columns, const Steady& steady) const;
+  lt::Algo of_many(int64_t depth, int64_t columns, int64_t rows, const lt::Algo& canonical, const Steady& steady) const;
+  std::optional<Refusal> judge(const lt::HeuristicResult& candidate, int64_t depth, int64_t columns, const lt::Algo* canonical, const Steady& steady) const;
   std::string parts_of_sums(const lt::Algo& algorithm) const;
   std::string rows_not_taken(const lt::Algo& algorithm, int64_t depth, int64_t columns) const;
   std::string settings(const lt::Algo& algorithm) const;
@@ -80,7 +96,7 @@ class CublasLt {
   std::unique_ptr<void, Free> workspace_;  // kWorkspaceBytes
   lt::Handle handle_ = nullptr;
   lt::MatmulDesc product_ = nullptr;
-  std::map<std::pair<int64_t, int64_t>, lt::Algo> algorithms_;  // of depth, columns
+  std::map<std::pair<int64_t, int64_t>, LtAlgorithms> algorithms_;  // of depth, columns
 };
 
 }  // namespace ardiff::cuda

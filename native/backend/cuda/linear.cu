@@ -101,8 +101,8 @@ std::unique_ptr<Linear> CudaBackend::place_linear(std::span<const LinearPart> pa
   staging_.upload(layer->bias.get(), bias.data(), bias.size() * sizeof(float), stream_);
   if (lt == nullptr) return layer;
   try {
-    layer->algorithm = &lt->algorithm(layer->depth, out, [&](const lt::Algo& candidate) {
-      return rows_keep_their_bits(*lt, candidate, layer->weight.get(), layer->depth, out, activations_, workspace_, stream_);
+    layer->algorithms = &lt->algorithms(layer->depth, out, [&](const lt::Algo& candidate, const lt::Algo* canonical) {
+      return rows_keep_their_bits(*lt, candidate, canonical, layer->weight.get(), layer->depth, out, activations_, workspace_, stream_);
     });
   } catch (const Error& error) {
     if (lt->required() || error.code() != ErrorCode::kInvalidArgument) throw;
@@ -129,7 +129,7 @@ void CudaBackend::set_bf16_input(LinearTask& task, const TensorView& x, int64_t 
 }
 
 bool CudaBackend::takes_wide(int64_t rows, const CudaLinear& layer) const {
-  return wide_multiprocessors_ > 0 && layer.algorithm == nullptr && rows > kFewRows &&
+  return wide_multiprocessors_ > 0 && layer.algorithms == nullptr && rows > kFewRows &&
          wide_pays(rows, layer.depth, layer.out_features, limits_.wide_products);
 }
 
@@ -145,8 +145,8 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
     return;
   }
   set_bf16_input(task, x, layer.depth);
-  if (layer.algorithm != nullptr) {
-    launch_linear_pictures(task, *cublas_lt_, *layer.algorithm, limits_.product_sums, workspace_, stream_);
+  if (layer.algorithms != nullptr) {
+    launch_linear_pictures(task, *cublas_lt_, *layer.algorithms, limits_.product_sums, workspace_, stream_);
   } else if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
   } else if (takes_wide(x.rows(), layer)) {

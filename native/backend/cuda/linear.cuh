@@ -97,11 +97,11 @@ void launch_linear_few(const LinearTask& t, const class Stream& stream);
 void launch_linear_many(const LinearTask& t, int multiprocessors, int64_t partial_bytes, class Workspace& workspace, cudaStream_t stream);
 
 // By cuBLASLt, weight (columns, depth): sums in turns of at most sums_bytes (and of one row at least), each finished as above.
-void launch_linear_pictures(const LinearTask& t, const class CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, class Workspace& workspace,
-                            cudaStream_t stream);
-// Whether that gives rows of a fixed pattern the same bits by themselves, some of them at a time, as among more.
-// Waits for the device.
-bool rows_keep_their_bits(const class CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns,
-                          class Workspace& inputs, class Workspace& workspace, cudaStream_t stream);
+void launch_linear_pictures(const LinearTask& t, const class CublasLt& lt, const struct LtAlgorithms& algorithms, int64_t sums_bytes,
+                            class Workspace& workspace, cudaStream_t stream);
+// Whether that gives rows of a fixed pattern the same bits by themselves, some of them at a time, as among more; and the bits that
+// `canonical` gives them, if that is not null. Waits for the device.
+bool rows_keep_their_bits(const class CublasLt& lt, const lt::Algo& algorithm, const lt::Algo* canonical, const void* weight, int64_t depth,
+                          int64_t columns, class Workspace& inputs, class Workspace& workspace, cudaStream_t stream);
 
 }  // namespace ardiff::cuda

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/backend.h"
-#include "backend/cuda/cublas_lt_abi.h"
+#include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/linear.cuh"
 
 namespace ardiff::cuda {
@@ -14,7 +14,7 @@ struct CudaLinear final : Linear {
   Storage weight;
   Storage bias;       // (out) f32
   int64_t depth = 0;  // in, or in bf16 that rounded up to whole steps
-  const lt::Algo* algorithm = nullptr;  // cuBLASLt's, whatever the rows; null: own kernels
+  const LtAlgorithms* algorithms = nullptr;  // cuBLASLt's; null: own kernels
 };
 
 // All but the input.

@@ -88,8 +88,8 @@ int64_t rows_to_compare_with(int64_t depth, int64_t stride) {
 
 }  // namespace
 
-bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const void* weight, int64_t depth, int64_t columns, Workspace& inputs,
-                          Workspace& workspace, cudaStream_t stream) {
+bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const lt::Algo* canonical, const void* weight, int64_t depth,
+                          int64_t columns, Workspace& inputs, Workspace& workspace, cudaStream_t stream) {
   constexpr int64_t kRows = CublasLt::kCanonicalRows;
   const int64_t stride = round_up(columns, 4), many = rows_to_compare_with(depth, stride);
   WorkspacePlan plan;
@@ -108,27 +108,30 @@ bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const v
   };
   // Those that end with the canonical ones, so that a row also stands at another place of its tile; and the last.
   const Rows parts[] = {{kRows - 1, 1}, {kRows - 17, 17}, {kRows - 64, 64}, {kRows - 200, 200}, {1, kRows - 1}, {0, kRows}, {many - kRows, kRows}};
-  for (const auto [first, rows] : parts) {
+  const auto compare = [&](const lt::Algo& by, int64_t first, int64_t rows) {
     task.x = x + first * depth;
     task.rows = rows;
     task.sums = some;
-    lt.multiply(task, algorithm, stream);
+    lt.multiply(task, by, stream);
     compare_kernel<<<blocks_for(rows * columns), kBlock, 0, stream>>>(all + first * stride, some, rows, columns, stride, differs);
     check_launch("cuBLASLt's check");
-  }
+  };
+  for (const auto [first, rows] : parts) compare(algorithm, first, rows);
+  for (int64_t first = 0; canonical != nullptr && first < many; first += kRows) compare(*canonical, first, std::min(kRows, many - first));
   int found = 0;
   check_cuda(cudaMemcpyAsync(&found, differs, sizeof found, cudaMemcpyDeviceToHost, stream), "cuBLASLt's check");
   check_cuda(cudaStreamSynchronize(stream), "cuBLASLt's check");
   return found == 0;
 }
 
-void launch_linear_pictures(const LinearTask& t, const CublasLt& lt, const lt::Algo& algorithm, int64_t sums_bytes, Workspace& workspace, cudaStream_t stream) {
+void launch_linear_pictures(const LinearTask& t, const CublasLt& lt, const LtAlgorithms& algorithms, int64_t sums_bytes, Workspace& workspace,
+                            cudaStream_t stream) {
   const int64_t stride = round_up(t.columns, 4);
   const int64_t rows_at_once = std::min(t.rows, std::max<int64_t>(sums_bytes / (stride * 4), 1));
   float* const sums = workspace.get<float>(rows_at_once * stride);
   for (int64_t first = 0; first < t.rows; first += rows_at_once) {
     const LinearTask part = rows_of(t, first, std::min(rows_at_once, t.rows - first));
-    lt.multiply({part.x, part.x_stride, part.rows, part.depth, part.columns, part.weight, sums, stride}, algorithm, stream);
+    lt.multiply({part.x, part.x_stride, part.rows, part.depth, part.columns, part.weight, sums, stride}, algorithms.of(t.rows), stream);
     finish_sums(part, sums, stride, stream);
   }
 }

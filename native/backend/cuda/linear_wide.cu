@@ -93,7 +93,7 @@ template <int kRows>
 struct Block {
   using S = Shape<kRows>;
   unsigned char* stages;
-  float* exchange;              // (kShare, kMultiplying), written by the other block
+  float4* exchange;             // (kShare / 4, kMultiplying), written by the other block: a warp's threads by lane % 4, then lane / 4
   uint64_t *full, *empty;       // kStages of each: a stage's pieces are there; all warps are done with them
   uint64_t *given, *taken;      // the other block's sums are in exchange; the other has read its own
   int half, begin, end, steps;  // steps of this half of the depth; all
@@ -184,17 +184,25 @@ struct Block {
 
   // The sums of the other block's half of the rows go there, its sums of this one's meet those here. turn: tiles before.
   __device__ void finish_tile(const LinearTask& t, const ProductAfter& after, const Tile& tile, int turn, const float (&total)[S::kSums]) const {
-    const int other = 1 - half;
-    const uint32_t there = address_in_block(exchange + threadIdx.x, other);
+    const int other = 1 - half, thread = static_cast<int>(threadIdx.x);
+    float4* const mine = exchange + thread / 32 * 32 + thread % 4 * 8 + thread / 4 % 8;
+    const uint32_t there = address_in_block(mine, other), given_there = address_in_block(given, other);
+    if (thread == 0) arrive_expecting(given, S::kExchangeBytes);
     wait_phase_of_cluster(taken, (turn + 1) % 2);
+    const auto part = [&](int i, bool first) { return first ? total[i] : total[S::kShare + i]; };
 #pragma unroll
-    for (int i = 0; i < S::kShare; ++i) write_to_block(there + i * kMultiplying * 4, half == 0 ? total[S::kShare + i] : total[i]);
-    arrive_in_block(address_in_block(given, other));
+    for (int i = 0; i < S::kShare; i += 4) {
+      const bool first = half != 0;
+      const float4 sums = make_float4(part(i, first), part(i + 1, first), part(i + 2, first), part(i + 3, first));
+      send_to_block(there + static_cast<uint32_t>(i / 4 * kMultiplying * sizeof(float4)), sums, given_there);
+    }
     wait_phase_of_cluster(given, turn % 2);
 #pragma unroll
-    for (int i = 0; i < S::kShare; ++i) {
-      float& sum = exchange[i * kMultiplying + static_cast<int>(threadIdx.x)];
-      sum = __fadd_rn(half == 0 ? total[i] : total[S::kShare + i], sum);
+    for (int i = 0; i < S::kShare; i += 4) {
+      const bool first = half == 0;
+      float4& sums = mine[i / 4 * kMultiplying];
+      sums = make_float4(__fadd_rn(part(i, first), sums.x), __fadd_rn(part(i + 1, first), sums.y), __fadd_rn(part(i + 2, first), sums.z),
+                         __fadd_rn(part(i + 3, first), sums.w));
     }
     sync_some<kMultiplying>();
     if (after.in_pairs()) {
@@ -207,8 +215,8 @@ struct Block {
 
   // A sum that has met its other half: feature of the tile, row of this block's half.
   __device__ float sum_of(int feature, int row) const {
-    const int i = row / 8 * 4 + feature % 16 / 8 * 2 + row % 2, thread = feature / 16 * 32 + feature % 8 * 4 + row % 8 / 2;
-    return exchange[i * kMultiplying + thread];
+    const int at = row / 8 * kMultiplying + feature / 16 * 32 + row % 8 / 2 * 8 + feature % 8;
+    return reinterpret_cast<const float*>(exchange + at)[feature % 16 / 8 * 2 + row % 2];
   }
 
   // As y lies, a thread one feature.
@@ -256,7 +264,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(LinearTask t, Product
   __shared__ __align__(8) uint64_t barriers[2 * S::kStages + 2];
   const int half = static_cast<int>(blockIdx.x) % kHalves, steps = t.depth / kStepDepth;
   const Block<kRows> block{stages,
-                           reinterpret_cast<float*>(stages + S::kStages * S::kStageBytes),
+                           reinterpret_cast<float4*>(stages + S::kStages * S::kStageBytes),
                            barriers,
                            barriers + S::kStages,
                            barriers + 2 * S::kStages,
@@ -270,7 +278,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(LinearTask t, Product
       init_barrier(block.full + i, kAsking);
       init_barrier(block.empty + i, kMultiplying / 32);
     }
-    init_barrier(block.given, kMultiplying);
+    init_barrier(block.given, 1);
     init_barrier(block.taken, kMultiplying);
     publish_barriers();
   }

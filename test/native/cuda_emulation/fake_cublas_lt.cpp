@@ -11,6 +11,7 @@
 //   only-unsteady-many    names one whose sums are others from 1000 rows on
 //   only-grows            names one that wants a large workspace from 4096 rows on
 //   none-fits             names all of these and none that could be used
+//   twin                  names for 2048 rows and more one with other sums, and one with the same
 //   few-first             names what takes no more than 4096 rows, for 512 rows, and the one that could be used for others alone
 #include <cmath>
 #include <cstdint>
@@ -42,7 +43,7 @@ struct Preference {
   uint32_t reductions = 7;             // all of them
   uint32_t alignment[4] = {256, 256, 256, 256};
 };
-enum Id : uint64_t { kSteady = 1, kUnsteady, kFewRows, kSplit, kReduces, kWorkspace, kGrows, kUnsteadyMany };
+enum Id : uint64_t { kSteady = 1, kUnsteady, kFewRows, kSplit, kReduces, kWorkspace, kGrows, kUnsteadyMany, kOtherBits, kTwin };
 struct Algo {
   uint64_t magic, id, rest[6];
 };
@@ -102,6 +103,7 @@ float value(const void* matrix, int64_t at) {
 std::vector<Id> named(uint64_t rows) {
   const std::string how = mode();
   if (how == "few-first") return rows == 512 ? std::vector{kFewRows} : std::vector{kFewRows, kSteady};
+  if (how == "twin" && rows >= 2048) return {kOtherBits, kTwin};
   if (how == "parts") return {kSplit, kReduces, kWorkspace, kSteady};
   if (how == "unsteady") return {kUnsteady, kFewRows, kSteady};
   if (how == "only-unsteady") return {kUnsteady};
@@ -213,9 +215,10 @@ int cublasLtMatmul(void*, Desc* desc, const void* alpha, const void* a, Layout* 
   const size_t wanted = wanted_workspace(algo->id, b_layout->columns);
   if (wanted > workspace_size || (workspace_size > 0 && (workspace == nullptr || !aligned(workspace, 256)))) return kInvalidValue;
   if (wanted > 0) ++counts()["count rows"];
+  if (algo->id == kTwin) ++counts()["multiply by twin"];
   stream->enqueue([=, la = *a_layout, lb = *b_layout, ld = *d_layout, id = algo->id] {
     const auto depth = static_cast<int64_t>(la.rows);
-    const bool backwards = id == kFewRows || (id == kUnsteady && lb.columns < 100) || (id == kUnsteadyMany && lb.columns >= 1000);
+    const bool backwards = id == kFewRows || id == kOtherBits || (id == kUnsteady && lb.columns < 100) || (id == kUnsteadyMany && lb.columns >= 1000);
     uint32_t own = 0;
     // Begins and ends as zero: where another writes into it, or nobody cleared it, rows are missing.
     uint32_t& next = wanted > 0 ? *static_cast<uint32_t*>(workspace) : own;
