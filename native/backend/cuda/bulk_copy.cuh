@@ -38,16 +38,13 @@ __device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
 #endif
 }
 
-#define ARDIFF_WAIT_PHASE(scope)                                                                                                     \
-  asm volatile("{.reg .pred done;\nagain:\nmbarrier.try_wait.parity" scope ".shared::cta.b64 done, [%0], %1;\n@done bra over;\n"       \
-               "bra again;\nover:\n}\n" ::"r"(shared_address(barrier)),                                                               \
-               "r"(parity)                                                                                                           \
-               : "memory")
-
 // Until the phase of that parity (0, 1, 0, ...) is over. Waiting for parity 1 of a barrier in its first phase returns at once.
 __device__ inline void wait_phase(uint64_t* barrier, uint32_t parity) {
 #if defined(ARDIFF_WGMMA_CODE)
-  ARDIFF_WAIT_PHASE("");
+  asm volatile("{.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra over;\nbra again;\nover:\n}\n" ::"r"(
+                   shared_address(barrier)),
+               "r"(parity)
+               : "memory");
 #endif
 }
 
@@ -57,6 +54,23 @@ __device__ inline void copy_bulk(void* shared, const void* global, uint32_t byte
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(shared_address(shared)),
                "l"(global), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
+#endif
+}
+
+// The same to both blocks of a cluster, at the same places, each of whose `barrier` counts what comes to it.
+__device__ inline void copy_bulk_to_both(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;\n" ::"r"(
+                   shared_address(shared)),
+               "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(static_cast<uint16_t>(3))
+               : "memory");
+#endif
+}
+
+// Arrives once all copies that this thread has asked for by copy_async_16 are there.
+__device__ inline void arrive_when_copied(uint64_t* barrier) {
+#if defined(ARDIFF_WGMMA_CODE)
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 #endif
 }
 
@@ -97,8 +111,7 @@ __device__ inline uint32_t address_in_block(const void* shared, int block) {
 #endif
   return there;
 }
-// 16 bytes, which `barrier`, in the same block as `there`, counts as it does a copy's: no fence, and who waits for its phase with
-// wait_phase_of_cluster has them.
+// 16 bytes, which `barrier`, in the same block as `there`, counts as it does a copy's: no fence, and who waits for its phase has them.
 __device__ inline void send_to_block(uint32_t there, float4 v, uint32_t barrier) {
 #if defined(ARDIFF_WGMMA_CODE)
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];\n" ::"r"(there), "f"(v.x), "f"(v.y),
@@ -106,18 +119,12 @@ __device__ inline void send_to_block(uint32_t there, float4 v, uint32_t barrier)
                : "memory");
 #endif
 }
-// What this thread wrote there before is there for whoever waits for the phase with wait_phase_of_cluster.
+// Says that this thread, or the products of its warp, has read what the other may now overwrite. It does not make writes of this thread
+// seen there: that would be .release.cluster, a fence that took a third of a convolution's time on an H100.
 __device__ inline void arrive_in_block(uint32_t there) {
 #if defined(ARDIFF_WGMMA_CODE)
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];\n" ::"r"(there) : "memory");
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];\n" ::"r"(there) : "memory");
 #endif
 }
-__device__ inline void wait_phase_of_cluster(uint64_t* barrier, uint32_t parity) {
-#if defined(ARDIFF_WGMMA_CODE)
-  ARDIFF_WAIT_PHASE(".acquire.cluster");
-#endif
-}
-
-#undef ARDIFF_WAIT_PHASE
 
 }  // namespace ardiff::cuda

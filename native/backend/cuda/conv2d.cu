@@ -1,5 +1,5 @@
 // Convolutions as matrix products over taps and channels (product.cuh). Weights are kept as (out, taps, in): float32, or bf16 with
-// `in` padded to what the tensor core kernel takes at a time.
+// `in` padded to what the tensor core kernel takes at a time; in pieces for the kernel of compute capability 9.0a.
 #include <algorithm>
 #include <typeinfo>
 #include <vector>
@@ -7,6 +7,7 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/product.cuh"
+#include "backend/cuda/product_wide.h"
 #include "backend/host_memory.h"
 #include "backend/op_checks.h"
 
@@ -21,7 +22,8 @@ constexpr int kChannelPiece = 8;  // bf16 of one 16-byte copy: pixels of bf16 pi
 
 struct CudaConv2d final : Conv2d {
   using Conv2d::Conv2d;
-  Tensor weight;  // (out, taps, tap_depth)
+  Tensor weight;  // (out, taps, tap_depth), or as product_wide.h says
+  bool in_pieces = false;
   Tensor bias;    // (out) f32
   int64_t tap_depth = 0;
 };
@@ -45,11 +47,15 @@ std::unique_ptr<Conv2d> CudaBackend::prepare_conv2d(const HostTensor& weight, co
   prepared->tap_depth = bf16() ? round_up(in, kProductDepth) : in;
   std::vector<float> plain(static_cast<size_t>(weight.shape.size()));
   read_f32(weight, 0, weight.shape.size(), plain.data());
+  prepared->in_pieces = wide_multiprocessors_ > 0 && takes_pieces(out, prepared->tap_depth);
+  const auto place = [&](int64_t o, int64_t depth) {
+    return static_cast<size_t>(prepared->in_pieces ? piece_place(out, o, depth) : o * taps * prepared->tap_depth + depth);
+  };
   std::vector<float> ordered(static_cast<size_t>(out * taps * prepared->tap_depth), 0.0f);
   for (int64_t o = 0; o < out; ++o) {
     for (int64_t tap = 0; tap < taps; ++tap) {
       for (int64_t i = 0; i < in; ++i) {
-        ordered[static_cast<size_t>((o * taps + tap) * prepared->tap_depth + i)] = plain[static_cast<size_t>((o * in + i) * taps + tap)];
+        ordered[place(o, tap * prepared->tap_depth + i)] = plain[static_cast<size_t>((o * in + i) * taps + tap)];
       }
     }
   }
@@ -105,6 +111,7 @@ void CudaBackend::convolve(const TensorView& x, const Conv2d& w, const TensorVie
   p.depth = static_cast<int>(picture.shape[3]);
   p.b = prepared.weight.view.data;
   p.b_stride = w.kernel_size * w.kernel_size * prepared.tap_depth;
+  p.b_in_pieces = prepared.in_pieces;
   p.tap_depth = static_cast<int>(prepared.tap_depth);
   p.columns = static_cast<int>(w.out_channels);
   p.bias = floats(prepared.bias);
@@ -112,6 +119,8 @@ void CudaBackend::convolve(const TensorView& x, const Conv2d& w, const TensorVie
   p.y_stride = w.out_channels;
   p.adds = adds;
   p.wide_multiprocessors = wide_multiprocessors_;
+  check(!p.b_in_pieces || takes_wide_product(p), ErrorCode::kInternal, "conv2d: at most ", kWideSide, " x ", kWideSide, " pixels a picture and ",
+        kWideRows, " in all, got ", x.shape.text());
   if (bf16()) {
     multiply<cuda::bf16>(p, stream_);
   } else {

@@ -188,7 +188,7 @@ struct Block {
     float4* const mine = exchange + thread / 32 * 32 + thread % 4 * 8 + thread / 4 % 8;
     const uint32_t there = address_in_block(mine, other), given_there = address_in_block(given, other);
     if (thread == 0) arrive_expecting(given, S::kExchangeBytes);
-    wait_phase_of_cluster(taken, (turn + 1) % 2);
+    wait_phase(taken, (turn + 1) % 2);
     const auto part = [&](int i, bool first) { return first ? total[i] : total[S::kShare + i]; };
 #pragma unroll
     for (int i = 0; i < S::kShare; i += 4) {
@@ -196,7 +196,7 @@ struct Block {
       const float4 sums = make_float4(part(i, first), part(i + 1, first), part(i + 2, first), part(i + 3, first));
       send_to_block(there + static_cast<uint32_t>(i / 4 * kMultiplying * sizeof(float4)), sums, given_there);
     }
-    wait_phase_of_cluster(given, turn % 2);
+    wait_phase(given, turn % 2);
 #pragma unroll
     for (int i = 0; i < S::kShare; i += 4) {
       const bool first = half == 0;

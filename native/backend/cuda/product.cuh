@@ -15,9 +15,10 @@ struct Product {
   ConvShape shape;  // channels: elements between pixels of a; bf16: a multiple of 8, zero from depth on
   int64_t rows;     // output pixels
   int depth;        // channels that count; bf16: rounded up to a multiple of 8
-  // b: (columns, taps, tap_depth), rows b_stride apart.
+  // b: (columns, taps, tap_depth), rows b_stride apart; or in pieces as product_wide.h says.
   const void* b;
   int64_t b_stride;
+  bool b_in_pieces;
   int tap_depth;  // bf16: a multiple of kProductDepth, zero from depth on
   int columns;
   // y[m][n] = or += sum + bias[n]
