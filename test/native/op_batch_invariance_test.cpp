@@ -114,6 +114,37 @@ TEST_P(BatchInvariance, NormsAndActivations) {
   });
 }
 
+// Widths on both sides of what a thread keeps of a row in every way to norm it, and rows enough for each.
+TEST_P(BatchInvariance, NormsOfManyRows) {
+  const int32_t total = 600;
+  for (const int64_t width : {36, 1024, 1280, 2048, 2056, 5120, 6152}) {
+    const bool wide = width > 2048;  // a block per row whatever the rows
+    const int32_t rows_together = wide ? 6 : total;
+    const auto x = values_.normal(rows_together * width, 2.0f), modulation = values_.normal(rows_together * 2 * width);
+    const Tensor w = f32(*backend_, {width}, values_.normal(width)), b = f32(*backend_, {width}, values_.normal(width));
+    const auto check_op = [&](const char* op, auto&& run) {
+      const std::vector<int32_t> sizes = wide ? std::vector<int32_t>{1, 3} : std::vector<int32_t>{1, 7, 511};
+      expect_row_bits(rows_together, sizes, op + (" of " + std::to_string(width)), [&](const std::vector<int32_t>& picked) {
+        const auto rows = static_cast<int64_t>(picked.size());
+        const Tensor y = backend_->make(backend_->activation_dtype(), {rows, width});
+        run(f32(*backend_, {rows, width}, pick(x, width, picked)), f32(*backend_, {rows, 2 * width}, pick(modulation, 2 * width, picked)), y);
+        return y;
+      });
+    };
+    check_op("rms_norm", [&](const Tensor& rows, const Tensor&, const Tensor& y) { backend_->rms_norm(rows, w, 1e-5f, y); });
+    check_op("ada_layer_norm", [&](const Tensor& rows, const Tensor& m, const Tensor& y) {
+      backend_->ada_layer_norm(rows, w, b, 1e-6f, m.view.col_slice(0, width), m.view.col_slice(width, 2 * width), {}, y);
+    });
+    // A row at whole 16 bytes, and one that begins anywhere.
+    const Tensor y = backend_->make(backend_->activation_dtype(), {1, width}), apart = backend_->make(backend_->activation_dtype(), {1, width});
+    std::vector<float> shifted(static_cast<size_t>(width + 1));
+    std::copy(x.begin(), x.begin() + width, shifted.begin() + 1);
+    backend_->layer_norm(f32(*backend_, {1, width}, pick(x, width, {0})), w, b, 1e-6f, y);
+    backend_->layer_norm(f32(*backend_, {1, width + 1}, shifted).view.col_slice(1, width + 1), w, b, 1e-6f, apart);
+    EXPECT_EQ(bytes(*backend_, y), bytes(*backend_, apart)) << width;
+  }
+}
+
 TEST_P(BatchInvariance, PhiloxAndFlowStep) {
   const int64_t width = 66;
   const int32_t total = 150;

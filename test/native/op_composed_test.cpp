@@ -15,6 +15,14 @@ class ComposedOps : public OpTest {
   static constexpr int64_t kManyFeatures = 257 * 16;
   static std::span<const int64_t> rows_for(int64_t features) { return features == kManyFeatures ? std::span<const int64_t>(kNormedRows) : kRows; }
 
+  // With columns beside those that are normed: 6 more make rows begin anywhere, 8 leave those that blocks norm themselves at whole 16 bytes.
+  static std::vector<std::pair<int64_t, int64_t>> rows_with_others_beside(int64_t features) {
+    std::vector<std::pair<int64_t, int64_t>> out;
+    for (const int64_t rows : rows_for(features)) out.emplace_back(rows, 6);
+    for (const int64_t rows : kNormedRows) out.emplace_back(rows, 8);
+    return out;
+  }
+
   std::unique_ptr<Linear> layer(int64_t in, int64_t out) {
     const auto weight = values_.normal(in * out, 0.1f), bias = values_.normal(out);
     const LinearPart part{host(weight, {out, in}), host(bias, {out})};
@@ -41,14 +49,14 @@ std::string named(const char* op, int64_t rows, int64_t in, int64_t out) {
   return std::string(op) + " of " + std::to_string(rows) + " rows, " + std::to_string(in) + " to " + std::to_string(out);
 }
 
-// Widths of the demo's, the 14B's and its flow head's, rows whose stride is no whole number of pieces, and depths that are padded.
+// Widths of the demo's, the 14B's and its flow head's, rows at whole 16 bytes and others, and depths that are padded.
 TEST_P(ComposedOps, NormLinear) {
   const std::pair<int64_t, int64_t> shapes[] = {{64, 96}, {96, 33}, {250, 80}, {1536, 48}, {5120, 16}, {32, kManyFeatures}};
   for (const auto& [in, out] : shapes) {
     const auto w = layer(in, out);
     const Tensor weight = random({in}), bias = random({in});
-    for (const int64_t rows : rows_for(out)) {
-      const Tensor all = random({rows, in + 6}, 3.0f), modulation = random({rows, 3 * in}), table = random({5, 2 * in});
+    for (const auto& [rows, beside] : rows_with_others_beside(out)) {
+      const Tensor all = random({rows, in + beside}, 3.0f), modulation = random({rows, 3 * in}), table = random({5, 2 * in});
       const TensorView x = all.view.col_slice(4, in + 4), shift = modulation.view.col_slice(0, in), scale = modulation.view.col_slice(in, 2 * in);
       const Tensor table_rows = put(*backend_, values_.below(rows, 5));
       const auto expect_same = [&](const char* what, const RowNorm& norm, auto&& apply, const Epilogue& epilogue, DType dtype) {

@@ -166,7 +166,7 @@ TEST_P(OpConformance, ConvertRoundsToNearestEven) {
 
 TEST_P(OpConformance, Norms) {
   for (int64_t rows : {1, 3, 40}) {
-    for (int64_t width : {1, 2, 15, 16, 17, 48, 64, 100, 256, 384, 1000}) {
+    for (int64_t width : {1, 2, 15, 16, 17, 48, 64, 100, 256, 384, 1000, 2052}) {
       const auto x = values_.normal(rows * width, 3.0f);
       const auto w = values_.normal(width);
       const auto bias = values_.normal(width);
@@ -360,11 +360,11 @@ TEST_P(OpConformance, TiledAttention) {
   }
 }
 
-// Keys and values land at their slots unrotated, and no other place of the cache is touched. Exact: copies, or bf16 of bf16.
+// Keys and values, at whole 16 bytes or not, land at their slots unrotated, and no other place of the cache is touched. Exact: copies, or bf16 of bf16.
 TEST_P(OpConformance, StoreKv) {
   for (const AttentionShape& s : {AttentionShape{2, 2, 8, 16}, {4, 4, 80, 5}, {3, 3, 17, 1}}) {
-    const int64_t rows = 6, blocks = 12, width = 2 * s.kv_heads * s.head_dim;
-    const auto qkv = values_.normal(rows * (width + 7));
+    const int64_t rows = 6, blocks = 12, width = 2 * s.kv_heads * s.head_dim, beside = s.block_tokens == 5 ? 8 : 7;
+    const auto qkv = values_.normal(rows * (width + beside));
     auto slots = values_.order(static_cast<int32_t>(blocks * s.block_tokens));
     slots.resize(rows);
     const Shape cache{blocks, s.kv_heads, s.block_tokens, s.head_dim};
@@ -372,8 +372,8 @@ TEST_P(OpConformance, StoreKv) {
     for (const bool of_keys : {true, false}) {
       compare("store_kv", {0, 0}, [&](Backend& b) {
         const Tensor keys = put(b, b.kv_dtype(), cache, before), values = put(b, b.kv_dtype(), cache, before);
-        const Tensor all = f32(b, {rows, width + 7}, qkv);
-        b.store_kv(all.view.col_slice(7, width + 7), put(b, slots), {keys, values});
+        const Tensor all = f32(b, {rows, width + beside}, qkv);
+        b.store_kv(all.view.col_slice(beside, width + beside), put(b, slots), {keys, values});
         const Tensor out = b.make(DType::kF32, cache);
         b.convert(of_keys ? keys : values, out);
         return out;

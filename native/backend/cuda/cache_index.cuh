@@ -42,9 +42,9 @@ struct QkvPair {
 };
 
 // Item i of a row's (q_heads + 2 kv_heads) head_dim / 2 pairs; neighbours are neighbours in memory.
-ARDIFF_HD inline QkvPair qkv_pair(int64_t i, int q_heads, int kv_heads, int head_dim) {
+ARDIFF_HD inline QkvPair qkv_pair(int i, int q_heads, int kv_heads, int head_dim) {
   const int half = head_dim / 2;
-  const int head = static_cast<int>(i / half), j = static_cast<int>(i % half);
+  const int head = i / half, j = i % half;
   const int64_t column = static_cast<int64_t>(head) * head_dim + j;
   if (head < q_heads) return {QkvPair::Part::kQuery, head, j, column};
   if (head < q_heads + kv_heads) return {QkvPair::Part::kKey, head - q_heads, j, column};

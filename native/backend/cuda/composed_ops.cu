@@ -43,11 +43,9 @@ void CudaBackend::launch_pairs(const FewRowsTask& task) {
 }
 
 void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed) {
-  task.own_rows = norms_own_rows(x.rows(), task.product.depth, norming_blocks(task.product.columns, task.after.in_pairs()));
-  if (task.own_rows) {
-    task.norm = row_norm_task(x, norm);
-    return;
-  }
+  task.norm = row_norm_task(x, norm);
+  task.own_rows = task.norm.by_four && norms_own_rows(x.rows(), task.product.depth, norming_blocks(task.product.columns, task.after.in_pairs()));
+  if (task.own_rows) return;
   switch (norm.kind) {
     case RowNorm::Kind::kRms: rms_norm(x, norm.weight, norm.eps, normed); break;
     case RowNorm::Kind::kLayer: layer_norm(x, norm.weight, norm.bias, norm.eps, normed); break;
@@ -62,7 +60,8 @@ void CudaBackend::norm_linear(const TensorView& x, const RowNorm& norm, const Te
                               const Epilogue& epilogue) {
   const auto& layer = dynamic_cast<const CudaLinear&>(w);
   // The norm is all that could be made with it.
-  if (!bf16() || !are_few(x, w) || !norms_own_rows(x.rows(), layer.depth, norming_blocks(layer.out_features, false))) {
+  if (!bf16() || !are_few(x, w) || !row_norm_task(x, norm).by_four ||
+      !norms_own_rows(x.rows(), layer.depth, norming_blocks(layer.out_features, false))) {
     return Backend::norm_linear(x, norm, normed, w, y, epilogue);
   }
   check_norm(x, norm, normed);

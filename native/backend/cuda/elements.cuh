@@ -35,6 +35,10 @@ __device__ inline void load_elements(const __nv_bfloat16* from, float (&to)[kCou
         to[i + 2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u);
       }
     }
+  } else if constexpr (kCount == 4) {
+    const uint2 four = *reinterpret_cast<const uint2*>(from);
+    to[0] = __uint_as_float(four.x << 16), to[1] = __uint_as_float(four.x & 0xffff0000u);
+    to[2] = __uint_as_float(four.y << 16), to[3] = __uint_as_float(four.y & 0xffff0000u);
   } else {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) to[i] = __bfloat162float(from[i]);
@@ -63,6 +67,12 @@ __device__ inline void store_elements(__nv_bfloat16* to, const float (&from)[kCo
     for (int i = 0; i < kCount; ++i) to[i] = __float2bfloat16_rn(from[i]);
   }
 }
+
+// Whether rows can be read or written by four elements of element_bytes.
+inline bool lies_by_four(const void* at, int64_t row_stride, size_t element_bytes = sizeof(float)) {
+  return reinterpret_cast<uintptr_t>(at) % (4 * element_bytes) == 0 && row_stride % 4 == 0;
+}
+inline bool lies_by_four(const TensorView& view) { return view.cols() % 4 == 0 && lies_by_four(view.data, view.row_stride, dtype_size(view.dtype)); }
 
 // One element of a bf16 (narrow) or f32 array.
 __device__ inline void store_element(void* data, bool narrow, int64_t i, float value) {

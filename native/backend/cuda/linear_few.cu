@@ -24,22 +24,40 @@ struct Step {
   uint4 rows[kRowTiles];
 };
 
-// The rows of a task in bf16, own_row_stride apart, zeros behind their width. scratch: 8 x 8 floats.
-__device__ void make_own_rows(const FewRowsTask& task, bf16* to, float (*scratch)[kBlock / 32]) {
+// Rows as they are: every thread has numbers of any of them.
+__device__ void round_own_rows(const RowNormTask& a, bf16* to, int64_t stride) {
+  const int numbers = static_cast<int>(a.rows) * a.width;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < numbers; i += kBlock) {
+    const int m = i / a.width, c = i % a.width;
+    to[m * stride + c] = __float2bfloat16_rn(a.row(m)[c]);
+  }
+}
+
+// Rows that lie by four.
+__device__ void norm_own_rows(const RowNormTask& a, bf16* to, int64_t stride, float (*scratch)[kBlock]) {
+  for (int m = 0; m < a.rows;) {
+    bf16* const at = to + m * stride;
+    const auto own = [&](int r) { return at + r * stride; };
+    if (m + 1 == a.rows) {
+      norm_rows<1, true>(a, m, scratch, own);
+      m += 1;
+    } else {
+      norm_rows<2, true>(a, m, scratch, own);
+      m += 2;
+    }
+  }
+}
+
+// The rows of a task in bf16, own_row_stride apart, zeros behind their width. scratch: of two rows.
+__device__ void make_own_rows(const FewRowsTask& task, bf16* to, float (*scratch)[kBlock]) {
   const int depth = task.product.depth;
   const int64_t stride = own_row_stride(depth);
   const auto rows = static_cast<int>(task.product.rows);
-  for (int first = 0; first < rows; first += 8) {
-    bf16* const at = to + first * stride;
-    const auto store = [&](int r, int c, float value) { at[r * stride + c] = __float2bfloat16_rn(value); };
-    const int count = min(rows - first, 8);
-    if (count == 1) {
-      norm_rows<1>(task.norm, first, count, scratch, store);
-    } else if (count == 2) {
-      norm_rows<2>(task.norm, first, count, scratch, store);
-    } else {
-      norm_rows<8>(task.norm, first, count, scratch, store);
-    }
+  if (task.norm.kind == RowNormTask::Kind::kRound) {
+    round_own_rows(task.norm, to, stride);
+  } else {
+    norm_own_rows(task.norm, to, stride, scratch);
   }
   const int behind = depth - task.norm.width;
   for (int i = static_cast<int>(threadIdx.x); i < rows * behind; i += kBlock) to[i / behind * stride + task.norm.width + i % behind] = __float2bfloat16_rn(0.0f);
@@ -53,6 +71,7 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
   constexpr int kRows = kRowTiles * 8, kFeatures = kTiles * kTileFeatures;
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float partial[kSlices][kRows][kFeatures];
+  static_assert(sizeof partial >= sizeof(float[2][kBlock]));
   const LinearTask& t = task.product;
   const int slice = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int steps = t.depth / kStepDepth, begin = slice_begin(steps, slice), end = slice_begin(steps, slice + 1);
@@ -74,7 +93,7 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
   }
   wait_for_predecessor();
   let_successor_begin();
-  if constexpr (kOwnRows) make_own_rows(task, reinterpret_cast<bf16*>(shared), reinterpret_cast<float (*)[kBlock / 32]>(partial));
+  if constexpr (kOwnRows) make_own_rows(task, reinterpret_cast<bf16*>(shared), reinterpret_cast<float (*)[kBlock]>(partial));
 
   const bf16* x = kOwnRows ? reinterpret_cast<const bf16*>(shared) : static_cast<const bf16*>(t.x);
   const int64_t x_stride = kOwnRows ? own_row_stride(t.depth) : t.x_stride;

@@ -25,7 +25,7 @@ __device__ inline void finish_pair(const LinearTask& t, const ProductAfter& afte
     return;
   }
   const CacheShape& cache = after.rope.cache;
-  const int64_t pair = static_cast<int64_t>(n / cache.head_dim) * (cache.head_dim / 2) + n % cache.head_dim;
+  const int pair = n / cache.head_dim * (cache.head_dim / 2) + n % cache.head_dim;
   rotate_and_store<bf16>(after.rope, m, qkv_pair(pair, after.rope.q_heads, cache.kv_heads, cache.head_dim), first, second);
 }
 

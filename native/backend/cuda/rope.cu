@@ -31,34 +31,52 @@ __global__ void angles_kernel(const int32_t* positions, int64_t rows, float thet
   }
 }
 
-// Block (part of a row, row): one pair of numbers per thread and turn.
-template <typename Kv>
+constexpr unsigned kRowThreads = 128;  // of a block: rows are a few hundred groups of four numbers
+
+// Block (part of a row, row): kVec pairs of numbers per thread and turn.
+template <typename Kv, int kVec>
 __global__ void rope_store_kernel(RopeStore a, const float* qkv, int64_t qkv_stride, int64_t rows) {
   wait_for_predecessor();
   let_successor_begin();
-  const int half = a.cache.head_dim / 2;
-  const int64_t pairs = static_cast<int64_t>(a.q_heads + 2 * a.cache.kv_heads) * half;
+  const int half = a.cache.head_dim / 2, pairs = (a.q_heads + 2 * a.cache.kv_heads) * half;
   for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
     const float* from = qkv + m * qkv_stride;
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < pairs; i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * kVec; i < pairs; i += static_cast<int>(gridDim.x * blockDim.x) * kVec) {
       const QkvPair pair = qkv_pair(i, a.q_heads, a.cache.kv_heads, a.cache.head_dim);
-      rotate_and_store<Kv>(a, m, pair, from[pair.column], from[pair.column + half]);
+      float x1[kVec], x2[kVec];
+      load_elements<kVec>(from + pair.column, x1);
+      load_elements<kVec>(from + pair.column + half, x2);
+      rotate_and_store<Kv, kVec>(a, m, pair, x1, x2);
     }
   }
 }
 
-template <typename Kv>
+// Likewise: kVec keys and as many values.
+template <typename Kv, int kVec>
 __global__ void store_kv_kernel(const float* key_values, int64_t stride, const int32_t* slots, int64_t rows, CacheShape cache, Kv* keys, Kv* values) {
   wait_for_predecessor();
   let_successor_begin();
   const int width = cache.kv_heads * cache.head_dim;
   for (int64_t m = blockIdx.y; m < rows; m += gridDim.y) {
-    for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < width; i += static_cast<int>(gridDim.x * blockDim.x)) {
+    const float* from = key_values + m * stride;
+    for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * kVec; i < width; i += static_cast<int>(gridDim.x * blockDim.x) * kVec) {
       const int64_t to = slot_offset(cache, slots[m], i / cache.head_dim) + i % cache.head_dim;
-      keys[to] = from_float<Kv>(key_values[m * stride + i]);
-      values[to] = from_float<Kv>(key_values[m * stride + width + i]);
+      float key[kVec], value[kVec];
+      load_elements<kVec>(from + i, key);
+      load_elements<kVec>(from + width + i, value);
+      store_elements<kVec>(keys + to, key);
+      store_elements<kVec>(values + to, value);
     }
   }
+}
+
+dim3 row_blocks(int64_t items, int64_t rows) {
+  return {static_cast<unsigned>(ceil_div(items, kRowThreads)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows))};
+}
+
+bool lies_by_four(const KvLayer& kv) {
+  const size_t bytes = dtype_size(kv.keys.dtype);
+  return cuda::lies_by_four(kv.keys.data, kv.keys.shape[3], bytes) && cuda::lies_by_four(kv.values.data, kv.keys.shape[3], bytes);
 }
 
 }  // namespace
@@ -78,9 +96,12 @@ void CudaBackend::rope_store(const TensorView& qkv, const TensorView& cos, const
   const int64_t rows = qkv.rows();
   if (rows == 0) return;
   const RopeStore a = rope_store_task(cos, sin, slots, q, kv);
-  const dim3 grid(static_cast<unsigned>(ceil_div(qkv.cols() / 2, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
+  const bool by_four = cos.cols() % 4 == 0 && cuda::lies_by_four(qkv) && cuda::lies_by_four(cos) && cuda::lies_by_four(sin) && cuda::lies_by_four(q) &&
+                       lies_by_four(kv);
   visit_element(kv.keys.dtype, [&](auto type) {
-    launch_dependent(stream_, {grid}, "rope_store", rope_store_kernel<decltype(type)>, a, floats(qkv), qkv.row_stride, rows);
+    using Kv = decltype(type);
+    launch_dependent(stream_, {row_blocks(qkv.cols() / 2 / (by_four ? 4 : 1), rows), kRowThreads}, "rope_store",
+                     by_four ? rope_store_kernel<Kv, 4> : rope_store_kernel<Kv, 1>, a, floats(qkv), qkv.row_stride, rows);
   });
 }
 
@@ -88,11 +109,12 @@ void CudaBackend::store_kv(const TensorView& key_values, const TensorView& slots
   op_checks::store_kv(key_values, slots, kv);
   const int64_t rows = key_values.rows();
   if (rows == 0) return;
-  const dim3 grid(static_cast<unsigned>(ceil_div(key_values.cols() / 2, kBlock)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows)));
+  const bool by_four = cuda::lies_by_four(key_values) && lies_by_four(kv);
   visit_element(kv.keys.dtype, [&](auto type) {
     using Kv = decltype(type);
-    launch_dependent(stream_, {grid}, "store_kv", store_kv_kernel<Kv>, floats(key_values), key_values.row_stride, indices(slots), rows, cache_shape(kv),
-                     elements<Kv>(kv.keys), elements<Kv>(kv.values));
+    launch_dependent(stream_, {row_blocks(key_values.cols() / 2 / (by_four ? 4 : 1), rows), kRowThreads}, "store_kv",
+                     by_four ? store_kv_kernel<Kv, 4> : store_kv_kernel<Kv, 1>, floats(key_values), key_values.row_stride, indices(slots), rows,
+                     cache_shape(kv), elements<Kv>(kv.keys), elements<Kv>(kv.values));
   });
 }
 

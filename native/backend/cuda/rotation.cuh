@@ -1,8 +1,8 @@
-// One pair of numbers of [q | k | v] on its way: rotated, and to the queries or into the cache.
+// Pairs of numbers of [q | k | v] on their way: rotated, and to the queries or into the cache.
 #pragma once
 
 #include "backend/cuda/cache_index.cuh"
-#include "backend/cuda/device.h"
+#include "backend/cuda/elements.cuh"
 
 namespace ardiff::cuda {
 
@@ -36,27 +36,40 @@ inline RopeStore rope_store_task(const TensorView& cos, const TensorView& sin, c
   return a;
 }
 
-// Rounded one by one, the same wherever the pair comes from.
-template <typename Kv>
-__device__ inline void rotate_and_store(const RopeStore& a, int64_t m, const QkvPair& pair, float x1, float x2) {
+// kVec neighbouring pairs of a head, `pair` the first. Rounded one by one, the same wherever they come from and however many they are.
+// Four must lie at whole 16 bytes of float32, 8 of bf16.
+template <typename Kv, int kVec>
+__device__ inline void rotate_and_store(const RopeStore& a, int64_t m, const QkvPair& pair, const float (&x1)[kVec], const float (&x2)[kVec]) {
   const int half = a.cache.head_dim / 2;
   if (pair.part == QkvPair::Part::kValue) {
     Kv* to = static_cast<Kv*>(a.values) + slot_offset(a.cache, a.slots[m], pair.head) + pair.j;
-    to[0] = from_float<Kv>(x1);
-    to[half] = from_float<Kv>(x2);
+    store_elements<kVec>(to, x1);
+    store_elements<kVec>(to + half, x2);
     return;
   }
-  const float c = a.cos[m * a.cos_stride + pair.j], s = a.sin[m * a.sin_stride + pair.j];
-  const float y1 = __fmaf_rn(x1, c, -__fmul_rn(x2, s)), y2 = __fmaf_rn(x2, c, __fmul_rn(x1, s));
+  float c[kVec], s[kVec], y1[kVec], y2[kVec];
+  load_elements<kVec>(a.cos + m * a.cos_stride + pair.j, c);
+  load_elements<kVec>(a.sin + m * a.sin_stride + pair.j, s);
+#pragma unroll
+  for (int e = 0; e < kVec; ++e) {
+    y1[e] = __fmaf_rn(x1[e], c[e], -__fmul_rn(x2[e], s[e]));
+    y2[e] = __fmaf_rn(x2[e], c[e], __fmul_rn(x1[e], s[e]));
+  }
   if (pair.part == QkvPair::Part::kQuery) {
     float* to = a.q + m * a.q_stride + pair.column;
-    to[0] = y1;
-    to[half] = y2;
+    store_elements<kVec>(to, y1);
+    store_elements<kVec>(to + half, y2);
   } else {
     Kv* to = static_cast<Kv*>(a.keys) + slot_offset(a.cache, a.slots[m], pair.head) + pair.j;
-    to[0] = from_float<Kv>(y1);
-    to[half] = from_float<Kv>(y2);
+    store_elements<kVec>(to, y1);
+    store_elements<kVec>(to + half, y2);
   }
+}
+
+template <typename Kv>
+__device__ inline void rotate_and_store(const RopeStore& a, int64_t m, const QkvPair& pair, float x1, float x2) {
+  const float of_x1[1] = {x1}, of_x2[1] = {x2};
+  rotate_and_store<Kv, 1>(a, m, pair, of_x1, of_x2);
 }
 
 }  // namespace ardiff::cuda
