@@ -5,6 +5,7 @@
 
 #include "backend/cuda/cublas_lt.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/elements.cuh"
 #include "backend/cuda/linear_layer.cuh"
 #include "backend/cuda/product_after.cuh"
 #include "backend/cuda/weight_layout.cuh"
@@ -49,12 +50,14 @@ void place(const Source* rows, int64_t count, int64_t first, const CudaLinear& l
   check_launch("prepare_linear");
 }
 
-// Rows of x as bf16 with zeros up to `depth`.
-template <typename T>
+// Rows of x as bf16 with zeros up to `depth`, kVec neighbours at a time.
+template <typename T, int kVec>
 __global__ void pad_rows(const T* x, int64_t stride, int64_t rows, int64_t in, int64_t depth, bf16* to) {
-  for (int64_t i = first_item(); i < rows * depth; i += item_step()) {
+  for (int64_t i = first_item() * kVec; i < rows * depth; i += item_step() * kVec) {
     const int64_t k = i % depth;
-    to[i] = __float2bfloat16_rn(k < in ? to_float(x[i / depth * stride + k]) : 0.0f);
+    float numbers[kVec] = {};
+    if (k < in) load_elements<kVec>(x + i / depth * stride + k, numbers);
+    store_elements<kVec>(to + i, numbers);
   }
 }
 
@@ -120,8 +123,11 @@ void CudaBackend::set_bf16_input(LinearTask& task, const TensorView& x, int64_t 
     return;
   }
   auto* padded = activations_.get<cuda::bf16>(x.rows() * depth);
+  const bool by_four = lies_by_four(x) && depth % 4 == 0;
   visit_element(x.dtype, [&](auto type) {
-    pad_rows<<<blocks_for(x.rows() * depth), kBlock, 0, stream_>>>(elements<decltype(type)>(x), x.row_stride, x.rows(), x.cols(), depth, padded);
+    using T = decltype(type);
+    const auto kernel = by_four ? pad_rows<T, 4> : pad_rows<T, 1>;
+    kernel<<<blocks_for(x.rows() * depth / (by_four ? 4 : 1)), kBlock, 0, stream_>>>(elements<T>(x), x.row_stride, x.rows(), x.cols(), depth, padded);
   });
   check_launch("linear");
   task.x = padded;

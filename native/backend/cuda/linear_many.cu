@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backend/cuda/async_copy.cuh"
+#include "backend/cuda/elements.cuh"
 #include "backend/cuda/linear.cuh"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/mma.cuh"
@@ -147,11 +148,26 @@ __global__ void __launch_bounds__(kBlock, kApart ? 2 : 1) many_rows_kernel(Linea
   }
 }
 
+// kVec neighbours of a row at a time.
+template <int kVec>
 __global__ void finish_slices_kernel(LinearTask t, const float* partial) {
   const int64_t results = t.rows * t.columns;
-  for (int64_t i = first_item(); i < results; i += item_step()) {
-    const float sum = add_slices([&](int s) { return partial[s * results + i]; });
-    finish(t, i / t.columns, static_cast<int>(i % t.columns), sum);
+  const bool adds = t.kind == Epilogue::Kind::kAdd || t.kind == Epilogue::Kind::kGatedAdd;
+  for (int64_t i = first_item() * kVec; i < results; i += item_step() * kVec) {
+    const int64_t m = i / t.columns, n = i % t.columns, at = m * t.y_stride + n;
+    float of_slices[kSlices][kVec], values[kVec], bias[kVec], befores[kVec] = {}, gates[kVec] = {};
+#pragma unroll
+    for (int s = 0; s < kSlices; ++s) load_elements<kVec>(partial + s * results + i, of_slices[s]);
+    load_elements<kVec>(t.bias + n, bias);
+    if (adds) load_elements<kVec>(static_cast<const float*>(t.y) + at, befores);
+    if (const float* const gate = gate_of(t, m); gate != nullptr) load_elements<kVec>(gate + n, gates);
+#pragma unroll
+    for (int e = 0; e < kVec; ++e) values[e] = finished(t.kind, add_slices([&](int s) { return of_slices[s][e]; }), bias[e], befores[e], gates[e]);
+    if (t.y_bf16) {
+      store_elements<kVec>(static_cast<bf16*>(t.y) + at, values);
+    } else {
+      store_elements<kVec>(static_cast<float*>(t.y) + at, values);
+    }
   }
 }
 
@@ -176,7 +192,10 @@ void launch(const LinearTask& t, int multiprocessors, int64_t partial_bytes, Wor
     grid.z = kSlices;
     kernel<<<grid, kBlock, S::kSharedBytes, stream>>>(part, partial);
     check_launch("linear");
-    finish_slices_kernel<<<blocks_for(part.rows * part.columns), kBlock, 0, stream>>>(part, partial);
+    const bool by_four = part.columns % 4 == 0 && lies_by_four(part.y, part.y_stride, part.y_bf16 ? sizeof(bf16) : sizeof(float)) &&
+                         lies_by_four(part.gate, part.gate_stride);
+    const auto finish_slices = by_four ? finish_slices_kernel<4> : finish_slices_kernel<1>;
+    finish_slices<<<blocks_for(part.rows * part.columns / (by_four ? 4 : 1)), kBlock, 0, stream>>>(part, partial);
     check_launch("linear");
   }
 }

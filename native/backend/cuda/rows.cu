@@ -2,6 +2,7 @@
 #include <cuda_fp16.h>
 
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/elements.cuh"
 #include "backend/cuda/launch.cuh"
 #include "backend/op_checks.h"
 
@@ -25,7 +26,7 @@ __global__ void embed_kernel(const T* table, int64_t table_stride, const int32_t
   }
 }
 
-// Elements of 2 or 4 bytes as they are: y[m] = x[from[m]] or, where from is null, y[to[m]] = x[m].
+// Pieces of 2 to 16 bytes as they are: y[m] = x[from[m]] or, where from is null, y[to[m]] = x[m].
 template <typename T>
 __global__ void copy_rows_kernel(const T* x, int64_t x_stride, const int32_t* from, T* y, int64_t y_stride, const int32_t* to, int64_t rows,
                                  int64_t width) {
@@ -38,29 +39,52 @@ __global__ void copy_rows_kernel(const T* x, int64_t x_stride, const int32_t* fr
   }
 }
 
-template <typename X, typename Y>
+// kVec numbers at a time.
+template <typename X, typename Y, int kVec>
 __global__ void convert_kernel(const X* x, int64_t count, Y* y) {
   wait_for_predecessor();
   let_successor_begin();
-  for (int64_t i = first_item(); i < count; i += item_step()) y[i] = from_float<Y>(to_float(x[i]));
+  for (int64_t i = first_item() * kVec; i < count; i += item_step() * kVec) {
+    float numbers[kVec];
+    load_elements<kVec>(x + i, numbers);
+    store_elements<kVec>(y + i, numbers);
+  }
 }
 
+template <int kVec>
 __global__ void add_kernel(const float* a, const float* b, int64_t count, float* y) {
   wait_for_predecessor();
   let_successor_begin();
-  for (int64_t i = first_item(); i < count; i += item_step()) y[i] = a[i] + b[i];
+  for (int64_t i = first_item() * kVec; i < count; i += item_step() * kVec) {
+    float of_a[kVec], of_b[kVec];
+    load_elements<kVec>(a + i, of_a);
+    load_elements<kVec>(b + i, of_b);
+#pragma unroll
+    for (int e = 0; e < kVec; ++e) of_a[e] += of_b[e];
+    store_elements<kVec>(y + i, of_a);
+  }
 }
 
+// A view without gaps between its rows.
+bool lies_whole_by_four(const TensorView& view) { return view.shape.size() % 4 == 0 && lies_by_four(view.data, 0, dtype_size(view.dtype)); }
+
+// In the largest pieces that rows of both consist of and begin at.
 void copy_rows(const TensorView& x, const int32_t* from, const TensorView& y, const int32_t* to, int64_t rows, const Stream& stream) {
-  const int64_t width = x.cols();
+  const auto bytes = static_cast<int64_t>(dtype_size(x.dtype));
+  const int64_t width = x.cols() * bytes, x_stride = x.row_stride * bytes, y_stride = y.row_stride * bytes;
   if (rows * width == 0) return;
-  if (dtype_size(x.dtype) == 2) {
-    launch_dependent(stream, {blocks_for(rows * width)}, "copy rows", copy_rows_kernel<uint16_t>, elements<const uint16_t>(x), x.row_stride, from,
-                     elements<uint16_t>(y), y.row_stride, to, rows, width);
-  } else {
-    launch_dependent(stream, {blocks_for(rows * width)}, "copy rows", copy_rows_kernel<uint32_t>, elements<const uint32_t>(x), x.row_stride, from,
-                     elements<uint32_t>(y), y.row_stride, to, rows, width);
-  }
+  const auto copy = [&](auto piece) {
+    using Piece = decltype(piece);
+    constexpr auto kBytes = static_cast<int64_t>(sizeof(Piece));
+    const int64_t pieces = width / kBytes;
+    launch_dependent(stream, {blocks_for(rows * pieces)}, "copy rows", copy_rows_kernel<Piece>, elements<const Piece>(x), x_stride / kBytes, from,
+                     elements<Piece>(y), y_stride / kBytes, to, rows, pieces);
+  };
+  const auto places = static_cast<uint64_t>(width | x_stride | y_stride) | reinterpret_cast<uintptr_t>(x.data) | reinterpret_cast<uintptr_t>(y.data);
+  if (places % 16 == 0) return copy(uint4{});
+  if (places % 8 == 0) return copy(uint2{});
+  if (places % 4 == 0) return copy(uint32_t{});
+  copy(uint16_t{});
 }
 
 }  // namespace
@@ -94,11 +118,13 @@ void CudaBackend::convert(const TensorView& x, const TensorView& y) {
   op_checks::convert(x, y);
   const int64_t count = x.shape.size();
   if (count == 0) return;
+  const bool by_four = lies_whole_by_four(x) && lies_whole_by_four(y);
   visit_element(x.dtype, [&](auto from) {
     visit_element(y.dtype, [&](auto to) {
       using X = decltype(from);
       using Y = decltype(to);
-      launch_dependent(stream_, {blocks_for(count)}, "convert", convert_kernel<X, Y>, elements<X>(x), count, elements<Y>(y));
+      launch_dependent(stream_, {blocks_for(by_four ? count / 4 : count)}, "convert", by_four ? convert_kernel<X, Y, 4> : convert_kernel<X, Y, 1>,
+                       elements<X>(x), count, elements<Y>(y));
     });
   });
 }
@@ -107,7 +133,9 @@ void CudaBackend::add(const TensorView& a, const TensorView& b, const TensorView
   op_checks::add(a, b, y);
   const int64_t count = y.shape.size();
   if (count == 0) return;
-  launch_dependent(stream_, {blocks_for(count)}, "add", add_kernel, floats(a), floats(b), count, floats(y));
+  const bool by_four = lies_whole_by_four(a) && lies_whole_by_four(b) && lies_whole_by_four(y);
+  launch_dependent(stream_, {blocks_for(by_four ? count / 4 : count)}, "add", by_four ? add_kernel<4> : add_kernel<1>, floats(a), floats(b), count,
+                   floats(y));
 }
 
 }  // namespace ardiff
