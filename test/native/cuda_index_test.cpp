@@ -80,21 +80,6 @@ TEST(CudaIndex, OwnRowsAreInDifferentBanks) {
   }
 }
 
-// As measured, for NextStep-1 14B and its flow head: q k v and the flow head's up norm one row or two, gate and up none.
-TEST(CudaIndex, ProductsOfFewBlocksNormVeryFewRows) {
-  struct Case {
-    int64_t depth, columns;
-    bool pairs;
-    int64_t blocks, most_rows;
-  };
-  for (const auto& [depth, columns, pairs, blocks, most_rows] :
-       {Case{5120, 7168, true, 224, 2}, {5120, 27648, true, 864, 0}, {1536, 1536, false, 96, 2}, {1536, 64, false, 4, 2}, {5120, 4096, false, 256, 2},
-        {5120, 4112, false, 257, 0}, {13824, 5120, true, 160, 1}}) {
-    EXPECT_EQ(norming_blocks(columns, pairs), blocks);
-    for (int64_t rows = 1; rows <= 32; ++rows) EXPECT_EQ(norms_own_rows(rows, depth, blocks), rows <= most_rows) << rows << " rows, " << depth << " to " << columns;
-  }
-}
-
 TEST(CudaIndex, PositionsFollowTheBlockTable) {
   const std::vector<int32_t> table = {4, 0, 9};
   const CacheShape cache{3, 5, 7};

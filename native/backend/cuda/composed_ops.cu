@@ -1,5 +1,5 @@
-// Ops in a row around a product in bf16. Of few rows, as one kernel (linear_few.cu), or two where it does not pay that every block norms
-// the rows itself (few_rows.h); of many, what follows a product is in its kernel (linear_wide.cu). All else is op by op.
+// Ops in a row around a product in bf16: what follows it is in its kernel, of few rows (linear_few.cu) as of many (linear_wide.cu). All else
+// is op by op.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/linear_layer.cuh"
@@ -43,9 +43,6 @@ void CudaBackend::launch_pairs(const FewRowsTask& task) {
 }
 
 void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed) {
-  task.norm = row_norm_task(x, norm);
-  task.own_rows = task.norm.by_four && norms_own_rows(x.rows(), task.product.depth, norming_blocks(task.product.columns, task.after.in_pairs()));
-  if (task.own_rows) return;
   switch (norm.kind) {
     case RowNorm::Kind::kRms: rms_norm(x, norm.weight, norm.eps, normed); break;
     case RowNorm::Kind::kLayer: layer_norm(x, norm.weight, norm.bias, norm.eps, normed); break;
@@ -54,22 +51,6 @@ void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const 
       break;
   }
   set_bf16_input(task.product, normed, task.product.depth);
-}
-
-void CudaBackend::norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
-                              const Epilogue& epilogue) {
-  const auto& layer = dynamic_cast<const CudaLinear&>(w);
-  // The norm is all that could be made with it.
-  if (!bf16() || !are_few(x, w) || !row_norm_task(x, norm).by_four ||
-      !norms_own_rows(x.rows(), layer.depth, norming_blocks(layer.out_features, false))) {
-    return Backend::norm_linear(x, norm, normed, w, y, epilogue);
-  }
-  check_norm(x, norm, normed);
-  op_checks::linear(normed, w, y, epilogue);
-  FewRowsTask task{};
-  task.product = linear_task(layer, x.rows(), y, epilogue);
-  set_normed_rows(task, x, norm, normed);
-  launch_few_rows(task, stream_);
 }
 
 void CudaBackend::norm_linear_rope_store(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& qkv,
@@ -110,13 +91,7 @@ void CudaBackend::linear_gather(const TensorView& x, const Linear& w, const Tens
   op_checks::gather_rows(projected, index, y);
   FewRowsTask task{};
   task.product = linear_task(layer, y.rows(), y, Epilogue::store());
-  task.own_rows = true;
-  task.norm.kind = RowNormTask::Kind::kRound;
-  task.norm.x = floats(x);
-  task.norm.x_stride = x.row_stride;
-  task.norm.x_rows = indices(index);
-  task.norm.rows = y.rows();
-  task.norm.width = static_cast<int>(x.cols());
+  task.own = {floats(x), x.row_stride, indices(index), static_cast<int>(x.cols())};
   launch_few_rows(task, stream_);
 }
 

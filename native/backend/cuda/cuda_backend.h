@@ -73,8 +73,6 @@ class CudaBackend final : public Backend {
                          const TensorView& out) override;
   void copy_blocks(const KvLayer& kv, std::span<const int32_t> pairs) override;
 
-  void norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
-                   const Epilogue& epilogue) override;
   void norm_linear_rope_store(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& qkv,
                               const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,
                               const KvLayer& kv) override;
@@ -106,7 +104,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Linear> place_linear(std::span<const LinearPart> parts, cuda::CublasLt* lt);
   // Rows of x as bf16 that a product can read in 16-byte pieces up to `depth`: x itself, or a copy in activations_.
   void set_bf16_input(cuda::LinearTask& task, const TensorView& x, int64_t depth);
-  // The rows of a product of few rows: its own, or those that `norm` leaves in `normed`.
+  // The rows of a product: those that `norm` leaves in `normed`.
   void set_normed_rows(cuda::FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed);
   // Whether a product has linear_wide.cu's kernel, and whether what follows it in pairs is in its kernel.
   bool takes_wide(int64_t rows, const cuda::CudaLinear& layer) const;

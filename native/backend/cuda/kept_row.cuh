@@ -1,4 +1,4 @@
-// A row's norm by a warp or a block that keeps the row in registers: each of its numbers is read once. The bits are those of norm_rows.
+// A row's norm by a warp or a block that keeps the row in registers: each of its numbers is read once. The bits are those of norm_row.
 #pragma once
 
 #include "backend/cuda/row_norm.cuh"
@@ -6,7 +6,7 @@
 namespace ardiff::cuda {
 
 // Row m to `to`, both by four, of at most 4 kThreads kChunks columns, by all threads of a warp (kThreads 32) or block (kBlock). of_parts:
-// shared memory of a block, [1].
+// shared memory of a block, or null.
 template <int kThreads, int kChunks, typename T>
 __device__ inline void norm_kept_row(const RowNormTask& a, int64_t m, T* to, float (*of_parts)[kBlock]) {
   static_assert(kThreads == 32 || kThreads == kBlock);
@@ -39,8 +39,7 @@ __device__ inline void norm_kept_row(const RowNormTask& a, int64_t m, T* to, flo
       if (column(j) < a.width) add(j, parts[j % kParts]);
     }
     if constexpr (kByBlock) {
-      sum_parts<1>(parts, of_parts);
-      return parts[0];
+      return sum_parts(parts[0], *of_parts);
     } else {
 #pragma unroll
       for (int i = 1; i < kParts; ++i) parts[0] = __fadd_rn(parts[0], parts[i]);

@@ -2,7 +2,7 @@
 // warps one slice of their depth; weights go from memory to registers some steps ahead of their products, without shared memory in
 // between. The slices' sums are added at the end.
 //
-// Own rows: a block makes the rows itself, from the float32 rows in front of a norm, while its first weights are on their way. Pairs: it
+// Own rows: a block gathers and rounds the rows itself, while its first weights are on their way. Pairs: it
 // has two feature tiles that belong together, gate and up or the halves of a head, and does what follows the product too.
 #include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/launch.cuh"
@@ -24,43 +24,15 @@ struct Step {
   uint4 rows[kRowTiles];
 };
 
-// Rows as they are: every thread has numbers of any of them.
-__device__ void round_own_rows(const RowNormTask& a, bf16* to, int64_t stride) {
-  const int numbers = static_cast<int>(a.rows) * a.width;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < numbers; i += kBlock) {
-    const int m = i / a.width, c = i % a.width;
-    to[m * stride + c] = __float2bfloat16_rn(a.row(m)[c]);
-  }
-}
-
-// Rows that lie by four.
-__device__ void norm_own_rows(const RowNormTask& a, bf16* to, int64_t stride, float (*scratch)[kBlock]) {
-  for (int m = 0; m < a.rows;) {
-    bf16* const at = to + m * stride;
-    const auto own = [&](int r) { return at + r * stride; };
-    if (m + 1 == a.rows) {
-      norm_rows<1, true>(a, m, scratch, own);
-      m += 1;
-    } else {
-      norm_rows<2, true>(a, m, scratch, own);
-      m += 2;
-    }
-  }
-}
-
-// The rows of a task in bf16, own_row_stride apart, zeros behind their width. scratch: of two rows.
-__device__ void make_own_rows(const FewRowsTask& task, bf16* to, float (*scratch)[kBlock]) {
-  const int depth = task.product.depth;
+// The rows of a task in bf16, own_row_stride apart, zeros behind their width: every thread has numbers of any of them.
+__device__ void round_own_rows(const FewRowsTask& task, bf16* to) {
+  const int depth = task.product.depth, rows = static_cast<int>(task.product.rows);
   const int64_t stride = own_row_stride(depth);
-  const auto rows = static_cast<int>(task.product.rows);
-  if (task.norm.kind == RowNormTask::Kind::kRound) {
-    round_own_rows(task.norm, to, stride);
-  } else {
-    norm_own_rows(task.norm, to, stride, scratch);
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < rows * depth; i += kBlock) {
+    const int m = i / depth, c = i % depth;
+    to[m * stride + c] = __float2bfloat16_rn(c < task.own.width ? task.own.row(m)[c] : 0.0f);
   }
-  const int behind = depth - task.norm.width;
-  for (int i = static_cast<int>(threadIdx.x); i < rows * behind; i += kBlock) to[i / behind * stride + task.norm.width + i % behind] = __float2bfloat16_rn(0.0f);
   __syncthreads();
 }
 
@@ -71,7 +43,6 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
   constexpr int kRows = kRowTiles * 8, kFeatures = kTiles * kTileFeatures;
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float partial[kSlices][kRows][kFeatures];
-  static_assert(sizeof partial >= sizeof(float[2][kBlock]));
   const LinearTask& t = task.product;
   const int slice = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int steps = t.depth / kStepDepth, begin = slice_begin(steps, slice), end = slice_begin(steps, slice + 1);
@@ -93,7 +64,7 @@ __global__ void __launch_bounds__(kBlock, 2) few_rows_kernel(FewRowsTask task) {
   }
   wait_for_predecessor();
   let_successor_begin();
-  if constexpr (kOwnRows) make_own_rows(task, reinterpret_cast<bf16*>(shared), reinterpret_cast<float (*)[kBlock]>(partial));
+  if constexpr (kOwnRows) round_own_rows(task, reinterpret_cast<bf16*>(shared));
 
   const bf16* x = kOwnRows ? reinterpret_cast<const bf16*>(shared) : static_cast<const bf16*>(t.x);
   const int64_t x_stride = kOwnRows ? own_row_stride(t.depth) : t.x_stride;
@@ -187,28 +158,30 @@ void launch(const FewRowsTask& task, const Stream& stream) {
 
 // Tiles and steps in flight as measured on an H100: within 2 % of the best for every layer of NextStep-1 14B. Pairs need two tiles; with
 // at most 8 rows that is as many bytes in flight as one tile of twice the steps, and has not been measured.
-template <bool kOwnRows>
+template <bool kOwnRows, bool kPairs>
 void launch_rows(const FewRowsTask& task, const Stream& stream) {
-  const bool pairs = task.after.in_pairs();
   if (task.product.rows <= 8) {
-    if (pairs) return launch<1, 2, 4, kOwnRows, true>(task, stream);
-    launch<1, 1, 8, kOwnRows, false>(task, stream);
+    if constexpr (kPairs) {
+      launch<1, 2, 4, kOwnRows, true>(task, stream);
+    } else {
+      launch<1, 1, 8, kOwnRows, false>(task, stream);
+    }
   } else if (task.product.rows <= 16) {
-    if (pairs) return launch<2, 2, 3, kOwnRows, true>(task, stream);
-    launch<2, 2, 3, kOwnRows, false>(task, stream);
+    launch<2, 2, 3, kOwnRows, kPairs>(task, stream);
   } else {
-    if (pairs) return launch<4, 2, 2, kOwnRows, true>(task, stream);
-    launch<4, 2, 2, kOwnRows, false>(task, stream);
+    launch<4, 2, 2, kOwnRows, kPairs>(task, stream);
   }
 }
 
 }  // namespace
 
 void launch_few_rows(const FewRowsTask& task, const Stream& stream) {
-  if (task.own_rows) {
-    launch_rows<true>(task, stream);
+  if (task.own.x != nullptr) {  // gathered, and nothing in pairs
+    launch_rows<true, false>(task, stream);
+  } else if (task.after.in_pairs()) {
+    launch_rows<false, true>(task, stream);
   } else {
-    launch_rows<false>(task, stream);
+    launch_rows<false, false>(task, stream);
   }
 }
 

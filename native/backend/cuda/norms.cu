@@ -19,15 +19,15 @@ constexpr int kColumnsOfWarpChunk = 4 * 32, kColumnsOfBlockChunk = 4 * kBlock;
 // kChunks: of a row in registers; 0: it is read again.
 template <typename T, int kChunks, bool kByFour>
 __global__ void __launch_bounds__(kBlock, 2) norm_kernel(RowNormTask a, T* y, int64_t y_stride) {
-  __shared__ float of_parts[1][kBlock];
+  __shared__ float of_parts[kBlock];
   wait_for_predecessor();
   let_successor_begin();
   for (int64_t m = blockIdx.x; m < a.rows; m += gridDim.x) {
     T* const to = y + m * y_stride;
     if constexpr (kChunks > 0) {
-      norm_kept_row<kBlock, kChunks>(a, m, to, of_parts);
+      norm_kept_row<kBlock, kChunks>(a, m, to, &of_parts);
     } else {
-      norm_rows<1, kByFour>(a, m, of_parts, [&](int) { return to; });
+      norm_row<kByFour>(a, m, to, of_parts);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Norms of rows, for every kernel that makes them, with the same bits in whichever kernel and beside whichever rows: every step is rounded by
+// Norms of rows, for both kernels that make them, with the same bits in whichever kernel and beside whichever rows: every step is rounded by
 // itself, and sums are made in one order. Part t of kBlock has columns 4 t to 4 t + 3, and those 4 kBlock, 8 kBlock ... further, added in the
 // order of the columns; parts that are multiples of 32 apart are added in their order, then those 32 sums in a butterfly. A thread has one
 // part where a block makes a row, and a lane has eight where a warp does (kept_row.cuh).
@@ -10,11 +10,10 @@
 namespace ardiff::cuda {
 
 struct RowNormTask {
-  enum class Kind { kRound, kRms, kLayer };  // kRound: rows as they are, which is no norm
+  enum class Kind { kRms, kLayer };
   Kind kind;
   const float* x;
   int64_t x_stride;
-  const int32_t* x_rows;  // the row of x for each row, or null: its own
   int64_t rows;
   int width;
   float eps;
@@ -28,7 +27,7 @@ struct RowNormTask {
   const int32_t* modulation_rows;
   bool by_four;  // all that is read lies at whole 16 bytes in groups of four columns
 
-  __device__ const float* row(int64_t m) const { return x + (x_rows != nullptr ? x_rows[m] : m) * x_stride; }
+  __device__ const float* row(int64_t m) const { return x + m * x_stride; }
 };
 
 inline RowNormTask row_norm_task(const TensorView& x, const RowNorm& norm) {
@@ -124,70 +123,50 @@ __device__ inline float mean_of(float sum, const RowNormTask& a) { return __fdiv
 // 1 / sqrt(sum / width + eps)
 __device__ inline float inverse_root(float sum, const RowNormTask& a) { return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean_of(sum, a), a.eps))); }
 
-// Sums of rows whose parts the kBlock threads have, the same in all of them. of_parts is free again on return.
-template <int kRows>
-__device__ inline void sum_parts(float (&sums)[kRows], float (*of_parts)[kBlock]) {
+// The sum of a row whose parts the kBlock threads have, the same in all of them. of_parts is free again on return.
+__device__ inline float sum_parts(float part, float (&of_parts)[kBlock]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) of_parts[r][threadIdx.x] = sums[r];
+  of_parts[threadIdx.x] = part;
   __syncthreads();
+  float sum = of_parts[lane];
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    sums[r] = of_parts[r][lane];
-#pragma unroll
-    for (int part = 32; part < kBlock; part += 32) sums[r] = __fadd_rn(sums[r], of_parts[r][part + lane]);
-    sums[r] = warp_sum(sums[r]);
-  }
+  for (int first = 32; first < kBlock; first += 32) sum = __fadd_rn(sum, of_parts[first + lane]);
+  sum = warp_sum(sum);
   __syncthreads();
+  return sum;
 }
 
-// Rows first ... first + kRows - 1 by all threads of a block, read again for each pass: row first + r to to(r). of_parts: shared memory, [kRows].
-template <int kRows, bool kByFour, typename To>
-__device__ inline void norm_rows(const RowNormTask& a, int64_t first, float (*of_parts)[kBlock], To&& to) {
-  constexpr int kUnroll = 2 / kRows;  // loads under way: one thread has columns of every row
+// Row m to `to` by all threads of a block, read again for each pass. of_parts: shared memory.
+template <bool kByFour, typename T>
+__device__ inline void norm_row(const RowNormTask& a, int64_t m, T* to, float (&of_parts)[kBlock]) {
   const int begin = 4 * static_cast<int>(threadIdx.x);
-  const float* rows[kRows];
-  float mean[kRows] = {}, factor[kRows] = {};
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) rows[r] = a.row(first + r);
+  const float* const row = a.row(m);
+  float mean = 0.0f, factor = 0.0f;
   if (a.kind == RowNormTask::Kind::kLayer) {
-#pragma unroll kUnroll
+#pragma unroll 2
     for (int c = begin; c < a.width; c += 4 * kBlock) {
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        float x[4];
-        load_four<kByFour>(rows[r], c, a.width, x);
-        add_four(x, mean[r]);
-      }
-    }
-    sum_parts<kRows>(mean, of_parts);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) mean[r] = mean_of(mean[r], a);
-  }
-#pragma unroll kUnroll
-  for (int c = begin; c < a.width; c += 4 * kBlock) {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
       float x[4];
-      load_four<kByFour>(rows[r], c, a.width, x);
-      add_squares_of_four<kByFour>(x, mean[r], c, a.width, factor[r]);
+      load_four<kByFour>(row, c, a.width, x);
+      add_four(x, mean);
     }
+    mean = mean_of(sum_parts(mean, of_parts), a);
   }
-  sum_parts<kRows>(factor, of_parts);
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) factor[r] = inverse_root(factor[r], a);
+#pragma unroll 2
+  for (int c = begin; c < a.width; c += 4 * kBlock) {
+    float x[4];
+    load_four<kByFour>(row, c, a.width, x);
+    add_squares_of_four<kByFour>(x, mean, c, a.width, factor);
+  }
+  factor = inverse_root(sum_parts(factor, of_parts), a);
 #pragma unroll 1
   for (int c = begin; c < a.width; c += 4 * kBlock) {
     NormParameters p;
     p.load_weights<kByFour>(a, c);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      float x[4];
-      load_four<kByFour>(rows[r], c, a.width, x);
-      p.load_others<kByFour>(a, first + r, c);
-      norm_four(a, p, mean[r], factor[r], x);
-      store_four<kByFour>(to(r), c, a.width, x);
-    }
+    p.load_others<kByFour>(a, m, c);
+    float x[4];
+    load_four<kByFour>(row, c, a.width, x);
+    norm_four(a, p, mean, factor, x);
+    store_four<kByFour>(to, c, a.width, x);
   }
 }
 
