@@ -58,7 +58,8 @@ class CudaNarrowProduct : public testing::Test {
     for (size_t i = 0; i < got.size(); ++i) {
       if (std::memcmp(&got[i], &expected[i], sizeof(float)) != 0 && different++ == 0) first = i;
     }
-    EXPECT_EQ(different, 0u) << what << ": result " << first << " of " << got.size() << " is " << got[first] << ", expected " << expected[first];
+    EXPECT_EQ(different, 0u) << what << ": result " << first << " of " << got.size() << " is " << got[first] << ", expected "
+                             << expected[first];
     EXPECT_LT(std::count(expected.begin(), expected.end(), 0.0f), static_cast<std::ptrdiff_t>(got.size() / 2 + 1)) << what;
   }
 
@@ -82,8 +83,8 @@ TEST_F(CudaNarrowProduct, TheBitsOfChannelsAmongMore) {
     weight_ = values_.normal(kMore * s.in * kTaps, 0.1f), bias_ = values_.normal(kMore);
     before_ = values_.normal(s.images * s.height * s.width * 4 * kMore);
     const auto x = values_.normal(s.images * s.height * s.width * s.in);
-    const std::string name = std::to_string(s.in) + " to " + std::to_string(s.out) + " at " + std::to_string(s.height) + " x " +
-                             std::to_string(s.width);
+    const std::string name =
+        std::to_string(s.in) + " to " + std::to_string(s.out) + " at " + std::to_string(s.height) + " x " + std::to_string(s.width);
     for (const bool adds : {false, true}) {
       expect_same(convolve(s, s.out, false, adds, x), first_channels(convolve(s, kMore, false, adds, x), kMore, s.out),
                   name + (adds ? ", added" : ""));

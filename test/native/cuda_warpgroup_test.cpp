@@ -118,7 +118,8 @@ TEST_F(CudaWarpgroup, EveryEpilogue) {
   }
 }
 
-// What follows a product in its kernel; tiles that are full, halved and not full, heads as wide as a tile and narrower, rows of one tile and of more.
+// What follows a product in its kernel; tiles that are full, halved and not full, heads as wide as a tile and narrower, rows of one tile
+// and of more.
 TEST_F(CudaWarpgroup, ProductsInPairs) {
   struct Case {
     int64_t in, half, rows;  // of features: gate's or up's
@@ -131,7 +132,8 @@ TEST_F(CudaWarpgroup, ProductsInPairs) {
       const Tensor normed = b.make(DType::kBF16, {s.rows, s.in}), gate_up = b.make(DType::kF32, {s.rows, 2 * s.half});
       const Tensor y = b.make(DType::kBF16, {s.rows, s.half}), result = b.make(DType::kF32, {s.rows, s.half});
       const Tensor ones = f32(b, {s.in}, std::vector<float>(static_cast<size_t>(s.in), 1.0f));
-      b.norm_linear_silu_mul(f32(b, {s.rows, s.in}, x), RowNorm::rms(ones, 1e-6f), normed, &b == plain_.get() ? *of_plain : *of_wide, gate_up, y);
+      b.norm_linear_silu_mul(f32(b, {s.rows, s.in}, x), RowNorm::rms(ones, 1e-6f), normed, &b == plain_.get() ? *of_plain : *of_wide,
+                             gate_up, y);
       b.convert(y, result);
       return get(b, result);
     });
@@ -150,7 +152,8 @@ TEST_F(CudaWarpgroup, ProductsInPairs) {
     for (int64_t m = 0; m < s.rows; ++m) slots.push_back(static_cast<int32_t>((m * 7) % (blocks * 16)));
     expect_same("heads of " + std::to_string(s.dim) + ", " + std::to_string(s.rows) + " rows", [&](Backend& b) {
       const Tensor normed = b.make(DType::kBF16, {s.rows, s.in}), qkv = b.make(DType::kF32, {s.rows, out});
-      const Tensor q = b.make(DType::kF32, {s.rows, s.q * s.dim}), ones = f32(b, {s.in}, std::vector<float>(static_cast<size_t>(s.in), 1.0f));
+      const Tensor q = b.make(DType::kF32, {s.rows, s.q * s.dim}),
+                   ones = f32(b, {s.in}, std::vector<float>(static_cast<size_t>(s.in), 1.0f));
       const Tensor keys = b.make(DType::kBF16, {blocks, s.kv, 16, s.dim}), values = b.make(DType::kBF16, {blocks, s.kv, 16, s.dim});
       const Tensor at = b.make(DType::kI32, {s.rows});
       b.upload(at, slots.data());

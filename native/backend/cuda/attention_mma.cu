@@ -58,7 +58,8 @@ __device__ inline void load_split(const bf16* high, int low, int stride, int lan
 
 // sums += of_rows times the columns of each tile, both parts of them, at 16 of depth: the first column's lie at `high`.
 template <int kTiles>
-__device__ inline void multiply_columns(float (&sums)[kTiles][4], const uint32_t (&of_rows)[4], const bf16* high, int low, int stride, int tiles, int lane) {
+__device__ inline void multiply_columns(float (&sums)[kTiles][4], const uint32_t (&of_rows)[4], const bf16* high, int low, int stride,
+                                        int tiles, int lane) {
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) {
     if (j >= tiles) break;
@@ -78,11 +79,12 @@ __device__ float over_rows(float value, const Combine& combine) {
 }
 
 template <int kTiles>
-__global__ void __launch_bounds__(kThreads, 2)
-    attend_groups_mma(Queries a, const bf16* keys, const bf16* values, int64_t rows, int block_rows, int block_groups, Partials partials, Output out) {
+__global__ void __launch_bounds__(kThreads, 2) attend_groups_mma(Queries a, const bf16* keys, const bf16* values, int64_t rows,
+                                                                 int block_rows, int block_groups, Partials partials, Output out) {
   constexpr int kColumns = kTiles * 8;
   extern __shared__ __align__(16) unsigned char shared[];
-  __shared__ int64_t offsets[2][kGroupKeys];  // of a group's positions in the cache, of the one that is there and of the next; -1 behind the last
+  __shared__ int64_t
+      offsets[2][kGroupKeys];  // of a group's positions in the cache, of the one that is there and of the next; -1 behind the last
   __shared__ float largest_of[kWarps][kColumns], sum_of[kWarps][kColumns];
   __shared__ int length_of[kColumns];
 
@@ -201,8 +203,8 @@ __global__ void __launch_bounds__(kThreads, 2)
       float sums[kTiles][4] = {};
       for (int k = 0; k < padded_keys(run, group); k += 16) {
         uint32_t of_values[4];
-        load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0], of_values[1],
-                                 of_values[2], of_values[3]);
+        load_matrices_transposed(value_tile + (k + lane / 16 * 8 + lane % 8) * stride + number + lane / 8 % 2 * 8, of_values[0],
+                                 of_values[1], of_values[2], of_values[3]);
         multiply_columns(sums, of_values, weights + k, kLowWeight, kWeightStride, tiles, lane);
       }
 #pragma unroll
@@ -240,7 +242,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   wait_copies<0>();
 }
 
-// Groups of a block, so that all blocks are there at once or in rounds that are nearly full. pairs: of rows that share a cache and kv heads.
+// Groups of a block, so that all blocks are there at once or in rounds that are nearly full. pairs: of rows that share a cache and kv
+// heads.
 int groups_of_block(int64_t pairs, int groups, int multiprocessors) {
   constexpr double kStart = 0.5;  // of a block before its first group, in groups
   int best = 1;
@@ -256,8 +259,8 @@ int groups_of_block(int64_t pairs, int groups, int multiprocessors) {
 }
 
 template <int kTiles>
-void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, int block_groups, const Partials& partials, const Output& out,
-            const Stream& stream) {
+void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, int block_groups, const Partials& partials,
+            const Output& out, const Stream& stream) {
   const int d = a.cache.head_dim, columns = kTiles * 8;
   const size_t shared = sizeof(bf16) * static_cast<size_t>((2 * kGroupKeys + 2 * columns) * stride_of(d) + 2 * columns * kWeightStride);
   const auto kernel = attend_groups_mma<kTiles>;

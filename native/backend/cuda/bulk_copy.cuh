@@ -41,10 +41,11 @@ __device__ inline void arrive_expecting(uint64_t* barrier, uint32_t bytes) {
 // Until the phase of that parity (0, 1, 0, ...) is over. Waiting for parity 1 of a barrier in its first phase returns at once.
 __device__ inline void wait_phase(uint64_t* barrier, uint32_t parity) {
 #if defined(ARDIFF_WGMMA_CODE)
-  asm volatile("{.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra over;\nbra again;\nover:\n}\n" ::"r"(
-                   shared_address(barrier)),
-               "r"(parity)
-               : "memory");
+  asm volatile(
+      "{.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra over;\nbra again;\nover:\n}\n" ::"r"(
+          shared_address(barrier)),
+      "r"(parity)
+      : "memory");
 #endif
 }
 
@@ -114,8 +115,8 @@ __device__ inline uint32_t address_in_block(const void* shared, int block) {
 // 16 bytes, which `barrier`, in the same block as `there`, counts as it does a copy's: no fence, and who waits for its phase has them.
 __device__ inline void send_to_block(uint32_t there, float4 v, uint32_t barrier) {
 #if defined(ARDIFF_WGMMA_CODE)
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];\n" ::"r"(there), "f"(v.x), "f"(v.y),
-               "f"(v.z), "f"(v.w), "r"(barrier)
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];\n" ::"r"(there), "f"(v.x),
+               "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
                : "memory");
 #endif
 }

@@ -1,10 +1,11 @@
 // Products of layers whose rows come in whole pictures (Ops::prepare_picture_linear) by cuBLASLt: sums in float32, which our kernels
 // finish. Off unless it is asked for; docs/cuda.md, cuBLASLt, says why it may be used there and nowhere else.
 //
-// Every shape of weights has a canonical algorithm, whatever the number of rows: the library's first choice for kCanonicalRows rows, or else
-// for other numbers of rows, among those that sum a result in one piece (no parts of the depth apart, no workspace in which such parts could
-// meet), that the library takes for every other number of rows as well, and whose rows have been seen to keep their bits in batches of all
-// kinds. Where there are many more rows another one may stand in for it, by the same rules, whose bits have been seen to be the canonical one's.
+// Every shape of weights has a canonical algorithm, whatever the number of rows: the library's first choice for kCanonicalRows rows, or
+// else for other numbers of rows, among those that sum a result in one piece (no parts of the depth apart, no workspace in which such parts
+// could meet), that the library takes for every other number of rows as well, and whose rows have been seen to keep their bits in batches
+// of all kinds. Where there are many more rows another one may stand in for it, by the same rules, whose bits have been seen to be the
+// canonical one's.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -65,8 +66,8 @@ class CublasLt {
   bool required() const { return required_; }
 
   // The algorithms of a shape; `steady` says of a candidate whether rows keep their bits with it, and whether those are the bits of
-  // `canonical` if that is not null; it is not asked again once a shape has its algorithms. Throws kInvalidArgument where there is none, with
-  // how many candidates each rule turned down.
+  // `canonical` if that is not null; it is not asked again once a shape has its algorithms. Throws kInvalidArgument where there is none,
+  // with how many candidates each rule turned down.
   using Steady = std::function<bool(const lt::Algo& candidate, const lt::Algo* canonical)>;
   const LtAlgorithms& algorithms(int64_t depth, int64_t columns, const Steady& steady);
 
@@ -82,7 +83,8 @@ class CublasLt {
   std::vector<lt::HeuristicResult> candidates(int64_t depth, int64_t columns, int64_t rows) const;
   lt::Algo canonical(int64_t depth, int64_t columns, const Steady& steady) const;
   lt::Algo of_many(int64_t depth, int64_t columns, int64_t rows, const lt::Algo& canonical, const Steady& steady) const;
-  std::optional<Refusal> judge(const lt::HeuristicResult& candidate, int64_t depth, int64_t columns, const lt::Algo* canonical, const Steady& steady) const;
+  std::optional<Refusal> judge(const lt::HeuristicResult& candidate, int64_t depth, int64_t columns, const lt::Algo* canonical,
+                               const Steady& steady) const;
   std::string parts_of_sums(const lt::Algo& algorithm) const;
   std::string rows_not_taken(const lt::Algo& algorithm, int64_t depth, int64_t columns) const;
   std::string settings(const lt::Algo& algorithm) const;

@@ -72,7 +72,9 @@ __device__ inline void store_elements(__nv_bfloat16* to, const float (&from)[kCo
 inline bool lies_by_four(const void* at, int64_t row_stride, size_t element_bytes = sizeof(float)) {
   return reinterpret_cast<uintptr_t>(at) % (4 * element_bytes) == 0 && row_stride % 4 == 0;
 }
-inline bool lies_by_four(const TensorView& view) { return view.cols() % 4 == 0 && lies_by_four(view.data, view.row_stride, dtype_size(view.dtype)); }
+inline bool lies_by_four(const TensorView& view) {
+  return view.cols() % 4 == 0 && lies_by_four(view.data, view.row_stride, dtype_size(view.dtype));
+}
 
 // One element of a bf16 (narrow) or f32 array.
 __device__ inline void store_element(void* data, bool narrow, int64_t i, float value) {

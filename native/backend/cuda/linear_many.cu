@@ -162,7 +162,8 @@ __global__ void finish_slices_kernel(LinearTask t, const float* partial) {
     if (adds) load_elements<kVec>(static_cast<const float*>(t.y) + at, befores);
     if (const float* const gate = gate_of(t, m); gate != nullptr) load_elements<kVec>(gate + n, gates);
 #pragma unroll
-    for (int e = 0; e < kVec; ++e) values[e] = finished(t.kind, add_slices([&](int s) { return of_slices[s][e]; }), bias[e], befores[e], gates[e]);
+    for (int e = 0; e < kVec; ++e)
+      values[e] = finished(t.kind, add_slices([&](int s) { return of_slices[s][e]; }), bias[e], befores[e], gates[e]);
     if (t.y_bf16) {
       store_elements<kVec>(static_cast<bf16*>(t.y) + at, values);
     } else {

@@ -81,7 +81,8 @@ constexpr int64_t kSumBytes = int64_t{128} << 20, kInputBytes = int64_t{32} << 2
 
 int64_t rows_to_compare_with(int64_t depth, int64_t stride) {
   constexpr int64_t kRows = CublasLt::kCanonicalRows;
-  const int64_t of_sums = kSumBytes / (stride * static_cast<int64_t>(sizeof(float))) - kRows - 1;  // those of the products compared, and the answer
+  const int64_t of_sums =
+      kSumBytes / (stride * static_cast<int64_t>(sizeof(float))) - kRows - 1;  // those of the products compared, and the answer
   const int64_t of_inputs = kInputBytes / (depth * static_cast<int64_t>(sizeof(bf16)));
   return std::clamp(std::min(of_sums, of_inputs), kRows, kManyRows);
 }
@@ -107,7 +108,8 @@ bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const l
     int64_t first, count;
   };
   // Those that end with the canonical ones, so that a row also stands at another place of its tile; and the last.
-  const Rows parts[] = {{kRows - 1, 1}, {kRows - 17, 17}, {kRows - 64, 64}, {kRows - 200, 200}, {1, kRows - 1}, {0, kRows}, {many - kRows, kRows}};
+  const Rows parts[] = {{kRows - 1, 1}, {kRows - 17, 17}, {kRows - 64, 64},     {kRows - 200, 200},
+                        {1, kRows - 1}, {0, kRows},       {many - kRows, kRows}};
   const auto compare = [&](const lt::Algo& by, int64_t first, int64_t rows) {
     task.x = x + first * depth;
     task.rows = rows;
@@ -124,8 +126,8 @@ bool rows_keep_their_bits(const CublasLt& lt, const lt::Algo& algorithm, const l
   return found == 0;
 }
 
-void launch_linear_pictures(const LinearTask& t, const CublasLt& lt, const LtAlgorithms& algorithms, int64_t sums_bytes, Workspace& workspace,
-                            cudaStream_t stream) {
+void launch_linear_pictures(const LinearTask& t, const CublasLt& lt, const LtAlgorithms& algorithms, int64_t sums_bytes,
+                            Workspace& workspace, cudaStream_t stream) {
   const int64_t stride = round_up(t.columns, 4);
   const int64_t rows_at_once = std::min(t.rows, std::max<int64_t>(sums_bytes / (stride * 4), 1));
   float* const sums = workspace.get<float>(rows_at_once * stride);

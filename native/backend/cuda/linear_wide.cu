@@ -65,8 +65,8 @@ __global__ void arrange_rows_kernel(const bf16* x, int64_t stride, int rows, int
   }
 }
 
-// Tiles of results, kBlockFeatures by rows of a tile, those of the same features one after the other; behind `whole` of them tiles of half as
-// many features, of which the second warpgroup has none.
+// Tiles of results, kBlockFeatures by rows of a tile, those of the same features one after the other; behind `whole` of them tiles of half
+// as many features, of which the second warpgroup has none.
 struct Tiles {
   int rows, whole, count;  // tiles of rows; whole tiles; all
 };
@@ -183,7 +183,8 @@ struct Block {
   }
 
   // The sums of the other block's half of the rows go there, its sums of this one's meet those here. turn: tiles before.
-  __device__ void finish_tile(const LinearTask& t, const ProductAfter& after, const Tile& tile, int turn, const float (&total)[S::kSums]) const {
+  __device__ void finish_tile(const LinearTask& t, const ProductAfter& after, const Tile& tile, int turn,
+                              const float (&total)[S::kSums]) const {
     const int other = 1 - half, thread = static_cast<int>(threadIdx.x);
     float4* const mine = exchange + thread / 32 * 32 + thread % 4 * 8 + thread / 4 % 8;
     const uint32_t there = address_in_block(mine, other), given_there = address_in_block(given, other);

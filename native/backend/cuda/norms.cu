@@ -1,4 +1,5 @@
-// RMS norm and layer norms: a block per row, or a warp where rows are many. A row's sums are added in the same order either way (row_norm.cuh).
+// RMS norm and layer norms: a block per row, or a warp where rows are many. A row's sums are added in the same order either way
+// (row_norm.cuh).
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/kept_row.cuh"
@@ -37,7 +38,8 @@ __global__ void __launch_bounds__(kBlock, 2) norm_by_warps_kernel(RowNormTask a,
   constexpr int kWarps = kBlock / 32;
   wait_for_predecessor();
   let_successor_begin();
-  for (int64_t m = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; m < a.rows; m += static_cast<int64_t>(gridDim.x) * kWarps) {
+  for (int64_t m = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; m < a.rows;
+       m += static_cast<int64_t>(gridDim.x) * kWarps) {
     norm_kept_row<32, kChunks>(a, m, y + m * y_stride, nullptr);
   }
 }

@@ -29,8 +29,8 @@ __device__ inline void finish_pair(const LinearTask& t, const ProductAfter& afte
   rotate_and_store<bf16>(after.rope, m, qkv_pair(pair, after.rope.q_heads, cache.kv_heads, cache.head_dim), first, second);
 }
 
-// More than kFewRows rows on compute capability 9.0a (linear_wide.cu), x and weights as for launch_linear_many. At most row_bytes of rows at once
-// (and those of a tile at least) in `workspace`; in pairs, all of them.
+// More than kFewRows rows on compute capability 9.0a (linear_wide.cu), x and weights as for launch_linear_many. At most row_bytes of rows
+// at once (and those of a tile at least) in `workspace`; in pairs, all of them.
 void launch_linear_wide(const LinearTask& t, const ProductAfter& after, int multiprocessors, int64_t row_bytes, class Workspace& workspace,
                         const class Stream& stream);
 

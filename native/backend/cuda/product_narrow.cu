@@ -1,7 +1,7 @@
 // product_narrow.h: a block goes down a strip of the result, and rows of pixels come through a ring in shared memory, each once for all of
-// its taps. Weights are on the left of a tensor core product, so that its 16 rows are four channels of the result for each of the three rows of
-// taps, and its eight columns are pixels. A row of pixels ends the sums of the result's row two above, goes on with those of the row above, and
-// begins those of the next:
+// its taps. Weights are on the left of a tensor core product, so that its 16 rows are four channels of the result for each of the three
+// rows of taps, and its eight columns are pixels. A row of pixels ends the sums of the result's row two above, goes on with those of the
+// row above, and begins those of the next:
 //
 //   rows of the product   row of taps   afterwards
 //   0-3                   0             become 8-11
@@ -21,7 +21,7 @@ namespace ardiff::cuda {
 namespace {
 
 constexpr int kKernel = 3, kTaps = kKernel * kKernel;
-constexpr int kChannels = 4;                                     // of the result in a block
+constexpr int kChannels = 4;  // of the result in a block
 constexpr int kWarps = 2, kThreads = kWarps * 32;
 constexpr int kWarpPixels = 16, kPixels = kWarps * kWarpPixels;  // of a strip's row
 constexpr int kRows = 16;                                        // of a strip: two rows of pixels more are read

@@ -2,8 +2,9 @@
 // are gathered 16 bytes at a time, so by threads and not by the copy engine: one warpgroup loads, some stages ahead, two multiply, each its
 // rows by all columns of the tile. Blocks stay for all of their tiles, so that a tile's first stages come while the last one is stored.
 //
-// Weights in pieces (product_wide.h) come by the copy engine: the two blocks of a cluster have the same columns of rows below each other, each
-// asks for half of a stage's weights for both. Elsewhere (attention's keys and values) the loading threads gather columns as they do rows.
+// Weights in pieces (product_wide.h) come by the copy engine: the two blocks of a cluster have the same columns of rows below each other,
+// each asks for half of a stage's weights for both. Elsewhere (attention's keys and values) the loading threads gather columns as they do
+// rows.
 #include <algorithm>
 
 #include "backend/cuda/async_copy.cuh"
@@ -28,7 +29,7 @@ constexpr int kPiece = 8;                        // bf16 of one copy
 constexpr int kPieces = kWideDepth / kPiece;     // of a row of a tile: 128 bytes
 constexpr int kRowsAtOnce = kLoading / kPieces;  // rows of a tile that the loading threads copy in one turn
 constexpr int kStages = 4;
-constexpr int kAtOnce = 8;    // pairs of results that are stored together
+constexpr int kAtOnce = 8;  // pairs of results that are stored together
 static_assert(kRowsAtOnce % 8 == 0);
 
 // kRowTiles of 64 rows for a warpgroup.
@@ -117,7 +118,8 @@ __device__ void load_tiles(const Product& p, const Tiles& tiles, uint4* stages, 
         if (kInPieces && thread == 0) {
           arrive_expecting(full, static_cast<uint32_t>(there) * kWideDepth * sizeof(bf16));
           if (own > 0)
-            copy_bulk_to_both(stage + (T::kRows + own_first) * kPieces, pieces, static_cast<uint32_t>(own) * kWideDepth * sizeof(bf16), full);
+            copy_bulk_to_both(stage + (T::kRows + own_first) * kPieces, pieces, static_cast<uint32_t>(own) * kWideDepth * sizeof(bf16),
+                              full);
           pieces += static_cast<int64_t>(p.columns) * kWideDepth;
         }
         uint4* const to = stage + place;
@@ -242,7 +244,8 @@ __device__ void multiply_tiles(const Product& p, const Tiles& tiles, const uint4
 }
 
 template <int kRowTiles, int kColumns, bool kInPieces>
-__global__ void __cluster_dims__(Cluster<kInPieces>::kBlocks, 1, 1) __launch_bounds__(kThreads, 1) wide_product_kernel(Product p, Tiles tiles) {
+__global__ void __cluster_dims__(Cluster<kInPieces>::kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
+    wide_product_kernel(Product p, Tiles tiles) {
   extern __shared__ __align__(1024) uint4 stages[];
   __shared__ Barriers barriers;
   if (threadIdx.x == 0) {

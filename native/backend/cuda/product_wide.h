@@ -16,8 +16,8 @@ inline bool takes_wide_product(const Product& p) {
          p.rows < kWideRows;
 }
 
-// Weights of convolutions that are multiplied so lie as stages of a tile have them: for every kWideDepth numbers, taps outside, all columns one
-// after the other, 128 bytes each, the 16 bytes c of a column n at place c ^ n % 8. What such a tile needs is then one piece.
+// Weights of convolutions that are multiplied so lie as stages of a tile have them: for every kWideDepth numbers, taps outside, all columns
+// one after the other, 128 bytes each, the 16 bytes c of a column n at place c ^ n % 8. What such a tile needs is then one piece.
 inline bool takes_pieces(int64_t columns, int64_t tap_depth) { return columns > 64 && columns % 8 == 0 && tap_depth % kWideDepth == 0; }
 inline int64_t piece_place(int64_t columns, int64_t column, int64_t depth) {
   const int64_t piece = depth % kWideDepth / 8;

@@ -1,7 +1,7 @@
-// Norms of rows, for both kernels that make them, with the same bits in whichever kernel and beside whichever rows: every step is rounded by
-// itself, and sums are made in one order. Part t of kBlock has columns 4 t to 4 t + 3, and those 4 kBlock, 8 kBlock ... further, added in the
-// order of the columns; parts that are multiples of 32 apart are added in their order, then those 32 sums in a butterfly. A thread has one
-// part where a block makes a row, and a lane has eight where a warp does (kept_row.cuh).
+// Norms of rows, for both kernels that make them, with the same bits in whichever kernel and beside whichever rows: every step is rounded
+// by itself, and sums are made in one order. Part t of kBlock has columns 4 t to 4 t + 3, and those 4 kBlock, 8 kBlock ... further, added
+// in the order of the columns; parts that are multiples of 32 apart are added in their order, then those 32 sums in a butterfly. A thread
+// has one part where a block makes a row, and a lane has eight where a warp does (kept_row.cuh).
 #pragma once
 
 #include "backend/cuda/elements.cuh"
@@ -121,7 +121,9 @@ __device__ inline void norm_four(const RowNormTask& a, const NormParameters& p, 
 
 __device__ inline float mean_of(float sum, const RowNormTask& a) { return __fdiv_rn(sum, static_cast<float>(a.width)); }
 // 1 / sqrt(sum / width + eps)
-__device__ inline float inverse_root(float sum, const RowNormTask& a) { return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean_of(sum, a), a.eps))); }
+__device__ inline float inverse_root(float sum, const RowNormTask& a) {
+  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean_of(sum, a), a.eps)));
+}
 
 // The sum of a row whose parts the kBlock threads have, the same in all of them. of_parts is free again on return.
 __device__ inline float sum_parts(float part, float (&of_parts)[kBlock]) {

@@ -6,7 +6,9 @@
 
 namespace ardiff::cuda {
 
-void launch_linear_wide(const LinearTask&, const ProductAfter&, int, int64_t, Workspace&, const Stream&) { emulation::stop("a warpgroup product"); }
+void launch_linear_wide(const LinearTask&, const ProductAfter&, int, int64_t, Workspace&, const Stream&) {
+  emulation::stop("a warpgroup product");
+}
 void multiply_wide(const Product&, cudaStream_t) { emulation::stop("a warpgroup product"); }
 
 }  // namespace ardiff::cuda
