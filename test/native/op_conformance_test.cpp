@@ -511,7 +511,9 @@ TEST_P(OpConformance, UpsampleConv2d) {
 }
 
 TEST_P(OpConformance, GroupNorm) {
-  for (const Shape& shape : {Shape{1, 1, 1, 32}, Shape{2, 5, 7, 64}, Shape{1, 40, 40, 32}, Shape{1, 4, 4, 96}, Shape{2, 17, 16, 8}}) {
+  // Groups of 1, 2, 3, 4, 16 and 64 channels; pictures of one chunk of pixels and of many, the last not full; more groups than a block has.
+  for (const Shape& shape : {Shape{1, 1, 1, 32}, Shape{2, 5, 7, 64}, Shape{1, 40, 40, 32}, Shape{1, 4, 4, 96}, Shape{2, 17, 16, 8}, Shape{2, 23, 31, 128},
+                             Shape{1, 7, 9, 512}, Shape{2, 3, 5, 2048}}) {
     auto x = values_.normal(shape.size());
     for (float& value : x) value += 10.0f;  // a mean that eats digits
     const auto w = values_.normal(shape[3]), bias = values_.normal(shape[3]);
