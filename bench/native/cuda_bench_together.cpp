@@ -1,5 +1,4 @@
-// Ops in a row (ops.h) as one kernel beside the same ops one by one, both as graphs: what decides from how many rows on a product should
-// leave the norm to a kernel of its own (few_rows.h).
+// Ops in a row (ops.h) whose product does what follows it beside the same ops one by one, both as graphs.
 #include "cuda_bench.h"
 
 namespace ardiff::bench {
@@ -27,14 +26,14 @@ void together(Context& c) {
   std::printf("\n## Ops in a row, bf16, as graphs: op by op beside together\n\n| ops | rows | us | together: us | ratio |\n|---|---|---|---|---|\n");
   Backend& b = c.graphs;
   Weights weights(b);
-  constexpr int64_t kHidden = 5120, kHeads = 40, kKvHeads = 8, kHeadDim = 128, kInner = 13824, kWidth = 1536, kBlockTokens = 16;
+  constexpr int64_t kHidden = 5120, kHeads = 40, kKvHeads = 8, kHeadDim = 128, kInner = 13824, kBlockTokens = 16;
   const auto layers_of = [&](int64_t in, int64_t out) {
     std::vector<std::unique_ptr<Linear>> layers;
     for (int64_t i = 0; i < std::max<int64_t>(1, (kColdBytes + 2 * in * out - 1) / (2 * in * out)); ++i) layers.push_back(weights.linear(in, out));
     return layers;
   };
-  const auto qkv = layers_of(kHidden, (kHeads + 2 * kKvHeads) * kHeadDim), gate_up = layers_of(kHidden, 2 * kInner), up = layers_of(kWidth, kWidth);
-  const Tensor weight = weights.vector(kHidden), narrow = weights.vector(kWidth);
+  const auto qkv = layers_of(kHidden, (kHeads + 2 * kKvHeads) * kHeadDim), gate_up = layers_of(kHidden, 2 * kInner);
+  const Tensor weight = weights.vector(kHidden);
   for (const int64_t rows : {1, 2, 4, 5, 8, 10, 16, 32}) {
     const Tensor x = b.make(DType::kF32, {rows, kHidden}), normed = b.make(DType::kBF16, {rows, kHidden});
     const Tensor wide = b.make(DType::kF32, {rows, 2 * kInner}), inner = b.make(DType::kBF16, {rows, kInner});
@@ -60,18 +59,6 @@ void together(Context& c) {
           }),
           per_layer(c, static_cast<int64_t>(gate_up.size()), [&](int64_t i) {
             b.norm_linear_silu_mul(x, rms, normed, *gate_up[static_cast<size_t>(i)], wide, inner);
-          }));
-    const Tensor h = b.make(DType::kF32, {rows, kWidth}), u = b.make(DType::kBF16, {rows, kWidth}), of_up = b.make(DType::kBF16, {rows, kWidth});
-    const Tensor modulation = b.make(DType::kF32, {rows, 2 * kWidth});
-    const TensorView shift = modulation.view.col_slice(0, kWidth), scale = modulation.view.col_slice(kWidth, 2 * kWidth);
-    // Their weights stay in the second level of cache, as they do from timestep to timestep.
-    constexpr int64_t kBlocks = 12;
-    print("flow head: modulated norm, up", rows, per_layer(c, kBlocks, [&](int64_t i) {
-            b.ada_layer_norm(h, narrow, narrow, 1e-6f, shift, scale, {}, u);
-            b.linear(u, *up[static_cast<size_t>(i)], of_up, Epilogue::silu());
-          }),
-          per_layer(c, kBlocks, [&](int64_t i) {
-            b.norm_linear(h, RowNorm::modulated(narrow, narrow, 1e-6f, shift, scale, {}), u, *up[static_cast<size_t>(i)], of_up, Epilogue::silu());
           }));
   }
 }

@@ -298,8 +298,9 @@ TEST_F(CudaCublasLt, LayersOfWholePicturesAreTransDiffsAndTheAutoencoders) {
 // For many rows what the library names for them, if it gives the bits of what few have; one that gives others is left out.
 TEST_F(CudaCublasLt, ManyRowsHaveAnAlgorithmOfTheSameBits) {
   const LinearPart of = part(64, 32);
-  const auto x = values_.normal(1500 * 64);
-  const auto expected = bytes(*backend_, product(*backend_, *layer(*backend_, of), 1500, x));
+  const auto x = values_.normal(1500 * 64), more = values_.normal(4097 * 64);
+  const auto plain = layer(*backend_, of);
+  const auto expected = bytes(*backend_, product(*backend_, *plain, 1500, x)), expected_of_more = bytes(*backend_, product(*backend_, *plain, 4097, more));
   const Environment mode("FAKE_CUBLASLT", "twin");
   const auto backend = make(kLibrary);
   const auto w = layer(*backend, of);
@@ -309,6 +310,14 @@ TEST_F(CudaCublasLt, ManyRowsHaveAnAlgorithmOfTheSameBits) {
   const auto some = bytes(*backend, product(*backend, *w, 1024, {x.begin(), x.begin() + 1024 * 64}));
   EXPECT_EQ(calls("multiply by twin"), 0);
   EXPECT_EQ(0, std::memcmp(some.data(), expected.data(), some.size()));
+  EXPECT_EQ(bytes(*backend, product(*backend, *w, 4097, more)), expected_of_more);
+  EXPECT_EQ(calls("multiply by twin"), 1);
+  // In turns of at most 600 rows: what all of them have.
+  const auto turns = make(kLibrary, {.product_sums = 600 * 32 * 4});
+  const auto in_turns = layer(*turns, of);
+  calls("multiply by twin");
+  EXPECT_EQ(bytes(*turns, product(*turns, *in_turns, 1500, x)), expected);
+  EXPECT_EQ(calls("multiply by twin"), 3);
 }
 
 // What may be used wants 4 bytes for many rows, and has them; it takes them from 300 rows on.

@@ -172,6 +172,32 @@ TEST_F(CudaWarpgroup, ProductsInPairs) {
   }
 }
 
+// Rows that would go in turns, which what follows in pairs cannot: op by op then.
+TEST_F(CudaWarpgroup, RowsInTurnsAreNotInPairs) {
+  const int64_t in = 320, heads = 4, dim = 64, out = heads * dim, blocks = 14;
+  const auto weight = values_.normal(in * out, 0.1f);
+  const LinearPart part{host(weight, {out, in}), {}};
+  for (const int64_t rows : {160, 161, 200}) {
+    const auto x = values_.normal(rows * in), angles = values_.normal(rows * dim / 2);
+    const auto run = [&](Backend& b) {
+      const auto w = b.prepare_linear({&part, 1});
+      const Tensor normed = b.make(DType::kBF16, {rows, in}), qkv = b.make(DType::kF32, {rows, out}),
+                   q = b.make(DType::kF32, {rows, 2 * dim});
+      const Tensor ones = f32(b, {in}, std::vector<float>(static_cast<size_t>(in), 1.0f)), at = b.make(DType::kI32, {rows});
+      const Tensor keys = b.make(DType::kBF16, {blocks, 1, 16, dim}), values = b.make(DType::kBF16, {blocks, 1, 16, dim});
+      std::vector<int32_t> slots;
+      for (int64_t m = 0; m < rows; ++m) slots.push_back(static_cast<int32_t>(m));
+      b.upload(at, slots.data());
+      b.norm_linear_rope_store(f32(b, {rows, in}, x), RowNorm::rms(ones, 1e-6f), normed, *w, qkv, f32(b, {rows, dim / 2}, angles),
+                               f32(b, {rows, dim / 2}, angles), at, q, {keys, values});
+      return get(b, q);
+    };
+    const auto turns = make_cuda_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = true},
+                                         {.product_sums = rows * in * 2, .wide_products = 0});
+    EXPECT_EQ(run(*turns), run(*plain_)) << rows << " rows";
+  }
+}
+
 TEST_F(CudaWarpgroup, Convolutions) {
   struct Picture {
     int64_t batch, height, width, in, out, kernel;

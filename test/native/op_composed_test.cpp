@@ -8,18 +8,18 @@ namespace {
 
 class ComposedOps : public OpTest {
  protected:
-  // Around every bound: eight rows of a tile, those that a block norms itself, those of the kernel for few.
+  // Around every bound: eight rows of a tile, those of the kernel for few.
   static constexpr int64_t kRows[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33};
-  static constexpr int64_t kNormedRows[] = {1, 2};
-  // 257 tiles of features, too many blocks to norm rows: alone, and in pairs of gate and up. A bound of the rows that are normed alone.
+  static constexpr int64_t kVeryFewRows[] = {1, 2};
+  // More tiles of features than a device has multiprocessors: for very few rows alone, which take their time in emulation.
   static constexpr int64_t kManyFeatures = 257 * 16;
-  static std::span<const int64_t> rows_for(int64_t features) { return features == kManyFeatures ? std::span<const int64_t>(kNormedRows) : kRows; }
+  static std::span<const int64_t> rows_for(int64_t features) { return features == kManyFeatures ? std::span<const int64_t>(kVeryFewRows) : kRows; }
 
-  // With columns beside those that are normed: 6 more make rows begin anywhere, 8 leave those that blocks norm themselves at whole 16 bytes.
+  // With columns beside those that are normed: 6 more make rows begin anywhere, 8 at whole 16 bytes.
   static std::vector<std::pair<int64_t, int64_t>> rows_with_others_beside(int64_t features) {
     std::vector<std::pair<int64_t, int64_t>> out;
     for (const int64_t rows : rows_for(features)) out.emplace_back(rows, 6);
-    for (const int64_t rows : kNormedRows) out.emplace_back(rows, 8);
+    for (const int64_t rows : kVeryFewRows) out.emplace_back(rows, 8);
     return out;
   }
 

@@ -216,6 +216,7 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
   std::byte* memory = workspace_.get<std::byte>(static_cast<int64_t>(plan.bytes()));
   const Partials partials{static_cast<int>(most_groups), reinterpret_cast<float*>(memory + sums_at), reinterpret_cast<float2*>(memory + stats_at)};
 
+  const DeviceSize device{sm_count_, block_shared_bytes_};
   for (int64_t begin = 0; begin < q.rows(); begin += slice) {
     const int64_t rows = std::min(slice, q.rows() - begin);
     Queries a = all;
@@ -223,8 +224,8 @@ void CudaBackend::paged_attention(const TensorView& q, const KvLayer& kv, const 
     a.table_rows += begin;
     a.lengths += begin;
     const Output to{out.data + static_cast<size_t>(begin * out.row_stride) * dtype_size(out.dtype), out.row_stride, out.dtype == DType::kBF16};
-    if (takes_attention_mma(kv, a)) {
-      launch_attention_mma(a, kv, rows, context.block_tables.rows(), sm_count_, partials, to, stream_);
+    if (takes_attention_mma(kv, a, device)) {
+      launch_attention_mma(a, kv, rows, context.block_tables.rows(), device, partials, to, stream_);
     } else {
       launch_groups(a, kv, rows, partials, to, stream_);
     }

@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(kThreads, 2) attend_groups_mma(Queries a, cons
                                                                  int block_rows, int block_groups, Partials partials, Output out) {
   constexpr int kColumns = kTiles * 8;
   extern __shared__ __align__(16) unsigned char shared[];
-  __shared__ int64_t
-      offsets[2][kGroupKeys];  // of a group's positions in the cache, of the one that is there and of the next; -1 behind the last
+  // Of a group's positions in the cache, of the one that is there and of the next; -1 behind the last.
+  __shared__ int64_t offsets[2][kGroupKeys];
   __shared__ float largest_of[kWarps][kColumns], sum_of[kWarps][kColumns];
   __shared__ int length_of[kColumns];
 
@@ -242,6 +242,22 @@ __global__ void __launch_bounds__(kThreads, 2) attend_groups_mma(Queries a, cons
   wait_copies<0>();
 }
 
+// Of a block of as many tiles of columns.
+constexpr size_t dynamic_bytes(int tiles, int head_dim) {
+  const int columns = tiles * 8;
+  return sizeof(bf16) * static_cast<size_t>((2 * kGroupKeys + 2 * columns) * stride_of(head_dim) + 2 * columns * kWeightStride);
+}
+constexpr size_t static_bytes(int tiles) {
+  return sizeof(int64_t) * 2 * kGroupKeys + sizeof(float) * static_cast<size_t>(tiles * 8 * (2 * kWarps + 1));
+}
+
+// Compute capability 8.6 and 8.9 have room for one tile less. Bits do not depend on it.
+constexpr int kFewerTiles = kMostTiles - 1;
+static_assert(dynamic_bytes(kFewerTiles, kMostHeadDim) + static_bytes(kFewerTiles) <= 99 << 10);
+int most_tiles(int head_dim, size_t shared_bytes) {
+  return dynamic_bytes(kMostTiles, head_dim) + static_bytes(kMostTiles) <= shared_bytes ? kMostTiles : kFewerTiles;
+}
+
 // Groups of a block, so that all blocks are there at once or in rounds that are nearly full. pairs: of rows that share a cache and kv
 // heads.
 int groups_of_block(int64_t pairs, int groups, int multiprocessors) {
@@ -261,8 +277,8 @@ int groups_of_block(int64_t pairs, int groups, int multiprocessors) {
 template <int kTiles>
 void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, int block_groups, const Partials& partials,
             const Output& out, const Stream& stream) {
-  const int d = a.cache.head_dim, columns = kTiles * 8;
-  const size_t shared = sizeof(bf16) * static_cast<size_t>((2 * kGroupKeys + 2 * columns) * stride_of(d) + 2 * columns * kWeightStride);
+  const int d = a.cache.head_dim;
+  const size_t shared = dynamic_bytes(kTiles, d);
   const auto kernel = attend_groups_mma<kTiles>;
   allow_shared_memory(kernel, shared);
   const dim3 grid(static_cast<unsigned>(rows * a.cache.kv_heads), static_cast<unsigned>(ceil_div(partials.groups, block_groups)));
@@ -272,19 +288,21 @@ void launch(const Queries& a, const KvLayer& kv, int64_t rows, int block_rows, i
 
 }  // namespace
 
-bool takes_attention_mma(const KvLayer& kv, const Queries& a) {
+bool takes_attention_mma(const KvLayer& kv, const Queries& a, const DeviceSize& device) {
   const int d = a.cache.head_dim;
-  return kv.keys.dtype == DType::kBF16 && d % kTile == 0 && d <= kMostHeadDim && a.group_heads <= kMostTiles * 8;
+  return kv.keys.dtype == DType::kBF16 && d % kTile == 0 && d <= kMostHeadDim &&
+         a.group_heads <= most_tiles(d, device.block_shared_bytes) * 8;
 }
 
-void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, int multiprocessors, const Partials& partials,
-                          const Output& out, const Stream& stream) {
+void launch_attention_mma(const Queries& a, const KvLayer& kv, int64_t rows, int64_t tables, const DeviceSize& device,
+                          const Partials& partials, const Output& out, const Stream& stream) {
   // The tables are on the device: as many rows as tables mean that each has its own, a multiple that each has as many.
-  const int64_t most = kMostTiles * 8 / a.group_heads;
+  const int tiles = most_tiles(a.cache.head_dim, device.block_shared_bytes);
+  const int64_t most = tiles * 8 / a.group_heads;
   const int64_t block_rows = rows <= tables ? 1 : rows % tables == 0 && rows / tables <= most ? rows / tables : most;
   const int64_t pairs = std::max(std::min(rows, tables), ceil_div(rows, block_rows)) * a.cache.kv_heads;
-  const int block_groups = groups_of_block(pairs, partials.groups, multiprocessors);
-  const auto launch_tiles = block_rows * a.group_heads <= 8 ? launch<1> : launch<kMostTiles>;
+  const int block_groups = groups_of_block(pairs, partials.groups, device.multiprocessors);
+  const auto launch_tiles = block_rows * a.group_heads <= 8 ? launch<1> : tiles == kMostTiles ? launch<kMostTiles> : launch<kFewerTiles>;
   launch_tiles(a, kv, rows, static_cast<int>(block_rows), block_groups, partials, out, stream);
 }
 

@@ -31,7 +31,7 @@ void check_norm(const TensorView& x, const RowNorm& norm, const TensorView& norm
 // Products whose kernel does what follows: those of few rows, and wide ones whose rows are there all at once.
 bool CudaBackend::takes_pairs(const TensorView& x, const Linear& w) const {
   const auto& layer = dynamic_cast<const CudaLinear&>(w);
-  return are_few(x, w) || (takes_wide(x.rows(), layer) && x.rows() * layer.depth * 2 <= limits_.product_sums);
+  return are_few(x, w) || (takes_wide(x.rows(), layer) && round_up(x.rows(), kMostTileRows) * layer.depth * 2 <= limits_.product_sums);
 }
 
 void CudaBackend::launch_pairs(const FewRowsTask& task) {

@@ -42,7 +42,7 @@ struct LtAlgorithms {
   struct Many {
     int64_t above, asked;  // rows; those that the library is asked about
   };
-  static constexpr Many kMany[] = {{1024, 2048}, {4096, 8192}};
+  static constexpr std::array<Many, 2> kMany = {{{1024, 2048}, {4096, 8192}}};
 
   const lt::Algo& of(int64_t rows) const { return rows <= kMany[0].above ? canonical : of_many[rows <= kMany[1].above ? 0 : 1]; }
 };

@@ -108,6 +108,9 @@ CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLi
       graphs_(use_graphs(options), stream_) {
   if (stream_.launches_early()) info_.libraries += ", dependent launches";
   check_cuda(cudaDeviceGetAttribute(&sm_count_, cudaDevAttrMultiProcessorCount, device), "device attributes");
+  int shared_bytes = 0;
+  check_cuda(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device attributes");
+  block_shared_bytes_ = static_cast<size_t>(shared_bytes);
   if (use_warpgroups(properties(device), options)) {
     wide_multiprocessors_ = sm_count_;
     info_.libraries += ", warpgroup products";

@@ -115,6 +115,7 @@ class CudaBackend final : public Backend {
   void convolve(const TensorView& x, const Conv2d& w, const TensorView& y, bool doubled, bool adds);
 
   int sm_count_ = 0;
+  size_t block_shared_bytes_ = 0;  // the most that a block may have
   int wide_multiprocessors_ = 0;  // sm_count_ where kernels of warpgroup products are taken, else 0
   bool tiled_attention_;  // tiled contexts by attention_tiled.cu
   CudaLimits limits_;

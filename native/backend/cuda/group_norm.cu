@@ -199,6 +199,9 @@ void CudaBackend::group_norm(const TensorView& x, const TensorView& w, const Ten
   if (x.shape.size() == 0) return;
   const int64_t images = x.shape[0];
   check(images <= kMostImages, ErrorCode::kInternal, "group_norm: at most ", kMostImages, " pictures, got ", x.shape.text());
+  check(vector_of(x.shape[3] / groups) < 4 || (lies_by_four(x.data, 0) && lies_by_four(w.data, 0) && lies_by_four(b.data, 0) &&
+                                                lies_by_four(y.data, 0, dtype_size(y.dtype))),
+        ErrorCode::kInternal, "group_norm: pictures and weights at whole four numbers");
   const Picture p = picture_of(x.shape[1] * x.shape[2], x.shape[3], groups);
   // Moments of (image, group, chunk), then of (image, group).
   const int64_t of_chunks = images * p.chunks * groups;

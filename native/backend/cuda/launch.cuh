@@ -15,8 +15,8 @@ struct LaunchShape {
   unsigned cluster = 1;  // blocks of one
 };
 
-// kernel<<<...>>>(arguments...), in clusters where the shape says so, which may begin before its predecessor's end where the stream says so. The kernel begins with
-// wait_for_predecessor(), but for what it fetches of weights.
+// kernel<<<...>>>(arguments...) of that shape, which may begin before its predecessor's end where stream and shape say so. The kernel begins
+// with wait_for_predecessor(), but for what it fetches of weights.
 template <typename... Parameters, typename... Arguments>
 void launch_dependent(const Stream& stream, const LaunchShape& shape, const char* op, void (*kernel)(Parameters...), const Arguments&... arguments) {
   cudaLaunchAttribute attributes[2]{};

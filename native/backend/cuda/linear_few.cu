@@ -2,8 +2,8 @@
 // warps one slice of their depth; weights go from memory to registers some steps ahead of their products, without shared memory in
 // between. The slices' sums are added at the end.
 //
-// Own rows: a block gathers and rounds the rows itself, while its first weights are on their way. Pairs: it
-// has two feature tiles that belong together, gate and up or the halves of a head, and does what follows the product too.
+// Own rows: a block gathers and rounds the rows itself, while its first weights are on their way. Pairs: it has two feature tiles that
+// belong together, gate and up or the halves of a head, and does what follows the product too.
 #include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/mma.cuh"

@@ -306,7 +306,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide_kernel(LinearTask t, Product
   }
 }
 
-// The tiles of a last round that would leave half of the clusters without one are halved.
+// Where all rows are in one tile, the tiles of a last round that would leave half of the clusters without one are halved.
 Tiles tiles_of(const LinearTask& t, int tile_rows, int clusters) {
   Tiles tiles{};
   tiles.rows = static_cast<int>(ceil_div(t.rows, tile_rows));
