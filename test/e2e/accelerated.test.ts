@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { AccelerationUsage } from '../../src/gateway/schemas.js';
+import { cpuComputesIn, DTYPES } from '../support/cpu-dtypes.js';
 import { isAddonBuilt, ServerProcess, type Answer } from '../support/server-process.js';
 import { until } from '../support/until.js';
 
@@ -48,7 +49,8 @@ function drawn({ status, json }: Answer): Drawn {
 const drawTogether = async (bodies: readonly object[] = BODIES): Promise<Drawn[]> => (await Promise.all(bodies.map((body) => server.draw(body)))).map(drawn);
 
 describe.skipIf(!isAddonBuilt())('a real server with an accelerator', () => {
-  it.each(['float32', 'bfloat16'])('draws the same bytes and counts alone, among 16 in all modes, and after preemption (%s)', { timeout: 240_000 }, async (dtype) => {
+  it.for(DTYPES)('draws the same bytes and counts alone, among 16 in all modes, and after preemption (%s)', { timeout: 240_000 }, async (dtype, { skip }) => {
+    skip(!cpuComputesIn(dtype), 'this processor does not multiply bfloat16');
     const flags = ['--backend', 'cpu', '--dtype', dtype, '--threads', '2'];
     server = await ServerProcess.start(flags, 'accelerated');
     const alone: Drawn[] = [];
