@@ -243,8 +243,15 @@ __device__ void multiply_tiles(const Product& p, const Tiles& tiles, const uint4
   }
 }
 
+// Code for older devices has no clusters, and is never launched.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define ARDIFF_CLUSTER_OF(blocks)
+#else
+#define ARDIFF_CLUSTER_OF(blocks) __cluster_dims__(blocks, 1, 1)
+#endif
+
 template <int kRowTiles, int kColumns, bool kInPieces>
-__global__ void __cluster_dims__(Cluster<kInPieces>::kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
+__global__ void ARDIFF_CLUSTER_OF(Cluster<kInPieces>::kBlocks) __launch_bounds__(kThreads, 1)
     wide_product_kernel(Product p, Tiles tiles) {
   extern __shared__ __align__(1024) uint4 stages[];
   __shared__ Barriers barriers;
