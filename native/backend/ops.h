@@ -219,8 +219,8 @@ class Ops {
   // what stands in them afterwards is not defined. No output overlaps an input.
   //
   // norm: x -> [normed]; linear: normed -> y. x: (M, in) f32; normed: (M, in) act.
-  virtual void norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
-                           const Epilogue& epilogue);
+  void norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
+                   const Epilogue& epilogue);
   // norm: x -> [normed]; linear: normed -> [qkv]; rope_store: qkv -> q, kv.
   virtual void norm_linear_rope_store(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& qkv,
                                       const TensorView& cos, const TensorView& sin, const TensorView& slots, const TensorView& q,

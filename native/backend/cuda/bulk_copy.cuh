@@ -114,7 +114,7 @@ __device__ inline uint32_t address_in_block(const void* shared, int block) {
 }
 // 16 bytes, which `barrier`, in the same block as `there`, counts as it does a copy's: no fence, and who waits for its phase has them. (The
 // wait is of the block's scope, as it is for copies that others of the cluster send. With .acquire.cluster it would also forget the first
-// level of cache, 4 % of a product's time on an H100.)
+// level of cache.)
 __device__ inline void send_to_block(uint32_t there, float4 v, uint32_t barrier) {
 #if defined(ARDIFF_WGMMA_CODE)
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];\n" ::"r"(there), "f"(v.x),
@@ -123,7 +123,7 @@ __device__ inline void send_to_block(uint32_t there, float4 v, uint32_t barrier)
 #endif
 }
 // Says that this thread, or the products of its warp, has read what the other may now overwrite. It does not make writes of this thread
-// seen there: that would be .release.cluster, a fence that took a third of a convolution's time on an H100.
+// seen there: that would be .release.cluster, a fence, with which a convolution of 512 channels at 64 x 64 took 78 us on an H100 and takes 53.
 __device__ inline void arrive_in_block(uint32_t there) {
 #if defined(ARDIFF_WGMMA_CODE)
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];\n" ::"r"(there) : "memory");

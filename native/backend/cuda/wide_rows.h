@@ -14,7 +14,7 @@ constexpr int kMostTileRows = 160;  // twice as many sums in registers as rows /
 
 // Whether these kernels are the faster ones: measured on an H100, from some 1.3 G multiply-adds on (64 rows of 5120 x 5120: 1.06 times, of
 // 4096 x 4096: 0.89; 256 rows of 1536 x 1536: 0.78, 1024 rows: 1.5), and of many rows of small layers (of 512 x 512, 2048 rows: 1.6, 4096
-// rows: 2.2). Bits are the same either way.
+// rows: 2.1). Bits are the same either way.
 constexpr int64_t kWideProducts = 1'300'000'000;
 ARDIFF_HD inline bool wide_pays(int64_t rows, int64_t depth, int64_t columns, int64_t least_products) {
   return rows >= 2048 || rows * depth * columns >= least_products;
