@@ -17,15 +17,6 @@ bool are_few(const TensorView& x, const Linear& w) {
   return x.rows() > 0 && x.rows() <= kFewRows && dynamic_cast<const CudaLinear&>(w).algorithms == nullptr;
 }
 
-void check_norm(const TensorView& x, const RowNorm& norm, const TensorView& normed) {
-  switch (norm.kind) {
-    case RowNorm::Kind::kRms: return op_checks::rms_norm(x, norm.weight, normed);
-    case RowNorm::Kind::kLayer: return op_checks::layer_norm(x, norm.weight, norm.bias, normed);
-    case RowNorm::Kind::kModulated: break;
-  }
-  op_checks::ada_layer_norm(x, norm.weight, norm.bias, norm.shift, norm.scale, norm.modulation_rows, normed);
-}
-
 }  // namespace
 
 // Products whose kernel does what follows: those of few rows, and wide ones whose rows are there all at once.
@@ -59,7 +50,6 @@ void CudaBackend::norm_linear_rope_store(const TensorView& x, const RowNorm& nor
   // A pair of features must lie in two tiles of the same block.
   const int64_t half = cos.cols();
   if (!bf16() || !takes_pairs(x, w) || half % kTileFeatures != 0) return Backend::norm_linear_rope_store(x, norm, normed, w, qkv, cos, sin, slots, q, kv);
-  check_norm(x, norm, normed);
   op_checks::linear(normed, w, qkv, Epilogue::store());
   op_checks::rope_store(qkv, cos, sin, slots, q, kv);
   FewRowsTask task{};
@@ -72,7 +62,6 @@ void CudaBackend::norm_linear_rope_store(const TensorView& x, const RowNorm& nor
 void CudaBackend::norm_linear_silu_mul(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& gate_up,
                                        const TensorView& y) {
   if (!bf16() || !takes_pairs(x, w) || y.cols() % kTileFeatures != 0) return Backend::norm_linear_silu_mul(x, norm, normed, w, gate_up, y);
-  check_norm(x, norm, normed);
   op_checks::linear(normed, w, gate_up, Epilogue::store());
   op_checks::silu_mul(gate_up, y);
   FewRowsTask task{};
