@@ -3,22 +3,18 @@
 
 namespace ardiff {
 
-namespace {
-
-void apply(Ops& ops, const RowNorm& norm, const TensorView& x, const TensorView& y) {
+void Ops::row_norm(const TensorView& x, const RowNorm& norm, const TensorView& y) {
   switch (norm.kind) {
-    case RowNorm::Kind::kRms: return ops.rms_norm(x, norm.weight, norm.eps, y);
-    case RowNorm::Kind::kLayer: return ops.layer_norm(x, norm.weight, norm.bias, norm.eps, y);
+    case RowNorm::Kind::kRms: return rms_norm(x, norm.weight, norm.eps, y);
+    case RowNorm::Kind::kLayer: return layer_norm(x, norm.weight, norm.bias, norm.eps, y);
     case RowNorm::Kind::kModulated: break;
   }
-  ops.ada_layer_norm(x, norm.weight, norm.bias, norm.eps, norm.shift, norm.scale, norm.modulation_rows, y);
+  ada_layer_norm(x, norm.weight, norm.bias, norm.eps, norm.shift, norm.scale, norm.modulation_rows, y);
 }
-
-}  // namespace
 
 void Ops::norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
                       const Epilogue& epilogue) {
-  apply(*this, norm, x, normed);
+  row_norm(x, norm, normed);
   linear(normed, w, y, epilogue);
 }
 

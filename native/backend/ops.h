@@ -218,6 +218,8 @@ class Ops {
   // has their bits: a backend may take either way, by the number of rows as well. Views in brackets are for what is between the ops;
   // what stands in them afterwards is not defined. No output overlaps an input.
   //
+  // The norm that `norm` says, x -> y.
+  void row_norm(const TensorView& x, const RowNorm& norm, const TensorView& y);
   // norm: x -> [normed]; linear: normed -> y. x: (M, in) f32; normed: (M, in) act.
   void norm_linear(const TensorView& x, const RowNorm& norm, const TensorView& normed, const Linear& w, const TensorView& y,
                    const Epilogue& epilogue);

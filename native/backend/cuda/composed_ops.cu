@@ -34,13 +34,7 @@ void CudaBackend::launch_pairs(const FewRowsTask& task) {
 }
 
 void CudaBackend::set_normed_rows(FewRowsTask& task, const TensorView& x, const RowNorm& norm, const TensorView& normed) {
-  switch (norm.kind) {
-    case RowNorm::Kind::kRms: rms_norm(x, norm.weight, norm.eps, normed); break;
-    case RowNorm::Kind::kLayer: layer_norm(x, norm.weight, norm.bias, norm.eps, normed); break;
-    case RowNorm::Kind::kModulated:
-      ada_layer_norm(x, norm.weight, norm.bias, norm.eps, norm.shift, norm.scale, norm.modulation_rows, normed);
-      break;
-  }
+  row_norm(x, norm, normed);
   set_bf16_input(task.product, normed, task.product.depth);
 }
 
