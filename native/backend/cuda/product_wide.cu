@@ -9,8 +9,7 @@
 
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/bulk_copy.cuh"
-#include "backend/cuda/device.h"
-#include "backend/cuda/memory.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/product_result.cuh"
 #include "backend/cuda/product_wide.h"
 #include "backend/cuda/wgmma.cuh"
@@ -243,16 +242,8 @@ __device__ void multiply_tiles(const Product& p, const Tiles& tiles, const uint4
   }
 }
 
-// Code for older devices has no clusters, and is never launched.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-#define ARDIFF_CLUSTER_OF(blocks)
-#else
-#define ARDIFF_CLUSTER_OF(blocks) __cluster_dims__(blocks, 1, 1)
-#endif
-
 template <int kRowTiles, int kColumns, bool kInPieces>
-__global__ void ARDIFF_CLUSTER_OF(Cluster<kInPieces>::kBlocks) __launch_bounds__(kThreads, 1)
-    wide_product_kernel(Product p, Tiles tiles) {
+__global__ void __launch_bounds__(kThreads, 1) wide_product_kernel(Product p, Tiles tiles) {
   extern __shared__ __align__(1024) uint4 stages[];
   __shared__ Barriers barriers;
   if (threadIdx.x == 0) {
@@ -290,7 +281,10 @@ void launch_as(const Product& p, cudaStream_t stream) {
   const auto kernel = wide_product_kernel<kRowTiles, kColumns, kInPieces>;
   allow_shared_memory(kernel, T::kBytes);
   const auto blocks = static_cast<unsigned>(std::min(tiles.count, p.wide_multiprocessors / kBlocks) * kBlocks);
-  kernel<<<blocks, kThreads, T::kBytes, stream>>>(p, tiles);
+  LaunchShape shape{blocks, kThreads, T::kBytes};
+  shape.early = false;
+  shape.cluster = kBlocks;
+  launch_shaped(stream, shape, kernel, p, tiles);
 }
 
 template <int kRowTiles, int kColumns>
