@@ -8,6 +8,8 @@
 #include "engine/engine.h"
 #include "expect_error.h"
 #include "support/golden_dir.h"
+#include "support/cuda_device.h"
+#include "support/environment.h"
 #include "support/op_fixture.h"
 #if ARDIFF_WITH_CUDA
 #include <dlfcn.h>
@@ -30,23 +32,6 @@ const std::string kLibrary = ARDIFF_FAKE_CUBLAS_LT;
 const std::string kLibrary = std::getenv("ARDIFF_CUDA_BLASLT") != nullptr ? std::getenv("ARDIFF_CUDA_BLASLT") : "1";
 #endif
 
-// A variable of the environment, until the end of the scope. value: null for none.
-class Environment {
- public:
-  Environment(const char* name, const char* value) : name_(name) {
-    if (const char* const before = std::getenv(name)) before_ = before;
-    set(value);
-  }
-  ~Environment() { set(before_ ? before_->c_str() : nullptr); }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-
- private:
-  void set(const char* value) { value != nullptr ? setenv(name_, value, 1) : unsetenv(name_); }
-  const char* name_;
-  std::optional<std::string> before_;
-};
-
 std::unique_ptr<Backend> make(const std::string& library, const CudaLimits& limits = {}, bool graphs = false) {
   return make_cuda_backend({.name = "cuda", .dtype = "bfloat16", .graphs = graphs, .cublas_lt = library}, limits);
 }
@@ -54,13 +39,7 @@ std::unique_ptr<Backend> make(const std::string& library, const CudaLimits& limi
 class CudaCublasLt : public testing::Test {
  protected:
   void SetUp() override {
-    try {
-      own_ = make("0");
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      GTEST_SKIP() << "no CUDA device: " << error.what();
-    }
+    if (!made_on_cuda([this] { own_ = make("0"); })) return;
     try {
       backend_ = make(kLibrary);
     } catch (const Error& error) {

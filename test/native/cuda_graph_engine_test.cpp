@@ -1,5 +1,6 @@
 // The engines on the cuda backend with graphs: pictures that come and go, speculate, wait and share steps have the bytes that they
 // have without, and the graphs did take part.
+#include "support/cuda_device.h"
 #include "support/mixed_drawing.h"
 
 namespace ardiff::testing_support {
@@ -9,16 +10,12 @@ namespace {
 
 class CudaGraphEngine : public testing::TestWithParam<const char*> {
  protected:
-  // Without graphs, with them; empty where there is no device.
+  // Without graphs, with them; empty where there is no device, and the test is over.
   std::vector<std::unique_ptr<Backend>> backends() {
     std::vector<std::unique_ptr<Backend>> out;
-    try {
+    (void)test::made_on_cuda([&] {
       for (const bool graphs : {false, true}) out.push_back(make_backend({.name = "cuda", .dtype = GetParam(), .graphs = graphs}));
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      EXPECT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      out.clear();
-    }
+    });
     return out;
   }
 };
@@ -27,7 +24,7 @@ INSTANTIATE_TEST_SUITE_P(Dtypes, CudaGraphEngine, testing::Values("float32", "bf
 
 TEST_P(CudaGraphEngine, SameBytesAsWithout) {
   const auto both = backends();
-  if (both.empty()) GTEST_SKIP() << "no CUDA device";
+  if (both.empty()) return;
   for (const bool with_drafts : {false, true}) {
     const StretchCounts before = both[1]->stretch_counts();
     const auto expected = draw_in_turns(*both[0], with_drafts), got = draw_in_turns(*both[1], with_drafts);
@@ -43,7 +40,7 @@ TEST_P(CudaGraphEngine, SameBytesAsWithout) {
 
 TEST_P(CudaGraphEngine, SameBytesOfAClassModel) {
   const auto both = backends();
-  if (both.empty()) GTEST_SKIP() << "no CUDA device";
+  if (both.empty()) return;
   const AcceleratedClassModel model;
   std::vector<std::vector<float>> expected;
   for (const auto& backend : both) {

@@ -5,6 +5,8 @@
 
 #include "backend/scratch.h"
 #include "expect_error.h"
+#include "support/cuda_device.h"
+#include "support/environment.h"
 #include "support/op_fixture.h"
 #if ARDIFF_CUDA_EMULATION
 #include "emulated_memory.h"
@@ -20,14 +22,10 @@ constexpr int64_t kSize = 96;
 class CudaGraph : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    try {
-      backend_ = make_backend({.name = "cuda", .dtype = GetParam(), .graphs = true});
-      plain_ = make_backend({.name = "cuda", .dtype = GetParam(), .graphs = false});
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      GTEST_SKIP() << "no CUDA device: " << error.what();
-    }
+    (void)made_on_cuda([this] {
+          backend_ = make_backend({.name = "cuda", .dtype = GetParam(), .graphs = true});
+          plain_ = make_backend({.name = "cuda", .dtype = GetParam(), .graphs = false});
+        });
   }
   // y = 2 a, as a stretch.
   void twice(const Tensor& a, const Tensor& y) {
@@ -329,21 +327,17 @@ TEST_P(CudaGraph, OneThatThereIsNoMemoryForIsAnError) {
 #endif
 
 TEST(CudaGraphs, AreSwitchedByTheEnvironment) {
-  const char* const before = std::getenv("ARDIFF_CUDA_GRAPHS");
-  const std::string kept = before != nullptr ? before : "";
-  try {
-    make_backend({"cuda", "float32", 0});
-  } catch (const Error& error) {
-    GTEST_SKIP() << error.what();
-  }
-  for (const auto& [value, expected] : {std::pair("1", true), {"0", false}, {"", true}}) {
-    setenv("ARDIFF_CUDA_GRAPHS", value, 1);
-    EXPECT_EQ(make_backend({"cuda", "float32", 0})->keeps_stretches(), expected) << value;
-  }
-  setenv("ARDIFF_CUDA_GRAPHS", "yes", 1);
-  expect_error([] { make_backend({"cuda", "float32", 0}); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_GRAPHS");
-  EXPECT_TRUE(make_backend({.name = "cuda", .dtype = "float32", .graphs = true})->keeps_stretches());
-  before != nullptr ? setenv("ARDIFF_CUDA_GRAPHS", kept.c_str(), 1) : unsetenv("ARDIFF_CUDA_GRAPHS");
+  if (!made_on_cuda([] { make_backend({"cuda", "float32", 0}); })) return;
+  const auto are_on = [](const char* value, std::optional<bool> option = {}) {
+    const Environment set("ARDIFF_CUDA_GRAPHS", value);
+    return make_backend({.name = "cuda", .dtype = "float32", .graphs = option})->keeps_stretches();
+  };
+  EXPECT_TRUE(are_on("1"));
+  EXPECT_FALSE(are_on("0"));
+  EXPECT_TRUE(are_on("")) << "on unless it is refused";
+  EXPECT_TRUE(are_on(nullptr));
+  EXPECT_TRUE(are_on("0", true)) << "an option counts more";
+  expect_error([&] { are_on("yes"); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_GRAPHS");
 }
 
 #else

@@ -9,6 +9,7 @@
 #include "backend/scratch.h"
 #include "model/backbone.h"
 #include "model/flow_head.h"
+#include "support/cuda_device.h"
 #include "support/op_fixture.h"
 #include "support/tracing_backend.h"
 
@@ -28,13 +29,7 @@ struct Counts {
 class CudaLaunches : public testing::Test {
  protected:
   void SetUp() override {
-    try {
-      backend_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = true});
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      GTEST_SKIP() << "no CUDA device: " << error.what();
-    }
+    (void)made_on_cuda([this] { backend_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = true}); });
   }
   std::unique_ptr<Linear> layer(int64_t in, int64_t out) {
     const auto weight = Values().normal(in * out, 0.02f);

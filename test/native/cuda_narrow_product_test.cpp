@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "expect_error.h"
+#include "support/cuda_device.h"
 #include "support/op_fixture.h"
 
 namespace ardiff::test {
@@ -23,13 +23,7 @@ class CudaNarrowProduct : public testing::Test {
   static constexpr int64_t kMore = 20, kTaps = 9;  // channels of the kernel that is compared with
 
   void SetUp() override {
-    try {
-      backend_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false});
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      GTEST_SKIP() << "no CUDA device: " << error.what();
-    }
+    (void)made_on_cuda([this] { backend_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false}); });
   }
   // Channels of `out` of the result (images, height, width, kMore) or of its first ones.
   static std::vector<float> first_channels(const std::vector<float>& of, int64_t all, int64_t out) {

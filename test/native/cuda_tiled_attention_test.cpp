@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "expect_error.h"
+#include "support/cuda_device.h"
+#include "support/environment.h"
 #include "support/op_fixture.h"
 #if ARDIFF_CUDA_EMULATION
 #include "emulated_dependencies.h"
@@ -29,13 +31,7 @@ class CudaTiledAttention : public testing::TestWithParam<Heads> {
   static constexpr int64_t kTables = 3, kPositions = 210;
 
   void SetUp() override {
-    try {
-      tiled_ = make_backend({.name = "cuda", .dtype = "bfloat16", .tiled_attention = true});
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      GTEST_SKIP() << "no CUDA device: " << error.what();
-    }
+    if (!made_on_cuda([this] { tiled_ = make_backend({.name = "cuda", .dtype = "bfloat16", .tiled_attention = true}); })) return;
     const Heads& s = GetParam();
     max_blocks_ = (kPositions + s.block_tokens - 1) / s.block_tokens;
     tables_ = values_.order(static_cast<int32_t>(kTables * max_blocks_));
@@ -222,23 +218,15 @@ TEST_P(CudaTiledAttention, WaitsForItsPredecessor) {
 }
 
 TEST(CudaTiledAttentions, AreSwitchedByTheEnvironment) {
-  const char* const before = std::getenv("ARDIFF_CUDA_TILED");
-  const std::string kept = before != nullptr ? before : "";
-  const auto are_on = [] { return make_backend({"cuda", "bfloat16", 0})->info().libraries.find("tiled attention") != std::string::npos; };
-  setenv("ARDIFF_CUDA_TILED", "1", 1);
-  try {
-    EXPECT_TRUE(are_on());
-    setenv("ARDIFF_CUDA_TILED", "0", 1);
-    EXPECT_FALSE(are_on());
-    setenv("ARDIFF_CUDA_TILED", "yes", 1);
-    expect_error([] { make_backend({"cuda", "bfloat16", 0}); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_TILED");
-    unsetenv("ARDIFF_CUDA_TILED");
-    EXPECT_TRUE(are_on()) << "on unless it is refused";
-  } catch (const Error& error) {
-    before != nullptr ? setenv("ARDIFF_CUDA_TILED", kept.c_str(), 1) : unsetenv("ARDIFF_CUDA_TILED");
-    GTEST_SKIP() << error.what();
-  }
-  if (before != nullptr) setenv("ARDIFF_CUDA_TILED", kept.c_str(), 1);
+  if (!made_on_cuda([] { make_backend({"cuda", "bfloat16", 0}); })) return;
+  const auto are_on = [](const char* value) {
+    const Environment set("ARDIFF_CUDA_TILED", value);
+    return make_backend({"cuda", "bfloat16", 0})->info().libraries.find("tiled attention") != std::string::npos;
+  };
+  EXPECT_TRUE(are_on("1"));
+  EXPECT_FALSE(are_on("0"));
+  EXPECT_TRUE(are_on(nullptr)) << "on unless it is refused";
+  expect_error([&] { are_on("yes"); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_TILED");
 }
 
 #else

@@ -1,4 +1,5 @@
 // Rows that take turns because their partial sums are more than the cuda backend keeps at once: the same bytes as all at once.
+#include "support/cuda_device.h"
 #include "support/op_fixture.h"
 #if ARDIFF_WITH_CUDA
 #include "backend/cuda/make_cuda_backend.h"
@@ -12,13 +13,7 @@ namespace {
 class CudaTurns : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    try {
-      whole_ = make_cuda_backend({"cuda", GetParam(), 0});
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      GTEST_SKIP() << "no CUDA device: " << error.what();
-    }
+    (void)made_on_cuda([this] { whole_ = make_cuda_backend({"cuda", GetParam(), 0}); });
   }
   std::unique_ptr<Backend> in_turns(const CudaLimits& limits) const { return make_cuda_backend({"cuda", GetParam(), 0}, limits); }
 
