@@ -7,10 +7,11 @@
 #include "expect_error.h"
 #include "model/backbone.h"
 #include "model/flow_head.h"
+#include "support/cuda_device.h"
+#include "support/environment.h"
 #include "support/op_fixture.h"
 #if ARDIFF_CUDA_EMULATION
 #include "emulated_dependencies.h"
-#include "include/cuda_runtime.h"
 #endif
 
 namespace ardiff::test {
@@ -27,14 +28,10 @@ struct Settings {
 class CudaDependentLaunch : public testing::TestWithParam<Settings> {
  protected:
   void SetUp() override {
-    try {
-      plain_ = make_backend({.name = "cuda", .dtype = GetParam().dtype, .graphs = false, .early_launches = false});
-      early_ = make_backend({.name = "cuda", .dtype = GetParam().dtype, .graphs = GetParam().graphs, .early_launches = true});
-    } catch (const Error& error) {
-      const char* expected = std::getenv("ARDIFF_EXPECT_CUDA");
-      ASSERT_FALSE(expected != nullptr && std::strcmp(expected, "1") == 0) << error.what();
-      GTEST_SKIP() << "no CUDA device: " << error.what();
-    }
+    if (!made_on_cuda([this] {
+          plain_ = make_backend({.name = "cuda", .dtype = GetParam().dtype, .graphs = false, .early_launches = false});
+          early_ = make_backend({.name = "cuda", .dtype = GetParam().dtype, .graphs = GetParam().graphs, .early_launches = true});
+        })) return;
     ASSERT_EQ(plain_->info().libraries.find("dependent launches"), std::string::npos);
     // A device before 9.0 has none: then both are the same.
     if (early_->info().libraries.find("dependent launches") == std::string::npos) GTEST_SKIP() << early_->info().isa << " has no dependent launches";
@@ -154,80 +151,19 @@ TEST_P(CudaDependentLaunch, FlowHeadHasTheSameBytes) {
 }
 
 TEST(CudaDependentLaunches, AreSwitchedByTheEnvironment) {
-  const char* const before = std::getenv("ARDIFF_CUDA_PDL");
-  const std::string kept = before != nullptr ? before : "";
-  setenv("ARDIFF_CUDA_PDL", "1", 1);
-  try {
-    make_backend({"cuda", "float32", 0});
-  } catch (const Error& error) {
-    before != nullptr ? setenv("ARDIFF_CUDA_PDL", kept.c_str(), 1) : unsetenv("ARDIFF_CUDA_PDL");
-    GTEST_SKIP() << error.what();
-  }
-  const auto are_on = [] { return make_backend({"cuda", "float32", 0})->info().libraries.find("dependent launches") != std::string::npos; };
-  const bool possible = are_on();  // a device before 9.0 has none
+  if (!made_on_cuda([] { make_backend({"cuda", "float32", 0}); })) return;
+  const auto are_on = [](const char* value) {
+    const Environment set("ARDIFF_CUDA_PDL", value);
+    return make_backend({"cuda", "float32", 0})->info().libraries.find("dependent launches") != std::string::npos;
+  };
+  const bool possible = are_on("1");  // a device before 9.0 has none
 #if ARDIFF_CUDA_EMULATION
   EXPECT_TRUE(possible);
 #endif
-  setenv("ARDIFF_CUDA_PDL", "0", 1);
-  EXPECT_FALSE(are_on());
-  setenv("ARDIFF_CUDA_PDL", "yes", 1);
-  expect_error([] { make_backend({"cuda", "float32", 0}); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_PDL");
-  unsetenv("ARDIFF_CUDA_PDL");
-  EXPECT_EQ(are_on(), possible);
-  if (before != nullptr) setenv("ARDIFF_CUDA_PDL", kept.c_str(), 1);
+  EXPECT_FALSE(are_on("0"));
+  EXPECT_EQ(are_on(nullptr), possible) << "on unless they are refused";
+  expect_error([&] { are_on("yes"); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_PDL");
 }
-
-#if ARDIFF_CUDA_EMULATION
-
-// One number on the emulated device, written by one launch and used by the next.
-class EmulatedDependencies : public testing::Test {
- protected:
-  void SetUp() override {
-    void* memory = nullptr;
-    ASSERT_EQ(cudaMalloc(&memory, 2 * sizeof(float)), cudaSuccess);
-    numbers_ = static_cast<float*>(memory);
-    numbers_[0] = numbers_[1] = 0.0f;
-    emulation::watch_dependencies(true);
-    emulation::launch(1, 32, 0, [](float* to) { *to = 3.0f; }, numbers_);
-  }
-  void TearDown() override {
-    emulation::watch_dependencies(false);
-    cudaFree(numbers_);
-  }
-  float* numbers_ = nullptr;
-};
-
-TEST_F(EmulatedDependencies, ResultsAreThereAfterTheWaitAndNotBefore) {
-  static bool early_is_a_number, late_is_right;
-  const auto kernel = [](float* from) {
-    early_is_a_number = !std::isnan(from[0]);
-    emulation::wait_for_predecessor();
-    late_is_right = from[0] == 3.0f;
-  };
-  emulation::launch_as(true, 2, 32, 0, kernel, numbers_);
-  EXPECT_FALSE(early_is_a_number);
-  EXPECT_TRUE(late_is_right);
-  emulation::launch(1, 32, 0, [](float* to) { *to = 4.0f; }, numbers_);
-  emulation::launch(2, 32, 0, kernel, numbers_);  // in the plain way: all is there
-  EXPECT_TRUE(early_is_a_number);
-  emulation::launch(1, 32, 0, [](float* to) { *to = 5.0f; }, numbers_);
-  emulation::forget_predecessor();
-  emulation::launch_as(true, 2, 32, 0, kernel, numbers_);
-  EXPECT_TRUE(early_is_a_number) << "a copy in between waits for all launches";
-}
-
-using EmulatedDependenciesDeathTest = EmulatedDependencies;
-
-TEST_F(EmulatedDependenciesDeathTest, BrokenRulesEndTheProcess) {
-  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float* to) { to[1] = 1.0f, emulation::wait_for_predecessor(); }, numbers_), "writes before it has waited");
-  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float*) {}, numbers_), "has not waited for its predecessor");
-  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float*) { threadIdx.x < 5 ? emulation::wait_for_predecessor() : emulation::sync_threads(); }, numbers_),
-               "not all threads of a block reach together");
-  EXPECT_DEATH(emulation::launch_as(true, 1, 32, 0, [](float*) { emulation::let_successor_begin(), emulation::wait_for_predecessor(); }, numbers_),
-               "predecessor's predecessor");
-}
-
-#endif
 
 #else
 

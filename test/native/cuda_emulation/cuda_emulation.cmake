@@ -3,7 +3,6 @@
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 set(EMULATION ${CMAKE_CURRENT_SOURCE_DIR}/test/native/cuda_emulation)
 file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS native/backend/cuda/*.cu)
-list(FILTER CUDA_SOURCES EXCLUDE REGEX "_wide\\.cu$")  # no_warpgroups.cpp
 set(TRANSLATED "")
 foreach(source ${CUDA_SOURCES})
   get_filename_component(name ${source} NAME_WE)
@@ -13,10 +12,10 @@ foreach(source ${CUDA_SOURCES})
   list(APPEND TRANSLATED ${target})
 endforeach()
 file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/cuda_emulation)
-add_library(engine_cuda OBJECT ${TRANSLATED} ${EMULATION}/emulation.cpp ${EMULATION}/memory.cpp ${EMULATION}/graphs.cpp ${EMULATION}/dependencies.cpp
-            ${EMULATION}/no_warpgroups.cpp)
+add_library(engine_cuda OBJECT ${TRANSLATED} ${EMULATION}/emulation.cpp ${EMULATION}/shared_memory.cpp ${EMULATION}/memory.cpp ${EMULATION}/graphs.cpp
+            ${EMULATION}/dependencies.cpp)
 target_include_directories(engine_cuda BEFORE PRIVATE ${EMULATION}/include native)
-target_compile_definitions(engine_cuda PRIVATE ARDIFF_CUDA_EMULATION=1)
+target_compile_definitions(engine_cuda PRIVATE ARDIFF_CUDA_EMULATION=1 ARDIFF_CUDA_90A=1)
 target_compile_options(engine_cuda PRIVATE -Wno-unknown-pragmas -Wno-shadow)
 target_sources(engine PRIVATE $<TARGET_OBJECTS:engine_cuda>)
 target_compile_definitions(engine PUBLIC ARDIFF_WITH_CUDA=1 ARDIFF_CUDA_EMULATION=1)

@@ -1,4 +1,4 @@
-"""A .cu file as C++ for the emulation: launches as calls, dynamic shared memory as a pointer.
+"""A .cu file as C++ for the emulation: launches as calls, shared memory as pointers and references.
 
   translate.py SOURCE.cu TARGET.cpp
 """
@@ -48,8 +48,24 @@ def launches(text):
     return out + text
 
 
+DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?([\w ]+?) (\w+)\[\];")
+STATIC = re.compile(r"__shared__ (?:__align__\((\d+)\) )?([\w:<>]+) ([^;]+);")
+
+
+def static_shared(found):
+    """TYPE NAME[SIZE], ...; as references into the block's shared memory, one place a declaration and instance of its template."""
+    alignment, of, names = found.groups()
+    out = ""
+    for name in split(names):
+        identifier, sizes = re.fullmatch(r"(\w+)((?:\[.+\])*)", name).groups()
+        kind, place = f"std::type_identity_t<{of}{sizes}>", f"{identifier}_is_declared"
+        out += (f"static char {place}; auto& {identifier} = *static_cast<{kind}*>("
+                f"emulation::static_shared(&{place}, sizeof({kind}), {alignment or f'alignof({kind})'})); ")
+    return out
+
+
 def shared_memory(text):
-    return re.sub(r"extern __shared__ (?:__align__\(\d+\) )?([\w ]+?) (\w+)\[\];", r"\1* const \2 = reinterpret_cast<\1*>(emulation::dynamic_shared());", text)
+    return STATIC.sub(static_shared, DYNAMIC.sub(r"\1* const \2 = reinterpret_cast<\1*>(emulation::dynamic_shared());", text))
 
 
 def main():

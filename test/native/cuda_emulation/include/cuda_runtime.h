@@ -86,7 +86,6 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, Kernel*) {
   return out->ptxVersion = 90, cudaSuccess;
 }
 
-// Clusters are named and never launched (no_warpgroups.cpp).
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4, cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -106,8 +105,12 @@ struct cudaLaunchConfig_t {
 };
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
-  bool dependent = false;
-  for (unsigned i = 0; i < config->numAttrs; ++i) dependent = dependent || config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
-  emulation::launch_as(dependent, config->gridDim, config->blockDim, config->dynamicSmemBytes, kernel, arguments...);
+  emulation::Shape shape{false, 1, config->gridDim, config->blockDim, config->dynamicSmemBytes};
+  for (unsigned i = 0; i < config->numAttrs; ++i) {
+    const cudaLaunchAttribute& attribute = config->attrs[i];
+    if (attribute.id == cudaLaunchAttributeClusterDimension) shape.cluster = attribute.val.clusterDim.x;
+    if (attribute.id == cudaLaunchAttributeProgrammaticStreamSerialization) shape.dependent = attribute.val.programmaticStreamSerializationAllowed != 0;
+  }
+  emulation::launch_as(shape, kernel, arguments...);
   return cudaSuccess;
 }

@@ -1,7 +1,8 @@
 // CUDA kernels as plain C++, run on the host: what nvcc's language has and C++ has not, for sources that translate.py has rewritten.
 // Every thread of a block is a fiber; __syncthreads and what a warp does together switch between fibers, in an order that a seed
-// shuffles. Blocks run one after the other, so __shared__ is static. Finds wrong indices, missing barriers, barriers and shuffles that
-// not all threads reach and reads beyond allocations; says nothing of speed, and rounds as the host does.
+// shuffles. Clusters run one after the other, a block is one where a launch names none. Finds wrong indices, missing barriers, barriers and
+// shuffles that not all threads reach, waits that nobody ends and reads beyond allocations; says nothing of speed, and rounds as the host
+// does.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,6 @@
 #define __global__
 #define __device__
 #define __host__
-#define __shared__ static
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
 
@@ -49,18 +49,41 @@ extern dim3 blockDim, gridDim;
 
 namespace emulation {
 
-// Runs body once for every thread of every block. Ends the process, saying why, at what would be undefined on a device. dependent: it may
-// begin before the launch before it has ended (dependencies.cpp).
-void run(bool dependent, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
-// The number of the launch that runs; the dynamic shared memory of the block that runs.
-uint64_t launch_number();
-void* dynamic_shared();
-// Of the running fiber: its number in the block, its lane; waiting for the block or for the warp; the value that a lane brings.
+struct Shape {
+  bool dependent;    // it may begin before the launch before it has ended (dependencies.cpp)
+  unsigned cluster;  // blocks of one, beside each other
+  dim3 grid, block;
+  size_t shared_bytes;
+};
+
+// Runs body once for every thread of every block. Ends the process, saying why, at what would be undefined on a device.
+void run(const Shape& shape, const std::function<void()>& body);
+uint64_t launch_number();  // of the launch that runs
+
+// Of the running fiber: its number in the cluster, its lane, its block in the cluster; the value that a lane brings.
 int thread();
 inline int lane() { return thread() % 32; }
+unsigned block_of_cluster();
+bool has_ended(unsigned block);  // of the cluster
+uint64_t exchange(uint64_t value, int source_lane);
+// Waiting for the threads of the block, of the warp, of the cluster; for so many of the block, whichever; for something that others do.
 void sync_threads();
 void sync_warp();
-uint64_t exchange(uint64_t value, int source_lane);
+void sync_cluster();
+void sync_some(int threads);
+void wait_until(std::function<bool()> condition);
+// What the device does by itself at some time from now on: as late as it may or, shuffled, at any time and in any order.
+void later(std::function<void()> work);
+// Whether to do early what may also be done late; in order, never. The same for the same key in a launch.
+bool is_early(uint64_t key);
+
+// The shared memory of the block that runs: dynamic memory, then what kernels declare, each at one place for all blocks of a launch. Not a
+// number wherever the kernel has written none. `declaration` is another for each.
+void* dynamic_shared();
+void* static_shared(const void* declaration, size_t bytes, size_t alignment);
+uint32_t shared_offset(const void* shared);                           // as an address of a device's shared memory
+std::byte* shared_at(unsigned block, uint32_t offset, size_t bytes);  // of a block of the cluster
+
 // Of a kernel that is launched as dependent (native/backend/cuda/dependent_launch.cuh); no launch to wait for after a copy.
 void wait_for_predecessor();
 void let_successor_begin();
@@ -75,13 +98,13 @@ bool forbidden_in_capture();
 
 // kernel(arguments...) in every thread; arguments are copied once, as a launch does: into the graph if one is captured.
 template <typename Kernel, typename... Arguments>
-void launch_as(bool dependent, dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel, Arguments... arguments) {
-  if (is_capturing()) return capture([=] { run(dependent, grid, block, shared_bytes, [&] { kernel(arguments...); }); });
-  run(dependent, grid, block, shared_bytes, [&] { kernel(arguments...); });
+void launch_as(const Shape& shape, Kernel kernel, Arguments... arguments) {
+  if (is_capturing()) return capture([=] { run(shape, [&] { kernel(arguments...); }); });
+  run(shape, [&] { kernel(arguments...); });
 }
 template <typename Kernel, typename... Arguments>
 void launch(dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel, Arguments... arguments) {
-  launch_as(false, grid, block, shared_bytes, kernel, arguments...);
+  launch_as({false, 1, grid, block, shared_bytes}, kernel, arguments...);
 }
 
 template <typename T>
@@ -97,6 +120,8 @@ T shuffle(T value, int source_lane) {
 }  // namespace emulation
 
 inline void __syncthreads() { emulation::sync_threads(); }
+inline void __syncwarp() { emulation::sync_warp(); }
+inline size_t __cvta_generic_to_shared(const void* shared) { return emulation::shared_offset(shared); }
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return emulation::shuffle(value, emulation::lane() ^ mask);

@@ -14,6 +14,7 @@ struct PendingCopies {
     void* to;
     const void* from;
     bool valid;
+    void arrive() const { valid ? std::memcpy(to, from, 16) : std::memset(to, 0, 16); }
   };
   uint64_t launch = 0;
   uint3 block{};
@@ -32,7 +33,8 @@ inline PendingCopies& pending_copies() {
 }
 
 inline void copy_async_16(void* shared, const void* global, bool valid) {
-  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0) emulation::stop("cp.async that is not aligned");
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0)
+    emulation::stop("cp.async that is not aligned");
   std::memset(shared, 0xff, 16);
   pending_copies().open.push_back({shared, global, valid});
 }
@@ -43,17 +45,22 @@ inline void commit_copies() {
   own.open.clear();
 }
 
+// All that the running thread has asked for and not waited for, for bulk_copy.cuh.
+inline std::vector<PendingCopies::Copy> take_copies() {
+  PendingCopies& own = pending_copies();
+  std::vector<PendingCopies::Copy> out;
+  for (const auto& group : own.groups) out.insert(out.end(), group.begin(), group.end());
+  out.insert(out.end(), own.open.begin(), own.open.end());
+  own.open.clear();
+  own.groups.clear();
+  return out;
+}
+
 template <int kPending>
 void wait_copies() {
   PendingCopies& own = pending_copies();
   while (own.groups.size() > kPending) {
-    for (const PendingCopies::Copy& copy : own.groups.front()) {
-      if (copy.valid) {
-        std::memcpy(copy.to, copy.from, 16);
-      } else {
-        std::memset(copy.to, 0, 16);
-      }
-    }
+    for (const PendingCopies::Copy& copy : own.groups.front()) copy.arrive();
     own.groups.pop_front();
   }
 }
