@@ -248,7 +248,7 @@ def products(_, compiled):
     for name, inputs, outputs in [("qkv", HIDDEN, (HEADS + 2 * KV_HEADS) * HEAD_DIM), ("attention out", HIDDEN, HIDDEN),
                                   ("gate, up", HIDDEN, 2 * INTERMEDIATE), ("down", INTERMEDIATE, HIDDEN), ("flow head block", HEAD_WIDTH, HEAD_WIDTH)]:
         layers = [linear(inputs, outputs) for _ in range(max(1, -(-COLD_BYTES // (2 * inputs * outputs))))]
-        for rows in [1, 4, 8, 16, 32, 64, 256, 1024]:
+        for rows in [1, 4, 8, 16, 32, 64, 80, 160, 256, 1024]:
             x, turn = torch.randn(rows, inputs, device=DEVICE, dtype=DTYPE), [0]
 
             def run():

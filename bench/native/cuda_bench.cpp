@@ -29,7 +29,7 @@ void products(Context& c) {
     std::vector<std::unique_ptr<Linear>> layers;
     const int64_t bytes = 2 * s.in * s.out;
     for (int64_t i = 0; i < std::max<int64_t>(1, (kColdBytes + bytes - 1) / bytes); ++i) layers.push_back(weights.linear(s.in, s.out));
-    for (int64_t rows : {1, 4, 8, 16, 32, 64, 256, 1024}) {
+    for (int64_t rows : {1, 4, 8, 16, 32, 64, 80, 160, 256, 1024}) {
       const Tensor x = c.backend.make(DType::kBF16, {rows, s.in}), y = c.backend.make(DType::kF32, {rows, s.out});
       size_t next = 0;
       const double time = seconds(c.backend, c.probe, [&] { c.backend.linear(x, *layers[next++ % layers.size()], y, Epilogue::store()); });

@@ -99,6 +99,8 @@ struct BackendOptions {
   // cuda: products of whole pictures by cuBLASLt (docs/cuda.md): "0" no, "1" yes, or the library's path; not set: as ARDIFF_CUDA_BLASLT says.
   std::optional<std::string> cublas_lt = {};
   std::optional<bool> warpgroups = {};       // cuda: kernels of warpgroup products where there are; not set: as ARDIFF_CUDA_WGMMA says
+  std::optional<bool> storers = {};          // cuda: warps of their own store what warpgroups multiply; not set: as ARDIFF_CUDA_STORERS says
+  std::optional<bool> shared_rows = {};      // cuda: clusters that share rows in warpgroup products; not set: as ARDIFF_CUDA_SHARED_ROWS says
   std::optional<bool> tiled_attention = {};  // cuda: attention_tiled.cu for tiled contexts; not set: as ARDIFF_CUDA_TILED says
   std::optional<bool> early_launches = {};   // cuda: kernels that begin before their predecessor's end; not set: as ARDIFF_CUDA_PDL says
 };

@@ -34,11 +34,14 @@ std::vector<T> shapes(std::vector<T> emulated, std::vector<T> of_device) {
 
 class CudaWarpgroup : public testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { make(false, false); }
+  void make(bool storers, bool shared_rows) {
+    options_.storers = storers;
+    options_.shared_rows = shared_rows;
     if (!made_on_cuda([this] {
           plain_ = make_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = false});
           // However small the product.
-          wide_ = make_cuda_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = true}, {.wide_products = 0});
+          wide_ = make_cuda_backend(options_, {.wide_products = 0});
         }))
       return;
     ASSERT_EQ(plain_->info().libraries.find("warpgroup products"), std::string::npos);
@@ -60,11 +63,27 @@ class CudaWarpgroup : public testing::Test {
     EXPECT_LT(zeros, got.size() / 2 + 1) << what;
   }
 
+  BackendOptions options_{.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = true};
   std::unique_ptr<Backend> plain_, wide_;
   Values values_;
 };
 
-TEST_F(CudaWarpgroup, LinearLayersOfEveryShape) {
+// With and without warps that store, and rows that two blocks share.
+struct Way {
+  bool storers, shared_rows;
+};
+
+class CudaWarpgroupLinear : public CudaWarpgroup, public testing::WithParamInterface<Way> {
+ protected:
+  void SetUp() override { make(GetParam().storers, GetParam().shared_rows); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, CudaWarpgroupLinear, testing::Values(Way{false, false}, Way{true, false}, Way{false, true}, Way{true, true}),
+                         [](const auto& of) {
+                           return std::string(of.param.storers ? "storers" : "plain") + (of.param.shared_rows ? "_shared_rows" : "");
+                         });
+
+TEST_P(CudaWarpgroupLinear, LinearLayersOfEveryShape) {
   struct Layer {
     int64_t in, out;
   };
@@ -86,7 +105,7 @@ TEST_F(CudaWarpgroup, LinearLayersOfEveryShape) {
   }
 }
 
-TEST_F(CudaWarpgroup, RowsOfFewAndOfManyAreTheSame) {
+TEST_P(CudaWarpgroupLinear, RowsOfFewAndOfManyAreTheSame) {
   const int64_t in = kEmulated ? 256 : 1024, out = kEmulated ? 272 : 640, rows = 480;
   const auto weight = values_.normal(in * out, 0.1f), bias = values_.normal(out), x = values_.normal(rows * in);
   const LinearPart part{host(weight, {out, in}), host(bias, {out})};
@@ -105,7 +124,7 @@ TEST_F(CudaWarpgroup, RowsOfFewAndOfManyAreTheSame) {
   }
 }
 
-TEST_F(CudaWarpgroup, EveryEpilogue) {
+TEST_P(CudaWarpgroupLinear, EveryEpilogue) {
   const int64_t in = 512, out = 264, rows = 100;
   const auto weight = values_.normal(in * out, 0.1f), bias = values_.normal(out), x = values_.normal(rows * in),
              before = values_.normal(rows * out);
@@ -134,7 +153,7 @@ TEST_F(CudaWarpgroup, EveryEpilogue) {
 
 // What follows a product in its kernel; tiles that are full, halved and not full, heads as wide as a tile and narrower, rows of one tile
 // and of more.
-TEST_F(CudaWarpgroup, ProductsInPairs) {
+TEST_P(CudaWarpgroupLinear, ProductsInPairs) {
   struct Case {
     int64_t in, half, rows;  // of features: gate's or up's
   };
@@ -190,7 +209,7 @@ TEST_F(CudaWarpgroup, ProductsInPairs) {
 }
 
 // Rows that would go in turns, which what follows in pairs cannot: op by op then.
-TEST_F(CudaWarpgroup, RowsInTurnsAreNotInPairs) {
+TEST_P(CudaWarpgroupLinear, RowsInTurnsAreNotInPairs) {
   const int64_t in = 320, heads = 4, dim = 64, out = heads * dim, blocks = 14;
   const auto weight = values_.normal(in * out, 0.1f);
   const LinearPart part{host(weight, {out, in}), {}};
@@ -209,8 +228,7 @@ TEST_F(CudaWarpgroup, RowsInTurnsAreNotInPairs) {
                                f32(b, {rows, dim / 2}, angles), at, q, {keys, values});
       return get(b, q);
     };
-    const auto turns = make_cuda_backend({.name = "cuda", .dtype = "bfloat16", .graphs = false, .warpgroups = true},
-                                         {.product_sums = rows * in * 2, .wide_products = 0});
+    const auto turns = make_cuda_backend(options_, {.product_sums = rows * in * 2, .wide_products = 0});
     EXPECT_EQ(run(*turns), run(*plain_)) << rows << " rows";
   }
 }
@@ -263,7 +281,7 @@ TEST_F(CudaWarpgroup, Convolutions) {
 
 #if ARDIFF_CUDA_EMULATION
 // Weights may come before the launch in front is done, rows may not.
-TEST_F(CudaWarpgroup, RowsWaitForTheLaunchInFront) {
+TEST_P(CudaWarpgroupLinear, RowsWaitForTheLaunchInFront) {
   const int64_t in = 128, out = 320, rows = 40;
   const auto first = values_.normal(in * in, 0.1f), second = values_.normal(in * out, 0.1f), x = values_.normal(rows * in);
   const LinearPart parts[] = {{host(first, {in, in}), {}}, {host(second, {out, in}), {}}};
@@ -288,6 +306,14 @@ TEST_F(CudaWarpgroup, AreSwitchedByTheEnvironment) {
   EXPECT_FALSE(are_on("0"));
   EXPECT_TRUE(are_on(nullptr)) << "on unless they are refused";
   EXPECT_FALSE(are_on("1", "float32"));
+  const std::pair<const char*, const char*> ways[] = {{"ARDIFF_CUDA_STORERS", "storing warps"}, {"ARDIFF_CUDA_SHARED_ROWS", "shared rows"}};
+  for (const auto& [name, library] : ways) {
+    for (const auto& [value, expected] : {std::pair<const char*, bool>{"1", true}, {"0", false}, {nullptr, false}}) {
+      const Environment set(name, value);
+      const auto backend = make_backend({.name = "cuda", .dtype = "bfloat16", .warpgroups = true});
+      EXPECT_EQ(backend->info().libraries.find(library) != std::string::npos, expected) << name;
+    }
+  }
   expect_error([&] { are_on("yes"); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_WGMMA");
 }
 

@@ -58,12 +58,12 @@ __device__ inline void copy_bulk(void* shared, const void* global, uint32_t byte
 #endif
 }
 
-// The same to both blocks of a cluster, at the same places, each of whose `barrier` counts what comes to it.
-__device__ inline void copy_bulk_to_both(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+// The same to some blocks of a cluster, a bit for each, at the same places, each of whose `barrier` counts what comes to it.
+__device__ inline void copy_bulk_to_blocks(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint16_t blocks) {
 #if defined(ARDIFF_WGMMA_CODE)
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;\n" ::"r"(
                    shared_address(shared)),
-               "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(static_cast<uint16_t>(3))
+               "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(blocks)
                : "memory");
 #endif
 }

@@ -29,7 +29,7 @@ void CudaBackend::launch_pairs(const FewRowsTask& task) {
   if (task.product.rows <= kFewRows) {
     launch_few_rows(task, stream_);
   } else {
-    launch_linear_wide(task.product, task.after, wide_multiprocessors_, limits_.product_sums, workspace_, stream_);
+    launch_linear_wide(task.product, task.after, wide_, limits_.product_sums, workspace_, stream_);
   }
 }
 

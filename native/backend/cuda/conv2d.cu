@@ -47,7 +47,7 @@ std::unique_ptr<Conv2d> CudaBackend::prepare_conv2d(const HostTensor& weight, co
   prepared->tap_depth = bf16() ? round_up(in, kProductDepth) : in;
   std::vector<float> plain(static_cast<size_t>(weight.shape.size()));
   read_f32(weight, 0, weight.shape.size(), plain.data());
-  prepared->in_pieces = wide_multiprocessors_ > 0 && takes_pieces(out, prepared->tap_depth);
+  prepared->in_pieces = wide_.multiprocessors > 0 && takes_pieces(out, prepared->tap_depth);
   const auto place = [&](int64_t o, int64_t depth) {
     return static_cast<size_t>(prepared->in_pieces ? piece_place(out, o, depth) : o * taps * prepared->tap_depth + depth);
   };
@@ -118,7 +118,7 @@ void CudaBackend::convolve(const TensorView& x, const Conv2d& w, const TensorVie
   p.y = y.data;
   p.y_stride = w.out_channels;
   p.adds = adds;
-  p.wide_multiprocessors = wide_multiprocessors_;
+  p.wide_multiprocessors = wide_.multiprocessors;
   check(!p.b_in_pieces || takes_wide_product(p), ErrorCode::kInternal, "conv2d: at most ", kWideSide, " x ", kWideSide, " pixels a picture and ",
         kWideRows, " in all, got ", x.shape.text());
   if (bf16()) {

@@ -60,13 +60,16 @@ bool is_set(const char* name, bool otherwise) {
   return value.empty() ? otherwise : value == "1";
 }
 
-bool use_graphs(const BackendOptions& options) { return options.graphs ? *options.graphs : is_set("ARDIFF_CUDA_GRAPHS", true); }
+// As the option says or, where it does not, the environment.
+bool use(const std::optional<bool>& option, const char* name, bool otherwise) { return option ? *option : is_set(name, otherwise); }
+
+bool use_graphs(const BackendOptions& options) { return use(options.graphs, "ARDIFF_CUDA_GRAPHS", true); }
 
 // As graphs. Only where the code that runs has the instructions: an older device's would be wrong.
 bool use_early_launches(const BackendOptions& options) {
   cudaFuncAttributes code{};
   check_cuda(cudaFuncGetAttributes(&code, probe_kernel), "attributes of a kernel");
-  const bool wanted = options.early_launches ? *options.early_launches : is_set("ARDIFF_CUDA_PDL", true);
+  const bool wanted = use(options.early_launches, "ARDIFF_CUDA_PDL", true);
   return wanted && code.ptxVersion >= 90;
 }
 
@@ -77,12 +80,12 @@ bool use_warpgroups(const cudaDeviceProp& device, const BackendOptions& options)
 #else
   const bool possible = false;
 #endif
-  return (options.warpgroups ? *options.warpgroups : is_set("ARDIFF_CUDA_WGMMA", true)) && possible && dtype_of(options) == DType::kBF16;
+  return use(options.warpgroups, "ARDIFF_CUDA_WGMMA", true) && possible && dtype_of(options) == DType::kBF16;
 }
 
 // Bits are others than without it.
 bool use_tiled_attention(const BackendOptions& options) {
-  return (options.tiled_attention ? *options.tiled_attention : is_set("ARDIFF_CUDA_TILED", true)) && dtype_of(options) == DType::kBF16;
+  return use(options.tiled_attention, "ARDIFF_CUDA_TILED", true) && dtype_of(options) == DType::kBF16;
 }
 
 // Where it is found, unless asked otherwise; found or not where it was asked for. float32 has no use for it: own products are plain sums
@@ -112,8 +115,10 @@ CudaBackend::CudaBackend(int device, const BackendOptions& options, const CudaLi
   check_cuda(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device attributes");
   block_shared_bytes_ = static_cast<size_t>(shared_bytes);
   if (use_warpgroups(properties(device), options)) {
-    wide_multiprocessors_ = sm_count_;
+    wide_ = {sm_count_, use(options.storers, "ARDIFF_CUDA_STORERS", false), use(options.shared_rows, "ARDIFF_CUDA_SHARED_ROWS", false)};
     info_.libraries += ", warpgroup products";
+    if (wide_.storers) info_.libraries += ", storing warps";
+    if (wide_.shared_rows) info_.libraries += ", shared rows";
   }
   if (tiled_attention_) info_.libraries += ", tiled attention";
 }

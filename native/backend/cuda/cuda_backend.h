@@ -116,7 +116,7 @@ class CudaBackend final : public Backend {
 
   int sm_count_ = 0;
   size_t block_shared_bytes_ = 0;  // the most that a block may have
-  int wide_multiprocessors_ = 0;  // sm_count_ where kernels of warpgroup products are taken, else 0
+  cuda::WideDevice wide_;         // kernels of warpgroup products
   bool tiled_attention_;  // tiled contexts by attention_tiled.cu
   CudaLimits limits_;
   std::unique_ptr<cuda::CublasLt> cublas_lt_;  // where it was asked for

@@ -109,14 +109,14 @@ void CudaBackend::dense_attention(const TensorView& q, const TensorView& k, cons
 
     for (int64_t begin = 0; begin < tokens; begin += slice) {
       const int64_t rows = std::min(slice, tokens - begin);
-      Product score = matrix_product(packed_q + begin * depth, rows, packed_k, tokens, depth, wide_multiprocessors_);
+      Product score = matrix_product(packed_q + begin * depth, rows, packed_k, tokens, depth, wide_.multiprocessors);
       score.y = scores;
       score.y_stride = tokens;
       multiply<T>(score, stream_);
       check_launch("dense_attention");
       softmax_rows<<<static_cast<unsigned>(rows), kThreads, 0, stream_>>>(scores, tokens, scale, keys, weights);
       check_launch("dense_attention");
-      Product mix = matrix_product(weights, rows, packed_v, width, keys, wide_multiprocessors_);
+      Product mix = matrix_product(weights, rows, packed_v, width, keys, wide_.multiprocessors);
       mix.y = out.data + static_cast<size_t>(begin * out.row_stride) * dtype_size(out.dtype);
       mix.y_stride = out.row_stride;
       mix.y_bf16 = out.dtype == DType::kBF16;

@@ -1,11 +1,22 @@
 // Launches of kernels that wait for their predecessor by themselves (dependent_launch.cuh), and of clusters.
 #pragma once
 
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
+
 #include "backend/cuda/dependent_launch.cuh"
 #include "backend/cuda/device.h"
 #include "backend/cuda/memory.h"
 
 namespace ardiff::cuda {
+
+inline void set_cluster(cudaLaunchAttribute& attribute, unsigned blocks) {
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = blocks;
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+}
 
 struct LaunchShape {
   dim3 grid;
@@ -14,6 +25,27 @@ struct LaunchShape {
   bool early = true;     // may begin before its predecessor's end
   unsigned cluster = 1;  // blocks of one
 };
+
+// How many clusters of a kernel the device holds at once: fewer than its multiprocessors have room for where these lie in groups that are
+// not whole clusters. Asked once for a kernel and number of multiprocessors; at least one.
+template <typename... Parameters>
+int clusters_at_once(void (*kernel)(Parameters...), const LaunchShape& shape, int multiprocessors) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, int> known;
+  const std::lock_guard lock(mutex);
+  int& clusters = known[{reinterpret_cast<const void*>(kernel), multiprocessors}];
+  if (clusters != 0) return clusters;
+  cudaLaunchAttribute attribute{};
+  cudaLaunchConfig_t config{};
+  set_cluster(attribute, shape.cluster);
+  config.gridDim = static_cast<unsigned>(multiprocessors) / shape.cluster * shape.cluster;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  check_cuda(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "clusters of a kernel");
+  return clusters = std::max(clusters, 1);
+}
 
 // kernel<<<...>>>(arguments...) of that shape, which the caller checks (check_launch).
 template <typename... Parameters, typename... Arguments>
@@ -24,12 +56,7 @@ void launch_shaped(cudaStream_t stream, const LaunchShape& shape, void (*kernel)
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
-  if (shape.cluster > 1) {
-    attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count].val.clusterDim.x = shape.cluster;
-    attributes[count].val.clusterDim.y = attributes[count].val.clusterDim.z = 1;
-    ++count;
-  }
+  if (shape.cluster > 1) set_cluster(attributes[count++], shape.cluster);
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;

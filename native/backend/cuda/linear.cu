@@ -135,7 +135,7 @@ void CudaBackend::set_bf16_input(LinearTask& task, const TensorView& x, int64_t 
 }
 
 bool CudaBackend::takes_wide(int64_t rows, const CudaLinear& layer) const {
-  return wide_multiprocessors_ > 0 && layer.algorithms == nullptr && rows > kFewRows &&
+  return wide_.multiprocessors > 0 && layer.algorithms == nullptr && rows > kFewRows &&
          wide_pays(rows, layer.depth, layer.out_features, limits_.wide_products);
 }
 
@@ -156,7 +156,7 @@ void CudaBackend::linear(const TensorView& x, const Linear& w, const TensorView&
   } else if (x.rows() <= kFewRows) {
     launch_linear_few(task, stream_);
   } else if (takes_wide(x.rows(), layer)) {
-    launch_linear_wide(task, {}, wide_multiprocessors_, limits_.product_sums, workspace_, stream_);
+    launch_linear_wide(task, {}, wide_, limits_.product_sums, workspace_, stream_);
   } else {
     launch_linear_many(task, sm_count_, limits_.product_sums, workspace_, stream_);
   }

@@ -5,6 +5,7 @@
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/linear.cuh"
 #include "backend/cuda/rotation.cuh"
+#include "backend/cuda/wide_rows.h"
 
 namespace ardiff::cuda {
 
@@ -31,7 +32,7 @@ __device__ inline void finish_pair(const LinearTask& t, const ProductAfter& afte
 
 // More than kFewRows rows on compute capability 9.0a (linear_wide.cu), x and weights as for launch_linear_many. At most row_bytes of rows
 // at once (and those of a tile at least) in `workspace`; in pairs, all of them.
-void launch_linear_wide(const LinearTask& t, const ProductAfter& after, int multiprocessors, int64_t row_bytes, class Workspace& workspace,
-                        const class Stream& stream);
+void launch_linear_wide(const LinearTask& t, const ProductAfter& after, const WideDevice& device, int64_t row_bytes,
+                        class Workspace& workspace, const class Stream& stream);
 
 }  // namespace ardiff::cuda

@@ -45,6 +45,7 @@ struct Tiles {
   int columns, count;  // tiles beside each other, and all
 };
 
+constexpr uint16_t kBothBlocks = 3;
 template <bool kPieces>
 struct Cluster {
   static constexpr int kBlocks = kPieces ? 2 : 1;
@@ -117,8 +118,8 @@ __device__ void load_tiles(const Product& p, const Tiles& tiles, uint4* stages, 
         if (kInPieces && thread == 0) {
           arrive_expecting(full, static_cast<uint32_t>(there) * kWideDepth * sizeof(bf16));
           if (own > 0)
-            copy_bulk_to_both(stage + (T::kRows + own_first) * kPieces, pieces, static_cast<uint32_t>(own) * kWideDepth * sizeof(bf16),
-                              full);
+            copy_bulk_to_blocks(stage + (T::kRows + own_first) * kPieces, pieces, static_cast<uint32_t>(own) * kWideDepth * sizeof(bf16),
+                                full, kBothBlocks);
           pieces += static_cast<int64_t>(p.columns) * kWideDepth;
         }
         uint4* const to = stage + place;

@@ -12,6 +12,12 @@ namespace ardiff::cuda {
 // 2 t + 8, 2 t + 9 (part 1) of product h are numbers 8 t + 4 h + {0, 1} and 8 t + 4 h + {2, 3} of the step.
 constexpr int kMostTileRows = 160;  // twice as many sums in registers as rows / 2: those of the slice and those of all before
 
+struct WideDevice {
+  int multiprocessors = 0;   // 0: these kernels are not taken
+  bool storers = false;      // warps of their own store, while those that multiply go on with the next tile
+  bool shared_rows = false;  // with tiles of 128 or 160 rows, clusters of four blocks, two of which get the same rows by one copy
+};
+
 // Whether these kernels are the faster ones: measured on an H100, from some 1.3 G multiply-adds on (64 rows of 5120 x 5120: 1.06 times, of
 // 4096 x 4096: 0.89; 256 rows of 1536 x 1536: 0.78, 1024 rows: 1.5), and of many rows of small layers (of 512 x 512, 2048 rows: 1.6, 4096
 // rows: 2.1). Bits are the same either way.

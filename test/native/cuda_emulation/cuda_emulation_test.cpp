@@ -10,7 +10,7 @@ namespace emulation {
 namespace {
 
 using ardiff::cuda::address_in_block, ardiff::cuda::arrive, ardiff::cuda::arrive_expecting, ardiff::cuda::arrive_in_block,
-    ardiff::cuda::copy_bulk, ardiff::cuda::copy_bulk_to_both, ardiff::cuda::init_barrier, ardiff::cuda::send_to_block,
+    ardiff::cuda::copy_bulk, ardiff::cuda::copy_bulk_to_blocks, ardiff::cuda::init_barrier, ardiff::cuda::send_to_block,
     ardiff::cuda::wait_phase;
 
 // One number on the emulated device, written by one launch and used by the next.
@@ -110,7 +110,7 @@ TEST(EmulatedCluster, CopiesAreThereAfterTheirPhaseAndNotBefore) {
     alignas(16) static float4 global = kNumber;
     if (threadIdx.x == 0) {
       arrive_expecting(&shared().barrier, sizeof global);
-      if (block_of_cluster() == 1) copy_bulk_to_both(&shared().number, &global, sizeof global, &shared().barrier);
+      if (block_of_cluster() == 1) copy_bulk_to_blocks(&shared().number, &global, sizeof global, &shared().barrier, 3);
       early += shared().number.x == 1.0f ? 1 : 0;
     }
     wait_phase(&shared().barrier, 0);

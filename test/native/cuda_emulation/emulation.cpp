@@ -42,7 +42,6 @@ namespace {
 constexpr size_t kWarp = 32;
 constexpr size_t kStackBytes = size_t{64} << 10;
 constexpr size_t kSavedRegisters = 6;
-constexpr size_t kMostThreads = 1024;
 constexpr unsigned kMostBlocksYZ = 65535;
 
 enum class State { kReady, kAtWarp, kAtSome, kAtBlock, kAtCluster, kAtPredecessor, kUntil, kDone };
@@ -291,7 +290,7 @@ void run(const Shape& shape, const std::function<void()>& body) {
   blockIdx = {0, 0, 0};
   block_threads = size_t{block.x} * block.y * block.z;
   const size_t threads = block_threads * shape.cluster;
-  if (threads == 0 || threads > kMostThreads) stop("a block or cluster too large or empty");
+  if (threads == 0 || block_threads > kMostBlockThreads || shape.cluster > kMostCluster) stop("a block or cluster too large or empty");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > kMostBlocksYZ || grid.z > kMostBlocksYZ) stop("a grid too large or empty");
   if (grid.x % shape.cluster != 0) stop("a grid that is not of whole clusters");
   if (shape.cluster > 1 && block_threads % kWarp != 0) stop("a cluster of blocks that are not of whole warps");

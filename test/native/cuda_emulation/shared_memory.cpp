@@ -24,6 +24,7 @@ struct Window {
 std::vector<Window> windows;
 std::vector<Declared> declared;
 size_t used;  // by dynamic memory and what is declared
+unsigned blocks_of_cluster;
 
 }  // namespace
 
@@ -32,6 +33,7 @@ void begin_shared(unsigned blocks, size_t dynamic_bytes) {
   windows.resize(std::max<size_t>(windows.size(), blocks));
   for (Window& window : windows) window.bytes.resize(kMostBytes + kAlignment);
   declared.clear();
+  blocks_of_cluster = blocks;
   used = dynamic_bytes;
 }
 
@@ -61,6 +63,7 @@ uint32_t shared_offset(const void* shared) {
 }
 
 std::byte* shared_at(unsigned block, uint32_t offset, size_t bytes) {
+  if (block >= blocks_of_cluster) stop("a block that the cluster does not have");
   if (offset + bytes > used) stop("shared memory that the kernel does not have");
   if (has_ended(block)) stop("the shared memory of a block that has ended");
   return windows[block].begin() + offset;

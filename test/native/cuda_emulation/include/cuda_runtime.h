@@ -103,6 +103,11 @@ struct cudaLaunchConfig_t {
   cudaLaunchAttribute* attrs;
   unsigned numAttrs;
 };
+// As many as the multiprocessors have room for, one block each.
+template <typename Kernel>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel*, const cudaLaunchConfig_t* config) {
+  return *clusters = 4 / static_cast<int>(config->attrs->val.clusterDim.x), cudaSuccess;
+}
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
   emulation::Shape shape{false, 1, config->gridDim, config->blockDim, config->dynamicSmemBytes};

@@ -60,6 +60,8 @@ struct Shape {
 void run(const Shape& shape, const std::function<void()>& body);
 uint64_t launch_number();  // of the launch that runs
 
+constexpr unsigned kMostBlockThreads = 1024, kMostCluster = 8, kMostThreads = kMostBlockThreads * kMostCluster;
+
 // Of the running fiber: its number in the cluster, its lane, its block in the cluster; the value that a lane brings.
 int thread();
 inline int lane() { return thread() % 32; }

@@ -24,7 +24,7 @@ struct PendingCopies {
 
 // Of the running thread; what an earlier block left is dropped.
 inline PendingCopies& pending_copies() {
-  static PendingCopies of_threads[1024];
+  static PendingCopies of_threads[emulation::kMostThreads];
   PendingCopies& own = of_threads[emulation::thread()];
   if (own.launch != emulation::launch_number() || own.block.x != blockIdx.x || own.block.y != blockIdx.y || own.block.z != blockIdx.z) {
     own = {emulation::launch_number(), blockIdx, {}, {}};

@@ -79,8 +79,10 @@ inline void copy_bulk_to(unsigned block, uint32_t to, const void* global, uint32
 inline void copy_bulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
   copy_bulk_to(emulation::block_of_cluster(), shared_address(shared), global, bytes, shared_address(barrier));
 }
-inline void copy_bulk_to_both(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
-  for (const unsigned block : {0u, 1u}) copy_bulk_to(block, shared_address(shared), global, bytes, shared_address(barrier));
+inline void copy_bulk_to_blocks(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint16_t blocks) {
+  for (unsigned block = 0; block < 16; ++block) {
+    if ((blocks >> block & 1) != 0) copy_bulk_to(block, shared_address(shared), global, bytes, shared_address(barrier));
+  }
 }
 
 inline void arrive_when_copied(uint64_t* barrier) {

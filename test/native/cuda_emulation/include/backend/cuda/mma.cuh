@@ -39,7 +39,7 @@ inline void load_b_fragments(const __nv_bfloat16* tile, int stride, int lane, ui
 struct Operands {
   uint32_t a[32][4], b[32][2];
 };
-inline Operands operands_of_warps[32];
+inline Operands operands_of_warps[emulation::kMostThreads / 32];
 
 inline float half_of(uint32_t word, int half) { return std::bit_cast<float>(half != 0 ? word & 0xffff0000u : word << 16); }
 

@@ -55,7 +55,7 @@ struct AskedProducts {
 };
 
 inline AskedProducts& products_of(int thread) {
-  static AskedProducts of_threads[1024];
+  static AskedProducts of_threads[emulation::kMostThreads];
   return of_threads[thread];
 }
 inline AskedProducts& own_products() {
