@@ -14,10 +14,10 @@ import { bootstrapDistance, fitGaussian, frechetDistance } from '../quality/frec
 import { readQualityPack, type QualityPack } from '../quality/pack.js';
 import { seededIntegers } from '../quality/random.js';
 
-const USAGE = `Usage: npm run quality -- [--fd N] [--timesteps N] [--guidance-scale X] [--save DIR]
+const USAGE = `Usage: npm run quality -- [--concepts N] [--fd N] [--timesteps N] [--guidance-scale X] [--save DIR]
        [server flags: --model, --device, --backend, --dtype, --threads, --max-batch]
-Draws the 200 concepts of the model's quality pack and prints their adherence; with --fd N also the FD of the
-first N of its prompts (the published figure takes all 2000). --save keeps the pictures as DIR/{adherence,fd}/<i>.png.`;
+Draws the 200 concepts of the model's quality pack, or the first N of them, and prints their adherence; with --fd N also the FD
+of the first N of its prompts (the published figures take all 200 and 2000). --save keeps the pictures as DIR/{adherence,fd}/<i>.png.`;
 
 /** The figures of docs/contract.md, Quality, drawn by the engine. */
 async function main(argv: string[]): Promise<void> {
@@ -35,14 +35,15 @@ async function main(argv: string[]): Promise<void> {
   engine.close();
 }
 
-async function printAdherence(drawer: Drawer, pack: QualityPack, { options, save }: OwnFlags): Promise<void> {
+async function printAdherence(drawer: Drawer, pack: QualityPack, { options, save, concepts }: OwnFlags): Promise<void> {
   const { served } = drawer;
-  const pictures = await drawPrompts(drawer, pack.concepts, options, progress('adherence', pack.concepts.length));
+  const chosen = pack.concepts.slice(0, concepts);
+  const pictures = await drawPrompts(drawer, chosen, options, progress('adherence', chosen.length));
   await savePictures(save, 'adherence', pictures);
-  const hits = adherence(pack, pictures);
+  const hits = adherence({ ...pack, concepts: chosen }, pictures);
   const share = (wanted: (prompt: string) => boolean): string => {
-    const chosen = hits.filter((_, i) => wanted(pack.concepts[i]!.prompt));
-    return (chosen.filter(Boolean).length / chosen.length).toFixed(3);
+    const of = hits.filter((_, i) => wanted(chosen[i]!.prompt));
+    return (of.filter(Boolean).length / of.length).toFixed(3);
   };
   const bare = share((prompt) => !prompt.includes('style'));
   const styled = share((prompt) => prompt.includes('style'));
@@ -79,6 +80,8 @@ function progress(what: string, total: number): (done: number) => void {
 }
 
 interface OwnFlags {
+  /** Of the pack's, for adherence. */
+  concepts: number;
   /** Pictures for FD; 0: none. */
   fd: number;
   options: DrawOptions;
@@ -87,7 +90,7 @@ interface OwnFlags {
 
 /** Our own flags apart from the server's, which mean what they mean there. */
 function splitFlags(argv: string[]): { own: OwnFlags; rest: string[] } {
-  const names = ['fd', 'timesteps', 'guidance-scale', 'save'];
+  const names = ['concepts', 'fd', 'timesteps', 'guidance-scale', 'save'];
   const isOwn = (arg: string): boolean => names.some((name) => arg === `--${name}` || arg.startsWith(`--${name}=`));
   const own: string[] = [];
   const rest: string[] = [];
@@ -97,9 +100,10 @@ function splitFlags(argv: string[]): { own: OwnFlags; rest: string[] } {
     if (!argv[i]!.includes('=') && argv[i + 1] !== undefined) target.push(argv[(i += 1)]!);
   }
   const text = { type: 'string' as const };
-  const { values } = parseArgs({ args: own, options: { fd: text, timesteps: text, 'guidance-scale': text, save: text } });
+  const { values } = parseArgs({ args: own, options: { concepts: text, fd: text, timesteps: text, 'guidance-scale': text, save: text } });
   return {
     own: {
+      concepts: Number(values.concepts ?? Infinity),
       fd: Number(values.fd ?? 0),
       save: values.save ?? null,
       options: {

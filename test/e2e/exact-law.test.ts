@@ -7,7 +7,7 @@ import { isAddonBuilt } from '../support/server-process.js';
  * Exact speculation draws by the law of the model's own sampler, on the bundled model: few pictures here, 2,000 in test/long.
  * A fixed γ, because the adaptive rule may rightly never draft on a small model.
  */
-const PICTURES = 128;
+const PICTURES = 64;
 /** Hundreds of pictures, on machines that do other things too. */
 const TIMEOUT_MS = 300_000;
 const SETTINGS = { drafting: 'sequential', maxDraftTokens: 3, ...UNMEASURED } as const;
