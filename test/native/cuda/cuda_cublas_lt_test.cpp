@@ -1,29 +1,25 @@
 // Layers of whole pictures by cuBLASLt: how it is asked for and what is said where that cannot be, which algorithm is taken, every
 // epilogue, the same bits in every batch, graphs, errors. On a device with the library that is there; in emulation with
 // cuda_emulation/fake_cublas_lt.cpp, which can also misbehave.
+#include <dlfcn.h>
+
 #include <cstdlib>
 #include <list>
 #include <optional>
 
+#include "backend/cuda/make_cuda_backend.h"
 #include "engine/engine.h"
 #include "expect_error.h"
-#include "support/golden_dir.h"
 #include "support/cuda_device.h"
 #include "support/environment.h"
+#include "support/golden_dir.h"
 #include "support/op_fixture.h"
-#if ARDIFF_WITH_CUDA
-#include <dlfcn.h>
-
-#include "backend/cuda/make_cuda_backend.h"
-#endif
 #if ARDIFF_CUDA_EMULATION
 #include "emulated_memory.h"
 #endif
 
 namespace ardiff::test {
 namespace {
-
-#if ARDIFF_WITH_CUDA
 
 #if ARDIFF_CUDA_EMULATION
 const std::string kLibrary = ARDIFF_FAKE_CUBLAS_LT;
@@ -411,12 +407,6 @@ TEST_F(CudaCublasLt, WeightsTakeWhatTheyArePricedAt) {
 }
 
 #endif  // ARDIFF_CUDA_EMULATION
-
-#else
-
-TEST(CudaCublasLt, IsNotPartOfThisBuild) { EXPECT_THROW(make_backend({.name = "cuda", .dtype = "auto", .cublas_lt = "1"}), Error); }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::test

@@ -17,8 +17,6 @@
 namespace ardiff::test {
 namespace {
 
-#if ARDIFF_WITH_CUDA
-
 struct Settings {
   const char* dtype;
   bool graphs;
@@ -164,12 +162,6 @@ TEST(CudaDependentLaunches, AreSwitchedByTheEnvironment) {
   EXPECT_EQ(are_on(nullptr), possible) << "on unless they are refused";
   expect_error([&] { are_on("yes"); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_PDL");
 }
-
-#else
-
-TEST(CudaDependentLaunch, IsNotPartOfThisBuild) { EXPECT_TRUE(cuda_devices().version.empty()); }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::test

@@ -4,22 +4,17 @@
 
 #include <cstring>
 
+#include "backend/cuda/make_cuda_backend.h"
 #include "expect_error.h"
 #include "support/cuda_device.h"
 #include "support/environment.h"
 #include "support/op_fixture.h"
-
-#if ARDIFF_WITH_CUDA
-#include "backend/cuda/make_cuda_backend.h"
-#endif
 #if ARDIFF_CUDA_EMULATION
 #include "emulated_dependencies.h"
 #endif
 
 namespace ardiff::test {
 namespace {
-
-#if ARDIFF_WITH_CUDA
 
 // In emulation, which has 4 multiprocessors, the same cases are reached by less.
 #if ARDIFF_CUDA_EMULATION
@@ -328,8 +323,6 @@ TEST_F(CudaWarpgroup, AttentionOverPixels) {
     });
   }
 }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::test

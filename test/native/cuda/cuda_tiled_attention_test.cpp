@@ -15,8 +15,6 @@
 namespace ardiff::test {
 namespace {
 
-#if ARDIFF_WITH_CUDA
-
 struct Heads {
   int64_t heads, kv_heads, head_dim, block_tokens;
 };
@@ -228,12 +226,6 @@ TEST(CudaTiledAttentions, AreSwitchedByTheEnvironment) {
   EXPECT_TRUE(are_on(nullptr)) << "on unless it is refused";
   expect_error([&] { are_on("yes"); }, ErrorCode::kInvalidArgument, "ARDIFF_CUDA_TILED");
 }
-
-#else
-
-TEST(CudaTiledAttention, IsNotPartOfThisBuild) { EXPECT_THROW(make_backend({"cuda", "auto", 0}), Error); }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::test

@@ -16,8 +16,6 @@
 namespace ardiff::test {
 namespace {
 
-#if ARDIFF_WITH_CUDA
-
 constexpr int64_t kHidden = 64, kHeadDim = 128, kInner = 13824, kModelLayers = 48;
 constexpr int64_t kHeadWidth = 1536, kHeadInner = 32, kTokenSize = 64, kModelBlocks = 12;
 constexpr int64_t kBlockTokens = 16;
@@ -139,12 +137,6 @@ TEST_F(CudaLaunches, OfATimestepOfTheFlowHead) {
                 whole(one.together, two.together));
   }
 }
-
-#else
-
-TEST(CudaLaunches, AreNotPartOfThisBuild) { EXPECT_EQ(make_backend({"reference", "float32", 1})->stretch_counts().last_ops, 0); }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::test

@@ -6,8 +6,6 @@
 namespace ardiff::testing_support {
 namespace {
 
-#if ARDIFF_WITH_CUDA
-
 class CudaGraphEngine : public testing::TestWithParam<const char*> {
  protected:
   // Without graphs, with them; empty where there is no device, and the test is over.
@@ -50,12 +48,6 @@ TEST_P(CudaGraphEngine, SameBytesOfAClassModel) {
   }
   EXPECT_GT(both[1]->stretch_counts().replayed, both[1]->stretch_counts().recorded);
 }
-
-#else
-
-TEST(CudaGraphEngine, IsNotPartOfThisBuild) { EXPECT_THROW(make_backend({"cuda", "auto", 0}), Error); }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::testing_support

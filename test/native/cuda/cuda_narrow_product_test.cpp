@@ -12,8 +12,6 @@
 namespace ardiff::test {
 namespace {
 
-#if ARDIFF_WITH_CUDA
-
 struct Picture {
   int64_t images, height, width, in, out;
 };
@@ -99,12 +97,6 @@ TEST_F(CudaNarrowProduct, AnImageHasTheSameBitsAlone) {
     expect_same(alone, {together.begin() + i * out, together.begin() + (i + 1) * out}, "image " + std::to_string(i));
   }
 }
-
-#else
-
-TEST(CudaNarrowProduct, IsNotPartOfThisBuild) { EXPECT_THROW(make_backend({"cuda", "auto", 0}), Error); }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::test

@@ -1,14 +1,10 @@
 // Rows that take turns because their partial sums are more than the cuda backend keeps at once: the same bytes as all at once.
+#include "backend/cuda/make_cuda_backend.h"
 #include "support/cuda_device.h"
 #include "support/op_fixture.h"
-#if ARDIFF_WITH_CUDA
-#include "backend/cuda/make_cuda_backend.h"
-#endif
 
 namespace ardiff::test {
 namespace {
-
-#if ARDIFF_WITH_CUDA
 
 class CudaTurns : public testing::TestWithParam<const char*> {
  protected:
@@ -69,12 +65,6 @@ TEST_P(CudaTurns, Attention) {
   const int64_t row = heads * 3 * (width * 4 + 8);
   for (const int64_t limit : {int64_t{1}, row, 2 * row, 5 * row}) EXPECT_EQ(run(*in_turns({.attention_sums = limit})), expected) << limit << " bytes at once";
 }
-
-#else
-
-TEST(CudaTurns, AreNotPartOfThisBuild) { EXPECT_THROW(make_backend({"cuda", "auto", 0}), Error); }
-
-#endif
 
 }  // namespace
 }  // namespace ardiff::test
