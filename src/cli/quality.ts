@@ -12,6 +12,7 @@ import { drawPrompts, type Drawer, type DrawOptions } from '../quality/draw.js';
 import { FeatureNetwork, weight } from '../quality/features.js';
 import { bootstrapDistance, fitGaussian, frechetDistance } from '../quality/frechet.js';
 import { readQualityPack, type QualityPack } from '../quality/pack.js';
+import { integer, UsageError } from './flags.js';
 import { seededIntegers } from '../quality/random.js';
 
 const USAGE = `Usage: npm run quality -- [--concepts N] [--fd N] [--timesteps N] [--guidance-scale X] [--save DIR]
@@ -103,8 +104,8 @@ function splitFlags(argv: string[]): { own: OwnFlags; rest: string[] } {
   const { values } = parseArgs({ args: own, options: { concepts: text, fd: text, timesteps: text, 'guidance-scale': text, save: text } });
   return {
     own: {
-      concepts: Number(values.concepts ?? Infinity),
-      fd: Number(values.fd ?? 0),
+      concepts: count('concepts', values.concepts, Infinity),
+      fd: count('fd', values.fd, 0),
       save: values.save ?? null,
       options: {
         ...(values.timesteps === undefined ? {} : { num_inference_steps: Number(values.timesteps) }),
@@ -113,6 +114,15 @@ function splitFlags(argv: string[]): { own: OwnFlags; rest: string[] } {
     },
     rest,
   };
+}
+
+function count(flag: string, value: string | undefined, otherwise: number): number {
+  if (value === undefined) return otherwise;
+  try {
+    return integer('', [1]).parse(value);
+  } catch (error) {
+    throw new UsageError(`--${flag}: ${describeError(error)}, got ${value}`);
+  }
 }
 
 try {

@@ -31,8 +31,8 @@ struct Shape {
   static constexpr int kStepBytes = kRows * kStepDepth * 2;  // of rows
   static constexpr int kStageBytes = kStageWeights + kStageSteps * kStepBytes;
   static constexpr int kShareBytes = kShare * kMultiplying * 4;
-  static constexpr int kExchangeBytes =
-      (kStorers ? 2 : 1) * kShareBytes;  // what comes from the other block; beside it, own sums for storers
+  // What comes from the other block; behind it, own sums for storers.
+  static constexpr int kExchangeBytes = (kStorers ? 2 : 1) * kShareBytes;
   static constexpr int kStages = (kMostShared - kExchangeBytes - 1024) / kStageBytes;
   static constexpr int kSharedBytes = kStages * kStageBytes + kExchangeBytes;
 
