@@ -12,7 +12,7 @@
 namespace ardiff {
 namespace {
 
-constexpr size_t kAlignment = 64;
+constexpr size_t kCacheLine = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 
 // The machine's, or what of it the process's control group allows: beyond that the kernel ends the process.
@@ -31,7 +31,7 @@ Storage allocate_host(size_t bytes) {
   check(bytes <= memory_limit(), ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes, the process may have ", memory_limit());
   // From 4 MiB on whole huge pages: streaming weights otherwise spends its time in the page tables.
   const bool huge = bytes >= 2 * kHugePage;
-  const size_t alignment = huge ? kHugePage : kAlignment;
+  const size_t alignment = huge ? kHugePage : kCacheLine;
   const size_t size = (bytes + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, size == 0 ? alignment : size);
   check(memory != nullptr, ErrorCode::kOutOfMemory, "out of memory: ", bytes, " bytes");

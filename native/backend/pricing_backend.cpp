@@ -10,10 +10,10 @@ namespace ardiff {
 namespace {
 
 // Devices hand out memory in pages: large pieces take whole ones, small ones share.
-constexpr size_t kPage = size_t{2} << 20, kSmall = size_t{1} << 20, kAlignment = 256;
+constexpr size_t kPage = size_t{2} << 20, kSmall = size_t{1} << 20, kSmallUnit = 256;
 
 int64_t charged(size_t bytes) {
-  const size_t unit = bytes >= kSmall ? kPage : kAlignment;
+  const size_t unit = bytes >= kSmall ? kPage : kSmallUnit;
   return static_cast<int64_t>((std::max<size_t>(bytes, 1) + unit - 1) / unit * unit);
 }
 

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
+#include "engine/noise_purpose.h"
+
 namespace ardiff {
 
 namespace {
-
-constexpr uint32_t kPurposeInitialNoise = 0;
-constexpr uint32_t kPurposeTimestepNoise = 1;
 
 // A released model's table takes 40 MB a setting.
 constexpr size_t kKeepUnusedTimes = 4;

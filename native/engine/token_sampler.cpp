@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/noise_purpose.h"
+
 namespace ardiff {
 
 namespace {
@@ -9,9 +11,6 @@ namespace {
 // Modulations are computed for several timesteps at once, about this many rows: enough to read the adaLN weights
 // rarely, few enough for the result to stay in cache. Results do not depend on it (ops.h, same bytes).
 constexpr int64_t kModulationRows = 64;
-
-constexpr uint32_t kPurposeInitialNoise = 0;
-constexpr uint32_t kPurposeTimestepNoise = 1;
 
 bool is_cancelled(const Sequence& sequence) { return sequence.cancelled->load(std::memory_order_relaxed); }
 

@@ -1,12 +1,8 @@
 #include "model/class_transformer.h"
 
+#include "model/released_constants.h"
+
 namespace ardiff {
-
-namespace {
-
-constexpr float kNormEps = 1e-6f;
-
-}  // namespace
 
 void add_gelu_mlp(Backend& backend, const MlpWeights& mlp, const TensorView& u, const TensorView& x, const Epilogue& add, Scratch& scratch) {
   const Scratch::Frame frame(scratch);

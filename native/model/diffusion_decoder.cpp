@@ -3,14 +3,9 @@
 #include <algorithm>
 
 #include "model/class_transformer.h"
+#include "model/released_constants.h"
 
 namespace ardiff {
-
-namespace {
-
-constexpr float kNormEps = 1e-6f;
-
-}  // namespace
 
 void DiffusionDecoder::embed_times(std::span<const float> times, std::span<const float> ends, const TensorView& modulation, Scratch& scratch) const {
   const Scratch::Frame frame(scratch);

@@ -1,12 +1,8 @@
 #include "model/flow_head.h"
 
+#include "model/released_constants.h"
+
 namespace ardiff {
-
-namespace {
-
-constexpr float kNormEps = 1e-6f;
-
-}  // namespace
 
 void FlowHead::embed_times(std::span<const float> t, std::span<const float> r, const TensorView& tau, Scratch& scratch) const {
   const auto n = static_cast<int64_t>(t.size());

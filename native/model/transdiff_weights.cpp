@@ -1,12 +1,12 @@
 #include "model/transdiff_weights.h"
 
 #include "backend/host_memory.h"
+#include "model/released_constants.h"
 
 namespace ardiff {
 
 namespace {
 
-constexpr int64_t kTimeFeatures = 256;
 constexpr const char* kDecoder = "diffdecoder.net.";
 
 class Loader {

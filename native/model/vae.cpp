@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "model/released_constants.h"
 #include "model/vae_names.h"
 
 namespace ardiff {
@@ -9,7 +10,6 @@ namespace ardiff {
 namespace {
 
 constexpr int64_t kGroups = 32;
-constexpr float kNormEps = 1e-6f;
 
 TensorView pixels_as_rows(const TensorView& x) { return x.reshape({x.shape[1] * x.shape[2], x.shape[3]}); }
 

@@ -2,11 +2,11 @@
 
 #include <cstring>
 
+#include "model/released_constants.h"
+
 namespace ardiff {
 
 namespace {
-
-constexpr int64_t kTimeFeatures = 256;  // width of the sinusoidal timestep features in every released head
 
 // weight (+ bias where the checkpoint has one: its presence is decided by the tensor, not by config flags).
 LinearPart part(const Checkpoint& checkpoint, const std::string& name, int64_t in, int64_t out) {

@@ -75,8 +75,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{"nextstep-tiny", {.kv_blocks = 64, .max_step_tokens = 128, .rehearsal = {4, 4, 4, 6}}},
                     Case{"transdiff-mrar", {.kv_blocks = 1, .max_step_tokens = 4096, .vae = "", .rehearsal = {2, 1, 1, 10}, .kv_pictures = 4}},
                     Case{"transdiff-one-pass", {.kv_blocks = 1, .max_step_tokens = 4096, .vae = "", .rehearsal = {2, 1, 1, 3}, .kv_pictures = 4}}),
-    [](const testing::TestParamInfo<Case>& info) {
-      std::string name = info.param.folder;
+    [](const testing::TestParamInfo<Case>& tested) {
+      std::string name = tested.param.folder;
       std::replace(name.begin(), name.end(), '-', '_');
       return name;
     });

@@ -65,12 +65,12 @@ TEST_P(OpChecks, WrongArguments) {
   const DraftedPaths paths{zeros({6, 4}), zeros({6, 4}), zeros({6, 4}), zeros({6, 4}), {}};
   const DraftedSequences drafted{zeros({2, DraftedSequences::kWords}, DType::kI32), zeros({2}, DType::kF64), zeros({3}, DType::kI32), zeros({5, 4})};
   const Verdicts verdicts{zeros({2, 2}, DType::kI32), zeros({3}, DType::kF64), zeros({7, 4})};
-  const auto refuses = [&](const std::string& part, const auto& change) {
+  const auto refuses = [&](const std::string& what, const auto& change) {
     DraftedPaths p = paths;
     DraftedSequences s = drafted;
     Verdicts v = verdicts;
     change(p, s, v);
-    expect_refused(internal, "verify_drafts: " + part, [&] { b.verify_drafts(p, s, v); });
+    expect_refused(internal, "verify_drafts: " + what, [&] { b.verify_drafts(p, s, v); });
   };
   refuses("expected draft_velocity [6, 4], got [5, 4]", [&](auto& p, auto&, auto&) { p.draft_velocity = zeros({5, 4}); });
   refuses("expected noise [6, 4], got [6, 3]", [&](auto& p, auto&, auto&) { p.noise = zeros({6, 3}); });

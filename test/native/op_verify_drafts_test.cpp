@@ -167,7 +167,6 @@ TEST_P(VerifyDrafts, DownloadsOfOneWaitBringEveryPart) {
 // ---- the target's law ----
 
 constexpr int64_t kSteps = 16;
-constexpr double kLast = 0.05;
 
 struct Outcome {
   std::vector<Point> ends;
@@ -221,19 +220,6 @@ std::vector<Point> drawn_by_the_target(int64_t count, uint64_t seed) {
   return out;
 }
 
-double two_sample_p(const std::vector<Point>& a, const std::vector<Point>& b) {
-  std::vector<double> p;
-  for (const Point& w : {Point{1, 0}, {0, 1}, {1, 1}, {1, -1}}) {
-    const auto project = [&w](const std::vector<Point>& points) {
-      std::vector<double> out;
-      for (const Point& x : points) out.push_back(w[0] * x[0] + w[1] * x[1]);
-      return out;
-    };
-    p.push_back(ks_two_sample_p(project(a), project(b)));
-  }
-  return bonferroni(p);
-}
-
 TEST_P(VerifyDrafts, EmitsTheTargetsLaw) {
   const int64_t count = full_samples(20000);
   const Outcome outcome = emit(*backend_, count, 600);
@@ -263,7 +249,7 @@ TEST_P(VerifyDrafts, MassesThatAreOffByLittleAreSeenBesideTheReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, VerifyDrafts, testing::ValuesIn(backend_names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, VerifyDrafts, testing::ValuesIn(backend_names()), [](const auto& tested) { return tested.param; });
 
 }  // namespace
 }  // namespace ardiff::test

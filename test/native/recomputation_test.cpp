@@ -8,26 +8,26 @@
 
 #include "engine/engine.h"
 #include "expect_error.h"
+#include "support/class_folders.h"
 #include "support/class_studio.h"
-#include "support/golden_dir.h"
-#include "support/settings.h"
 
 namespace ardiff {
 namespace {
 
 using test::ClassStudio;
+using testing_support::ClassSetting;
+using testing_support::kOnePass;
+using testing_support::kPasses;
 using testing_support::Setting;
 
-const std::filesystem::path kPasses = testing_support::golden_dir() / "../../train/golden-transdiff";
-const std::filesystem::path kOnePass = testing_support::golden_dir() / "transdiff-one-pass";
 constexpr int32_t kBlocks = 101;
 
-struct Drawn {
+struct Recomputed {
   std::vector<float> latents;
   int64_t transformer_rows = 0;
 };
 
-class RecomputationTest : public testing::TestWithParam<std::tuple<Setting, std::filesystem::path>> {
+class RecomputationTest : public testing::TestWithParam<ClassSetting> {
  protected:
   static const Setting& setting() { return std::get<0>(GetParam()); }
   static bool in_passes() { return std::get<1>(GetParam()) == kPasses; }
@@ -47,10 +47,10 @@ class RecomputationTest : public testing::TestWithParam<std::tuple<Setting, std:
     return spec;
   }
   // One timestep a step. `forgetful`: before every step the picture's blocks receive what lies in others, which is zeros.
-  static Drawn draw(TransDiffEngine& engine, const SequenceSpec& spec, bool forgetful = false) {
+  static Recomputed draw(TransDiffEngine& engine, const SequenceSpec& spec, bool forgetful = false) {
     ClassStudio studio(engine, 0, 1);
     const auto tables = studio.tables(spec);
-    Drawn out;
+    Recomputed out;
     int64_t done = 0;
     for (bool fresh = true; done < studio.total(spec); fresh = false) {
       StepPlan plan;
@@ -129,11 +129,8 @@ TEST_P(RecomputationTest, AProbeOfWholePicturesIsRefused) {
   expect_error([&] { engine->probe_class_to_latent(labels, noise, noise, picture(*engine, 1, 0, 1.0)); }, ErrorCode::kInvalidArgument, "without its caches");
 }
 
-std::string name_of(const testing::TestParamInfo<std::tuple<Setting, std::filesystem::path>>& info) {
-  const Setting& setting = std::get<0>(info.param);
-  return std::string(setting.backend) + "_" + setting.dtype + (std::get<1>(info.param) == kPasses ? "_passes" : "_one_pass");
-}
-INSTANTIATE_TEST_SUITE_P(Settings, RecomputationTest, testing::Combine(testing::ValuesIn(testing_support::settings()), testing::Values(kPasses, kOnePass)), name_of);
+INSTANTIATE_TEST_SUITE_P(Settings, RecomputationTest, testing::Combine(testing::ValuesIn(testing_support::settings()), testing::Values(kPasses, kOnePass)),
+                         testing_support::class_setting_name);
 
 TEST(WithoutCaches, IsRefusedWhereItMeansNothing) {
   const auto backend = make_backend({.name = "reference", .dtype = "float32", .threads = 1});

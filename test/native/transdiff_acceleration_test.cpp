@@ -16,7 +16,6 @@ namespace {
 using test::ClassStudio;
 using testing_support::AcceleratedClassModel;
 using testing_support::Setting;
-using Drawn = ClassStudio::Drawn;
 
 const AcceleratedClassModel& shared_model() {
   static const AcceleratedClassModel model;
@@ -53,14 +52,14 @@ SequenceSpec drafting(SequenceSpec spec, double tolerance, int64_t jumps = 2) {
 
 constexpr double kNothingExceeds = 1e30;
 
-std::vector<float> pass_of(const Drawn& drawn, size_t pass) {
+std::vector<float> pass_of(const ClassStudio::Drawn& drawn, size_t pass) {
   const size_t size = drawn.latents.size() / 3;
   return {drawn.latents.begin() + static_cast<std::ptrdiff_t>(pass * size), drawn.latents.begin() + static_cast<std::ptrdiff_t>((pass + 1) * size)};
 }
 
 class TransDiffAcceleration : public testing::TestWithParam<Setting> {
  protected:
-  Drawn draw(const SequenceSpec& spec, int64_t timesteps = 3) { return ClassStudio(engine_, 3, 7).draw(spec, timesteps); }
+  ClassStudio::Drawn draw(const SequenceSpec& spec, int64_t timesteps = 3) { return ClassStudio(engine_, 3, 7).draw(spec, timesteps); }
 
   std::unique_ptr<Backend> backend_ = make_backend({GetParam().backend, GetParam().dtype, 2});
   TransDiffEngine engine_{*backend_, shared_model().path(), with_accelerator(shared_model())};
@@ -94,7 +93,7 @@ TEST_P(TransDiffAcceleration, SameBitsAloneAndInACrowdOfAllModes) {
     ASSERT_EQ(statistics.size(), 2u);
     spec.speculation->tolerance = 0.5 * (static_cast<double>(statistics[0]) + static_cast<double>(statistics[1]));
   }
-  std::vector<Drawn> alone;
+  std::vector<ClassStudio::Drawn> alone;
   for (const SequenceSpec& spec : specs) alone.push_back(ClassStudio(engine_, 7, 1).draw(spec, 1));
   int64_t kept = 0, refused = 0;
   for (size_t i = 0; i < specs.size(); ++i) {
@@ -133,7 +132,7 @@ TEST_P(TransDiffAcceleration, SameBitsAfterPreemptionAnywhere) {
     SequenceSpec spec = drafting(picture(1, 2, 17, few_step), kNothingExceeds);
     const std::vector<float> statistics = draw(spec).statistics();
     spec.speculation->tolerance = 0.5 * (static_cast<double>(statistics[0]) + static_cast<double>(statistics[1]));
-    const Drawn undisturbed = draw(spec);
+    const ClassStudio::Drawn undisturbed = draw(spec);
     ClassStudio studio(engine_, 9, 2);
     auto tables = studio.tables(spec);
     int64_t done = 0;
@@ -156,15 +155,15 @@ TEST_P(TransDiffAcceleration, SameBitsAfterPreemptionAnywhere) {
 
 // Nothing is kept but what equals the model's, whatever was drafted: refused references are drawn as if nothing had been.
 TEST_P(TransDiffAcceleration, ToleranceZeroIsModeOff) {
-  const Drawn plain = draw(picture(1, 4, 5));
+  const ClassStudio::Drawn plain = draw(picture(1, 4, 5));
   for (const int64_t jumps : {1, 2, 4}) {
-    const Drawn strict = draw(drafting(picture(1, 4, 5), 0.0, jumps));
+    const ClassStudio::Drawn strict = draw(drafting(picture(1, 4, 5), 0.0, jumps));
     EXPECT_EQ(strict.latents, plain.latents);
     EXPECT_EQ(strict.drafted(), 2) << "the last pass is never drafted";
     EXPECT_EQ(strict.kept(), 0);
     EXPECT_EQ(strict.accepted, std::vector<uint8_t>(18, 0));
     // With few steps the references are the model's, the picture is the few-step decoder's.
-    const Drawn both = draw(drafting(picture(1, 4, 5, 2), 0.0, jumps));
+    const ClassStudio::Drawn both = draw(drafting(picture(1, 4, 5, 2), 0.0, jumps));
     EXPECT_EQ(pass_of(both, 0), pass_of(plain, 0));
     EXPECT_EQ(pass_of(both, 1), pass_of(plain, 1));
     EXPECT_NE(pass_of(both, 2), pass_of(plain, 2));
@@ -174,10 +173,10 @@ TEST_P(TransDiffAcceleration, ToleranceZeroIsModeOff) {
 
 // Kept drafts are the few-step decoder's passes, of the same features and the same noise.
 TEST_P(TransDiffAcceleration, KeptDraftsAreTheFewStepDecodersPasses) {
-  const Drawn plain = draw(picture(1, 4, 5));
+  const ClassStudio::Drawn plain = draw(picture(1, 4, 5));
   for (const int64_t jumps : {1, 2, 4}) {
-    const Drawn few = draw(picture(1, 4, 5, jumps));
-    const Drawn relaxed = draw(drafting(picture(1, 4, 5), kNothingExceeds, jumps));
+    const ClassStudio::Drawn few = draw(picture(1, 4, 5, jumps));
+    const ClassStudio::Drawn relaxed = draw(drafting(picture(1, 4, 5), kNothingExceeds, jumps));
     EXPECT_EQ(relaxed.kept(), 2);
     EXPECT_EQ(pass_of(relaxed, 0), pass_of(few, 0));
     EXPECT_EQ(pass_of(relaxed, 1), pass_of(few, 1));
@@ -221,9 +220,9 @@ class TargetDrafter final : public ReferenceDrafter {
 // Drafts that are the model's own are all kept, with a tolerance of nothing, and the picture is that of mode off.
 TEST_P(TransDiffAcceleration, DraftsOfTheModelItselfAreAllAccepted) {
   for (const double guidance : {1.0, 1.3}) {
-    const Drawn plain = draw(picture(1, 1, 23, 0, guidance));
+    const ClassStudio::Drawn plain = draw(picture(1, 1, 23, 0, guidance));
     engine_.set_drafter([&](const ReferenceParts& parts) { return std::make_unique<TargetDrafter>(parts, plain.latents); });
-    const Drawn fast = draw(drafting(picture(1, 1, 23, 0, guidance), 0.0));
+    const ClassStudio::Drawn fast = draw(drafting(picture(1, 1, 23, 0, guidance), 0.0));
     EXPECT_EQ(fast.kept(), 2);
     EXPECT_EQ(fast.statistics(), (std::vector<float>{0.0f, 0.0f}));
     EXPECT_EQ(fast.latents, plain.latents);
@@ -241,7 +240,7 @@ TEST_P(TransDiffAcceleration, APlantedBadDraftIsRefused) {
     const std::vector<float> good = draw(spec).statistics();
     spec.speculation->tolerance = 1.05 * static_cast<double>(std::max(good[0], good[1]));
     EXPECT_EQ(draw(spec).kept(), 2);
-    const Drawn refused = ClassStudio(bad, 3, 7).draw(spec, 3);
+    const ClassStudio::Drawn refused = ClassStudio(bad, 3, 7).draw(spec, 3);
     EXPECT_EQ(refused.drafted(), 2);
     EXPECT_EQ(refused.kept(), 0);
     EXPECT_EQ(refused.latents, draw(picture(1, 3, 29)).latents);
@@ -253,7 +252,7 @@ TEST_P(TransDiffAcceleration, ADraftThatIsNotANumberIsRefused) {
   AcceleratedClassModel model;
   model.write(model.few_step_off_by(std::numeric_limits<float>::quiet_NaN()));
   TransDiffEngine bad(*backend_, model.path(), with_accelerator(model));
-  const Drawn refused = ClassStudio(bad, 3, 7).draw(drafting(picture(1, 3, 29), kNothingExceeds), 3);
+  const ClassStudio::Drawn refused = ClassStudio(bad, 3, 7).draw(drafting(picture(1, 3, 29), kNothingExceeds), 3);
   EXPECT_EQ(refused.kept(), 0);
   EXPECT_EQ(refused.latents, draw(picture(1, 3, 29)).latents);
 }
@@ -264,7 +263,7 @@ TEST_P(TransDiffAcceleration, DraftsOnlyWhereThatPays) {
   spec.speculation->adaptive = true;
   EXPECT_EQ(draw(spec).drafted(), 2);
   spec.speculation->costs.verify = 0.8;  // of a pass, at an acceptance of 0.7
-  const Drawn plain = draw(spec);
+  const ClassStudio::Drawn plain = draw(spec);
   EXPECT_EQ(plain.drafted(), 0);
   EXPECT_EQ(plain.rounds.size(), 2u);
   EXPECT_EQ(plain.latents, draw(picture(1, 0, 8)).latents);
@@ -276,7 +275,7 @@ TEST_P(TransDiffAcceleration, DraftsOnlyWhereThatPays) {
 
 TEST_P(TransDiffAcceleration, ACancelledSequenceStopsAndTheOthersGoOn) {
   const SequenceSpec staying = drafting(picture(1, 0, 3), kNothingExceeds), leaving = drafting(picture(2, 1, 4), kNothingExceeds);
-  const Drawn alone = draw(staying);
+  const ClassStudio::Drawn alone = draw(staying);
   ClassStudio studio(engine_, 0, 1);
   const auto a = studio.tables(staying), b = studio.tables(leaving);
   StepPlan first;
@@ -367,7 +366,7 @@ TEST(TransDiffAccelerationOfOnePass, HasFewStepsOnly) {
   TransDiffEngine engine(*backend, folder, {.kv_blocks = 101, .max_step_tokens = 256, .accelerator = dir.path().string(), .vae = ""});
   SequenceSpec spec = picture(1, 1, 5, 2);
   spec.grid_height = spec.grid_width = engine.config().grid;
-  const Drawn once = ClassStudio(engine, 0, 1).draw(spec, 1), twice = ClassStudio(engine, 40, 3).draw(spec, 8);
+  const ClassStudio::Drawn once = ClassStudio(engine, 0, 1).draw(spec, 1), twice = ClassStudio(engine, 40, 3).draw(spec, 8);
   EXPECT_EQ(once.latents, twice.latents);
   EXPECT_TRUE(std::all_of(once.latents.begin(), once.latents.end(), [](float v) { return std::isfinite(v); }));
   StepPlan plan;

@@ -1,6 +1,4 @@
 // Linear layers: weights on their way to the device, and which kernel a product takes.
-#include <cuda_fp16.h>
-
 #include <vector>
 
 #include "backend/cuda/cublas_lt.h"
@@ -20,15 +18,8 @@ using namespace cuda;
 namespace {
 
 constexpr int64_t kUploadBytes = int64_t{32} << 20;  // of a weight matrix at a time, on its way into the layout
-constexpr int kPaddedFeatures = 32;                  // what a block of linear_few.cu reads
 
 enum class Layout { kRows, kTiles };  // as it is, rows `depth` apart; as weight_layout.cuh says
-
-__device__ inline float to_f32(__half value) { return __half2float(value); }
-template <typename T>
-__device__ float to_f32(T value) {
-  return to_float(value);
-}
 
 // Rows of a weight matrix, the first of them feature `first`, to their places.
 template <typename Source, typename T>
@@ -36,7 +27,7 @@ __global__ void place_weights(const Source* rows, int64_t count, int64_t in, int
   for (int64_t i = first_item(); i < count * in; i += item_step()) {
     const int64_t feature = first + i / in, k = i % in;
     const int64_t place = layout == Layout::kTiles ? weight_place(feature, k, depth / kStepDepth) : feature * depth + k;
-    to[place] = from_float<T>(to_f32(rows[i]));
+    to[place] = from_float<T>(to_float(rows[i]));
   }
 }
 

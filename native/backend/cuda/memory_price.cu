@@ -11,7 +11,6 @@ using namespace cuda;
 
 namespace {
 
-constexpr int64_t kPaddedFeatures = 32;  // as linear.cu pads them
 constexpr int64_t kDenseAttention = int64_t{128} << 20;  // scores and weights of dense_attention.cu, kScoreBytes each
 constexpr size_t kUpload = size_t{32} << 20;  // of a weight on its way (linear.cu, kUploadBytes)
 

@@ -74,9 +74,9 @@ dim3 row_blocks(int64_t items, int64_t rows) {
   return {static_cast<unsigned>(ceil_div(items, kRowThreads)), static_cast<unsigned>(std::min<int64_t>(rows, kMostRows))};
 }
 
-bool lies_by_four(const KvLayer& kv) {
+bool cache_lies_by_four(const KvLayer& kv) {
   const size_t bytes = dtype_size(kv.keys.dtype);
-  return cuda::lies_by_four(kv.keys.data, kv.keys.shape[3], bytes) && cuda::lies_by_four(kv.values.data, kv.keys.shape[3], bytes);
+  return lies_by_four(kv.keys.data, kv.keys.shape[3], bytes) && lies_by_four(kv.values.data, kv.keys.shape[3], bytes);
 }
 
 }  // namespace
@@ -96,8 +96,8 @@ void CudaBackend::rope_store(const TensorView& qkv, const TensorView& cos, const
   const int64_t rows = qkv.rows();
   if (rows == 0) return;
   const RopeStore a = rope_store_task(cos, sin, slots, q, kv);
-  const bool by_four = cos.cols() % 4 == 0 && cuda::lies_by_four(qkv) && cuda::lies_by_four(cos) && cuda::lies_by_four(sin) && cuda::lies_by_four(q) &&
-                       lies_by_four(kv);
+  const bool by_four = cos.cols() % 4 == 0 && lies_by_four(qkv) && lies_by_four(cos) && lies_by_four(sin) && lies_by_four(q) &&
+                       cache_lies_by_four(kv);
   visit_element(kv.keys.dtype, [&](auto type) {
     using Kv = decltype(type);
     launch_dependent(stream_, {row_blocks(qkv.cols() / 2 / (by_four ? 4 : 1), rows), kRowThreads}, "rope_store",
@@ -109,7 +109,7 @@ void CudaBackend::store_kv(const TensorView& key_values, const TensorView& slots
   op_checks::store_kv(key_values, slots, kv);
   const int64_t rows = key_values.rows();
   if (rows == 0) return;
-  const bool by_four = cuda::lies_by_four(key_values) && lies_by_four(kv);
+  const bool by_four = lies_by_four(key_values) && cache_lies_by_four(kv);
   visit_element(kv.keys.dtype, [&](auto type) {
     using Kv = decltype(type);
     launch_dependent(stream_, {row_blocks(key_values.cols() / 2 / (by_four ? 4 : 1), rows), kRowThreads}, "store_kv",

@@ -1,6 +1,4 @@
 // Moving rows about: embed, gather_rows, scatter_rows, convert, add.
-#include <cuda_fp16.h>
-
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/elements.cuh"
 #include "backend/cuda/launch.cuh"
@@ -12,17 +10,11 @@ using namespace cuda;
 
 namespace {
 
-__device__ inline float to_f32(__half value) { return __half2float(value); }
-template <typename T>
-__device__ float to_f32(T value) {
-  return to_float(value);
-}
-
 template <typename T>
 __global__ void embed_kernel(const T* table, int64_t table_stride, const int32_t* ids, int64_t rows, int64_t width, float* y, int64_t y_stride) {
   for (int64_t i = first_item(); i < rows * width; i += item_step()) {
     const int64_t m = i / width, c = i % width;
-    y[m * y_stride + c] = to_f32(table[ids[m] * table_stride + c]);
+    y[m * y_stride + c] = to_float(table[ids[m] * table_stride + c]);
   }
 }
 

@@ -16,6 +16,7 @@ namespace ardiff::cuda {
 constexpr int kTileFeatures = 16;
 constexpr int kStepDepth = 32;
 constexpr int kTileBytes = kTileFeatures * kStepDepth * 2;
+constexpr int kPaddedFeatures = 32;  // features are padded to whole pairs of tiles, which a block of linear_few.cu reads
 
 // The sums of a result are made in kSlices parts of the depth, each a chain of products in order. The parts of either half are added in
 // order, from zero on, then the halves. The same everywhere, whoever computes the parts.

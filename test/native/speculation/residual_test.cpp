@@ -25,8 +25,8 @@ struct DraftedStep {
 };
 
 // The state after the step, as noise around the target's mean: (x' - m_p) / γ.
-using Outcome = std::vector<double>;
-using StepRule = std::function<std::pair<bool, Outcome>(const DraftedStep&, RandomStream&)>;
+using State = std::vector<double>;
+using StepRule = std::function<std::pair<bool, State>(const DraftedStep&, RandomStream&)>;
 
 class OneStep {
  public:
@@ -46,16 +46,16 @@ class OneStep {
   DraftChain chain(const std::vector<float>& z) const { return {steps_, 1, kWidth, x_.data(), z.data(), v_q_.data(), v_p_.data()}; }
   double gap() const { return gap_; }
 
-  Outcome around_target(std::span<const float> state) const {
-    Outcome out;
+  State around_target(std::span<const float> state) const {
+    State out;
     for (size_t i = 0; i < kWidth; ++i) {
       const double mean = static_cast<double>(steps_[0].a) * static_cast<double>(x_[i]) + static_cast<double>(steps_[0].b) * static_cast<double>(v_p_[i]);
       out.push_back((static_cast<double>(state[i]) - mean) / static_cast<double>(steps_[0].gamma));
     }
     return out;
   }
-  Outcome draft_outcome(const std::vector<float>& z) const {
-    Outcome out;
+  State draft_outcome(const std::vector<float>& z) const {
+    State out;
     for (size_t i = 0; i < kWidth; ++i) out.push_back(static_cast<double>(z[i]) - gap_ * direction_[i]);
     return out;
   }
@@ -135,7 +135,7 @@ TEST(ResidualControls, FreshTargetSampleOnRejectionIsFound) {
   const OneStep step(0.8);
   const auto [p, acceptance] = step.measure(full_samples(60000), 13, [&](const DraftedStep& drafted, RandomStream& random) {
     if (std::log(drafted.uniform) < drafted.letter.log_ratio) return std::pair(true, step.draft_outcome(drafted.z));
-    Outcome fresh(kWidth);
+    State fresh(kWidth);
     for (double& value : fresh) value = random.normal();
     return std::pair(false, fresh);
   });
@@ -150,7 +150,7 @@ TEST(ResidualControls, InflatedNoiseInTheTestIsFound) {
     const double squares = drafted.letter.gap * drafted.letter.gap, along = drafted.letter.log_ratio + 0.5 * squares;
     constexpr double kInflation = 42.0;
     const double log_ratio = (along - 0.5 * squares) / (kInflation * kInflation);
-    Outcome fresh(kWidth);
+    State fresh(kWidth);
     for (double& value : fresh) value = random.normal();
     return std::log(drafted.uniform) < log_ratio ? std::pair(true, step.draft_outcome(drafted.z)) : std::pair(false, fresh);
   });

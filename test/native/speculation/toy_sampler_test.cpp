@@ -10,8 +10,6 @@
 namespace ardiff::test {
 namespace {
 
-constexpr double kLast = 0.05;
-
 // Largest Kolmogorov-Smirnov distance of both coordinates to the marginal at the time the steps end at.
 double distance_to_marginal(const std::vector<SamplerStep>& steps, double end, int64_t count) {
   const Mixture model = toy_target();

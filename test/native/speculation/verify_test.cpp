@@ -22,20 +22,6 @@ Model velocity_of(const Mixture& mixture) {
   return [mixture](const Point& x, double t) { return mixture.velocity(x, t); };
 }
 
-// The check of this file: both coordinates, their sum and difference.
-double two_sample_p(const Points& a, const Points& b) {
-  std::vector<double> p;
-  for (const Point& w : {Point{1, 0}, {0, 1}, {1, 1}, {1, -1}}) {
-    const auto project = [&w](const Points& points) {
-      std::vector<double> out;
-      for (const Point& x : points) out.push_back(w[0] * x[0] + w[1] * x[1]);
-      return out;
-    };
-    p.push_back(ks_two_sample_p(project(a), project(b)));
-  }
-  return bonferroni(p);
-}
-
 // Fresh paths of the target, with the ratio to the draft at their own states.
 class ToyPaths final : public TargetPaths {
  public:
@@ -123,7 +109,6 @@ class SingleTokens {
   Model target_ = velocity_of(toy_target()), draft_ = velocity_of(toy_draft());
 };
 
-constexpr double kLast = 0.05;
 constexpr Verifier kAll[] = {Verifier::kTerminal, Verifier::kStepwise, Verifier::kPath, Verifier::kChain};
 
 const char* name_of(Verifier verifier) { return std::array{"V1", "V2", "V3", "V4"}[static_cast<size_t>(verifier)]; }

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "support/statistics.h"
+
 namespace ardiff::test {
 
 namespace {
@@ -128,5 +130,18 @@ speculation::DraftChain ToyChain::view() const {
 }
 
 Point point(const std::vector<float>& state) { return {static_cast<double>(state[0]), static_cast<double>(state[1])}; }
+
+double two_sample_p(const std::vector<Point>& a, const std::vector<Point>& b) {
+  std::vector<double> p;
+  for (const Point& w : {Point{1, 0}, {0, 1}, {1, 1}, {1, -1}}) {
+    const auto project = [&w](const std::vector<Point>& points) {
+      std::vector<double> out;
+      for (const Point& x : points) out.push_back(w[0] * x[0] + w[1] * x[1]);
+      return out;
+    };
+    p.push_back(ks_two_sample_p(project(a), project(b)));
+  }
+  return bonferroni(p);
+}
 
 }  // namespace ardiff::test

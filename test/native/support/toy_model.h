@@ -37,6 +37,7 @@ Mixture toy_draft(const Point& context);
 SamplerStep eta_step(double t, double next, double eta);
 // K ancestral steps from pure noise to t = 1 - last, uniform in log SNR from t_1 = 0.12 on.
 std::vector<SamplerStep> ancestral_steps(int count, double last);
+constexpr double kLast = 0.05;  // of most tests
 // Every point of the grid but the first: t after step k.
 std::vector<double> ancestral_times(int count, double last);
 
@@ -67,5 +68,7 @@ struct ToyChain {
 };
 
 Point point(const std::vector<float>& state);
+// Whether points have the same law: Kolmogorov-Smirnov for both coordinates, their sum and difference, after Bonferroni.
+double two_sample_p(const std::vector<Point>& a, const std::vector<Point>& b);
 
 }  // namespace ardiff::test
