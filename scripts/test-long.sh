@@ -27,10 +27,12 @@ tidy() {
   local clang_tidy
   clang_tidy=$(tool clang-tidy) || return 1
   # clang brings no omp.h of its own and cannot read gcc's; what is used of it is declared here.
-  mkdir -p build/tidy-include
-  echo 'extern "C" { void omp_set_num_threads(int); int omp_get_max_threads(); }' >build/tidy-include/omp.h
+  mkdir -p build-tidy/include
+  echo 'extern "C" { void omp_set_num_threads(int); int omp_get_max_threads(); }' >build-tidy/include/omp.h
+  # The commands of files by themselves, the addon's included; nothing is built.
+  npx --no-install cmake-js configure --out build-tidy --CDCMAKE_UNITY_BUILD=OFF >/dev/null || return 1
   git ls-files 'native/*.cpp' | xargs -P "$(nproc)" -I {} bash -c \
-    '"$1" --quiet -p build --extra-arg=-isystem$PWD/build/tidy-include "$2" 2>/dev/null' _ "$clang_tidy" {}
+    '"$1" --quiet -p build-tidy --extra-arg=-isystem$PWD/build-tidy/include "$2" 2>/dev/null' _ "$clang_tidy" {}
 }
 
 # seed TARGET FOLDER: valid inputs, so that the fuzzer does not have to find the format first.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The native tests (gtest, one ctest entry per file). By default in the addon's own build, so that its engine is not compiled twice;
+# The native tests (one gtest program, a ctest entry per file). By default in the addon's own build, so that its engine is not compiled twice;
 # with a folder and options, in a build of their own.
 #
 #   bash scripts/test-native.sh [--build-only] [BUILD_DIR] [cmake options ...]      default: build
 #   CTEST_OPTIONS="-LE statistical"     which of them, as ctest's own options
 #
-# Each test program leaves its gtest report in BUILD_DIR/reports/.
+# Each entry leaves its gtest report in BUILD_DIR/reports/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -31,5 +31,5 @@ cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DARDIFF_TES
 cmake --build "$build" --parallel "$jobs" --target native_tests >"$build/build.log" 2>&1 ||
   { grep -nE 'error|Error|FAILED' -A 5 "$build/build.log" | head -n 60 >&2; exit 1; }
 [[ $build_only == no ]] || exit 0
-GTEST_OUTPUT="json:$PWD/$build/reports/" ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --no-tests=error ${CTEST_OPTIONS:-} \
+ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --no-tests=error ${CTEST_OPTIONS:-} \
   --output-junit "$PWD/$build/ctest.xml"

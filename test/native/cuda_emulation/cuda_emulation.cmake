@@ -14,6 +14,7 @@ endforeach()
 file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/cuda_emulation)
 add_library(engine_cuda OBJECT ${TRANSLATED} ${EMULATION}/emulation.cpp ${EMULATION}/shared_memory.cpp ${EMULATION}/memory.cpp ${EMULATION}/graphs.cpp
             ${EMULATION}/dependencies.cpp)
+set_target_properties(engine_cuda PROPERTIES UNITY_BUILD OFF)  # names of kernels' sizes are unique in a file
 target_include_directories(engine_cuda BEFORE PRIVATE ${EMULATION}/include native)
 target_compile_definitions(engine_cuda PRIVATE ARDIFF_CUDA_EMULATION=1 ARDIFF_CUDA_90A=1)
 target_compile_options(engine_cuda PRIVATE -Wno-unknown-pragmas -Wno-shadow)
